@@ -1,0 +1,12 @@
+//! linger reads the kernel's sockets, maps them onto the documented TCP states, and says which are stuck, why,
+//! and what to do.
+//!
+//! ```text
+//! Source --rows--> Snapshot --> Tally + History --> Detectors --> Findings --> table | JSON | screen
+//! ```
+//!
+//! * [`model`]: plain data, no I/O.
+//! * [`collect`]: the only place that reads the system: netlink, `/proc`.
+
+pub mod collect;
+pub mod model;

@@ -1,0 +1,246 @@
+//! What a detector says: data, so that no renderer parses prose.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+/// How bad. One meaning for all detectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// worth knowing while diagnosing
+    Info,
+    /// a person should look today
+    Warning,
+    /// users are hurt now or will be within the hour
+    Critical,
+}
+
+impl Severity {
+    /// The name in JSON and, in upper case, on the screen.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+
+    /// One step less bad: for what one look alone cannot prove.
+    #[must_use]
+    pub const fn lower(self) -> Self {
+        match self {
+            Self::Critical => Self::Warning,
+            Self::Warning | Self::Info => Self::Info,
+        }
+    }
+}
+
+/// Whose move it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Actor {
+    /// the program that the finding names
+    ThisProgram,
+    /// the other end
+    Peer,
+    /// whatever lies between
+    Network,
+    /// the person who runs this host
+    Operator,
+    /// nobody: it ends by itself or is as it should be
+    Nobody,
+}
+
+impl Actor {
+    /// The name in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ThisProgram => "this-program",
+            Self::Peer => "peer",
+            Self::Network => "network",
+            Self::Operator => "operator",
+            Self::Nobody => "nobody",
+        }
+    }
+}
+
+/// What a finding is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Subject {
+    /// a program; without the privilege to see it, its uid
+    Process {
+        /// process id, where it could be seen
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pid: Option<u32>,
+        /// its name
+        #[serde(skip_serializing_if = "Option::is_none")]
+        comm: Option<String>,
+        /// the uid of the sockets, where the process could not be seen
+        #[serde(skip_serializing_if = "Option::is_none")]
+        uid: Option<u32>,
+        /// its systemd unit
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unit: Option<String>,
+    },
+    /// a LISTEN socket
+    Listener {
+        /// where it listens
+        address: IpAddr,
+        /// on which port
+        port: u16,
+        /// who holds it
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pid: Option<u32>,
+        /// its name
+        #[serde(skip_serializing_if = "Option::is_none")]
+        comm: Option<String>,
+        /// its systemd unit
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unit: Option<String>,
+    },
+    /// a remote host
+    Peer {
+        /// its address
+        address: IpAddr,
+    },
+    /// a remote address and port that this host dialled
+    Destination {
+        /// its address
+        address: IpAddr,
+        /// its port
+        port: u16,
+        /// the local address that was used, where it matters
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source_address: Option<IpAddr>,
+    },
+    /// this host or network namespace
+    Host,
+}
+
+/// A measured value.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// a whole number
+    Count(i64),
+    /// a share, a rate
+    Real(f64),
+    /// a word
+    Text(String),
+    /// one value a second, the latest first
+    Series(Vec<u32>),
+}
+
+/// What was measured, against which limit, and where it comes from.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Evidence {
+    /// what it is
+    pub name: &'static str,
+    /// how much
+    pub value: Value,
+    /// of what: `sockets`, `s`, `%`, `1/min`, `bytes`; absent for words
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<&'static str>,
+    /// the limit that it is held against
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<f64>,
+    /// the kernel's field, file or sysctl
+    pub source: &'static str,
+}
+
+impl Evidence {
+    /// A whole number.
+    pub fn count(
+        name: &'static str,
+        value: impl TryInto<i64>,
+        unit: &'static str,
+        source: &'static str,
+    ) -> Self {
+        let value = Value::Count(value.try_into().unwrap_or(i64::MAX));
+        Self {
+            name,
+            value,
+            unit: Some(unit),
+            limit: None,
+            source,
+        }
+    }
+
+    /// A measure that is not whole.
+    pub fn real(name: &'static str, value: f64, unit: &'static str, source: &'static str) -> Self {
+        Self {
+            name,
+            value: Value::Real((value * 10.0).round() / 10.0),
+            unit: Some(unit),
+            limit: None,
+            source,
+        }
+    }
+
+    /// A word.
+    pub fn text(name: &'static str, value: impl Into<String>, source: &'static str) -> Self {
+        Self {
+            name,
+            value: Value::Text(value.into()),
+            unit: None,
+            limit: None,
+            source,
+        }
+    }
+
+    /// One value a second.
+    pub fn series(
+        name: &'static str,
+        value: Vec<u32>,
+        unit: &'static str,
+        source: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            value: Value::Series(value),
+            unit: Some(unit),
+            limit: None,
+            source,
+        }
+    }
+
+    /// The same with the limit that it is held against.
+    #[must_use]
+    pub fn limit(mut self, limit: impl Into<f64>) -> Self {
+        self.limit = Some(limit.into());
+        self
+    }
+}
+
+/// Something that a detector found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// the detector's id
+    pub id: &'static str,
+    /// which form of it, where the detector has several
+    pub variant: Option<&'static str>,
+    /// how bad
+    pub severity: Severity,
+    /// one line with subject, number and since when
+    pub title: String,
+    /// about what
+    pub subject: Subject,
+    /// the measurements
+    pub evidence: Vec<Evidence>,
+    /// what it means, at most three sentences
+    pub explanation: String,
+    /// what the explanation rests on: `TCP state in OS, CLOSE_WAIT`, `RFC 9293 section 3.6`
+    pub grounds: Vec<&'static str>,
+    /// whose move it is
+    pub who_must_act: Actor,
+    /// what to do: a command to paste first, what not to do last
+    pub advice: Vec<String>,
+    /// rows of the snapshot that show it, at most ten
+    pub rows: Vec<u32>,
+    /// the finding that this one follows from
+    pub caused_by: Option<&'static str>,
+    /// whether one look was all there was, so that it counts a step less
+    pub one_sample: bool,
+}

@@ -1,0 +1,21 @@
+//! Plain data, no I/O: what a socket, its owner, the host, a reading and a finding are.
+
+pub mod age;
+pub mod coverage;
+pub mod finding;
+pub mod host;
+pub mod owner;
+pub mod snapshot;
+pub mod socket;
+pub mod state;
+pub mod tcp_info;
+
+pub use age::{Age, AgeFacts};
+pub use coverage::{Collector, Coverage};
+pub use finding::{Actor, Evidence, Finding, Severity, Subject};
+pub use host::{Facts, Host};
+pub use owner::{Owners, Process};
+pub use snapshot::{Listener, Pulse, Snapshot};
+pub use socket::{Attributes, Endpoint, Family, Memory, Protocol, Socket, Timer};
+pub use state::{StateSet, TcpState};
+pub use tcp_info::TcpInfo;

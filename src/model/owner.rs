@@ -1,0 +1,157 @@
+//! Who holds a socket: processes, and the descriptors by which they hold it.
+
+use serde::{Deserialize, Serialize};
+
+/// A process that holds at least one socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// process id, as the reader's `/proc` shows it
+    pub pid: u32,
+    /// the name that it gave itself (`/proc/PID/comm`): hostile bytes, made UTF-8 lossily, not yet made safe to print
+    pub comm: String,
+    /// effective uid
+    pub uid: Option<u32>,
+    /// the uid's name
+    pub user: Option<String>,
+    /// open descriptors of any kind
+    pub fds: Option<u64>,
+    /// soft `RLIMIT_NOFILE`; `u64::MAX` is unlimited
+    pub nofile: Option<u64>,
+    /// its cgroup's path, of the v2 hierarchy or else systemd's named one
+    pub cgroup: Option<String>,
+    /// the inode of its network namespace
+    pub netns: Option<u64>,
+    /// the letter of `/proc/PID/stat` (`R`, `S`, `D`, `T`, ...)
+    pub run_state: Option<char>,
+}
+
+impl Process {
+    /// The systemd unit (service, scope, socket) that the cgroup path names, the innermost one.
+    pub fn unit(&self) -> Option<&str> {
+        let cgroup = self.cgroup.as_deref()?;
+        cgroup.rsplit('/').find(|part| {
+            [".service", ".scope", ".socket", ".mount", ".swap"]
+                .iter()
+                .any(|suffix| part.ends_with(suffix))
+        })
+    }
+}
+
+/// One descriptor of one process that refers to a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Link {
+    /// the socket's inode
+    pub inode: u32,
+    /// index into [`Owners::processes`]
+    pub process: u32,
+    /// the descriptor's number
+    pub fd: u32,
+}
+
+/// Every socket's holders. Several processes hold one socket after `fork`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owners {
+    processes: Vec<Process>,
+    links: Vec<Link>,
+}
+
+impl Owners {
+    /// Puts the processes and links in the order that look-ups need; links to no process are dropped.
+    pub fn new(processes: Vec<Process>, mut links: Vec<Link>) -> Self {
+        links.retain(|link| (link.process as usize) < processes.len());
+        links.sort_unstable();
+        Self { processes, links }
+    }
+
+    /// All processes that hold a socket.
+    pub fn processes(&self) -> &[Process] {
+        &self.processes
+    }
+
+    /// All links, by inode.
+    pub fn links(&self) -> &[Link] {
+        &self.links
+    }
+
+    /// The links of the socket with `inode`; none for inode 0.
+    pub fn links_of(&self, inode: u32) -> &[Link] {
+        if inode == 0 {
+            return &[];
+        }
+        let start = self.links.partition_point(|link| link.inode < inode);
+        let rest = self.links.get(start..).unwrap_or_default();
+        let count = rest.partition_point(|link| link.inode == inode);
+        rest.get(..count).unwrap_or_default()
+    }
+
+    /// Holders of the socket with `inode`: process and descriptor.
+    pub fn of(&self, inode: u32) -> impl Iterator<Item = (&Process, u32)> {
+        self.links_of(inode)
+            .iter()
+            .filter_map(|link| Some((self.process(link.process)?, link.fd)))
+    }
+
+    /// The process at `index`.
+    pub fn process(&self, index: u32) -> Option<&Process> {
+        self.processes.get(index as usize)
+    }
+
+    /// Whether nobody holds anything, or nothing was read.
+    pub fn is_empty(&self) -> bool {
+        self.processes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forked_socket_has_every_holder() {
+        let process = |pid| Process {
+            pid,
+            ..Process::default()
+        };
+        let link = |inode, process, fd| Link { inode, process, fd };
+        let owners = Owners::new(
+            vec![process(7), process(8)],
+            vec![
+                link(50, 1, 4),
+                link(40, 0, 3),
+                link(50, 0, 4),
+                link(60, 9, 1),
+            ],
+        );
+        let of = |inode| {
+            owners
+                .of(inode)
+                .map(|(process, fd)| (process.pid, fd))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(50), [(7, 4), (8, 4)]);
+        assert_eq!(of(40), [(7, 3)]);
+        assert_eq!(of(0), []);
+        assert_eq!(of(60), [], "a link to no process is dropped");
+    }
+
+    #[test]
+    fn the_unit_is_the_innermost_one() {
+        let unit = |path: &str| {
+            Process {
+                cgroup: Some(path.into()),
+                ..Process::default()
+            }
+            .unit()
+            .map(str::to_owned)
+        };
+        assert_eq!(
+            unit("/system.slice/nginx.service"),
+            Some("nginx.service".into())
+        );
+        assert_eq!(
+            unit("/user.slice/user-1000.slice/user@1000.service/app.slice/db.service/worker"),
+            Some("db.service".into())
+        );
+        assert_eq!(unit("/"), None);
+    }
+}

@@ -1,0 +1,322 @@
+//! One socket as the kernel describes it: small, `Copy`, without anything that needs a look-up.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::{NonZeroU32, NonZeroU64};
+
+use serde::{Deserialize, Serialize};
+
+use super::state::TcpState;
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// Transmission Control Protocol
+    Tcp,
+}
+
+impl Protocol {
+    /// The name in tables and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// The address family of the *socket*. An IPv6 socket may hold an IPv4 conversation (v4-mapped addresses).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// `AF_INET`
+    Ipv4,
+    /// `AF_INET6`
+    Ipv6,
+}
+
+impl Family {
+    /// The name in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+        }
+    }
+}
+
+/// An address and a port in 18 bytes. An IPv4 address is kept v4-mapped; [`Socket::family`] tells the two apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// the address in network order; IPv4 as `::ffff:a.b.c.d`
+    pub address: [u8; 16],
+    /// the port
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// An endpoint of an IPv4 socket.
+    pub const fn v4(address: [u8; 4], port: u16) -> Self {
+        let [a, b, c, d] = address;
+        Self {
+            address: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d],
+            port,
+        }
+    }
+
+    /// An endpoint of an IPv6 socket.
+    pub const fn v6(address: [u8; 16], port: u16) -> Self {
+        Self { address, port }
+    }
+
+    /// The address of the conversation: IPv4 where it is v4-mapped, whatever the socket's family.
+    pub fn ip(&self) -> IpAddr {
+        Ipv6Addr::from(self.address).to_canonical()
+    }
+
+    /// The address as a socket of `family` has it: a v4-mapped one of an IPv6 socket stays IPv6.
+    pub fn ip_as(&self, family: Family) -> IpAddr {
+        let v6 = Ipv6Addr::from(self.address);
+        match family {
+            Family::Ipv4 => v6.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
+            Family::Ipv6 => v6.into(),
+        }
+    }
+
+    /// Whether the address is the wildcard (`0.0.0.0` or `::`).
+    pub fn is_unspecified(&self) -> bool {
+        self.ip().is_unspecified()
+    }
+}
+
+/// The timer that runs for a socket (`idiag_timer`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Timer {
+    /// 0: none
+    None,
+    /// 1: retransmission, loss probe, reordering or SYN-ACK timer; ss calls it `on`
+    Retransmit,
+    /// 2: keepalive, or tcp_fin_timeout of an orphan in FIN-WAIT-2
+    Keepalive,
+    /// 3: the time a mini-socket (TIME-WAIT, orphaned FIN-WAIT-2) has left
+    TimeWait,
+    /// 4: zero-window probe
+    Persist,
+    /// a number that no kernel known to this program uses
+    Unknown(u8),
+}
+
+impl Timer {
+    /// The timer with the kernel's number.
+    pub const fn from_kernel(number: u8) -> Self {
+        match number {
+            0 => Self::None,
+            1 => Self::Retransmit,
+            2 => Self::Keepalive,
+            3 => Self::TimeWait,
+            4 => Self::Persist,
+            other => Self::Unknown(other),
+        }
+    }
+
+    /// The name in JSON and tables; `None` without a timer.
+    pub const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Retransmit => Some("retransmit"),
+            Self::Keepalive => Some("keepalive"),
+            Self::TimeWait => Some("time-wait"),
+            Self::Persist => Some("persist"),
+            Self::Unknown(_) => Some("unknown"),
+        }
+    }
+}
+
+/// The place of a socket's digest in [`super::snapshot::Snapshot::infos`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InfoId(NonZeroU32);
+
+impl InfoId {
+    /// The id of the digest at `index`; `None` past what an id can count.
+    pub fn new(index: usize) -> Option<Self> {
+        u32::try_from(index)
+            .ok()?
+            .checked_add(1)
+            .and_then(NonZeroU32::new)
+            .map(Self)
+    }
+
+    /// The index.
+    pub const fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+/// One socket (`struct inet_diag_msg`, `include/uapi/linux/inet_diag.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// the kernel's identity of the socket, stable from the handshake to the end of TIME-WAIT; `/proc` has none
+    pub cookie: Option<NonZeroU64>,
+    /// this end
+    pub local: Endpoint,
+    /// the other end; the wildcard and port 0 for LISTEN
+    pub remote: Endpoint,
+    /// the file's inode; 0 where no process owns the socket (or not yet: it waits for `accept`)
+    pub inode: u32,
+    /// as the kernel sent it; see [`Socket::owner_uid`]
+    pub uid: u32,
+    /// bytes received and not yet read (an unread FIN counts 1); for LISTEN the accept queue's length
+    pub recv_q: u32,
+    /// bytes sent and not yet acknowledged; for LISTEN the accept queue's limit
+    pub send_q: u32,
+    /// milliseconds until the timer is due; 0 is "due now"
+    pub timer_ms: u32,
+    /// the interface it is bound to; 0 is any
+    pub ifindex: u32,
+    /// its `tcp_info`, where a snapshot keeps it
+    pub info: Option<InfoId>,
+    /// which network namespace of the snapshot
+    pub netns: u16,
+    /// retransmissions (timer 1), probes (2, 4) or SYN-ACKs sent again (SYN-RECEIVED)
+    pub retransmits: u8,
+    /// the running timer
+    pub timer: Timer,
+    /// the state
+    pub state: TcpState,
+    /// the protocol
+    pub protocol: Protocol,
+    /// the family of the socket
+    pub family: Family,
+}
+
+const _: () = assert!(
+    size_of::<Socket>() <= 88,
+    "a row is small: a million of them must stay cheap"
+);
+
+impl Socket {
+    /// Whether the kernel keeps only a mini-socket, which has neither inode nor uid: TIME-WAIT, an orphan in
+    /// FIN-WAIT-2 after `tcp_fin_timeout` took over, SYN-RECEIVED.
+    pub fn is_mini(&self) -> bool {
+        matches!(
+            self.state,
+            TcpState::TimeWait | TcpState::SynReceived | TcpState::NewSynReceived
+        ) || (self.state == TcpState::FinWait2 && self.timer == Timer::TimeWait)
+    }
+
+    /// The owner's uid. A mini-socket has forgotten it (the kernel sends 0, which is not root's).
+    pub fn owner_uid(&self) -> Option<u32> {
+        (!self.is_mini()).then_some(self.uid)
+    }
+
+    /// The local address as the socket's family has it.
+    pub fn local_ip(&self) -> IpAddr {
+        self.local.ip_as(self.family)
+    }
+
+    /// The peer's address as the socket's family has it.
+    pub fn remote_ip(&self) -> IpAddr {
+        self.remote.ip_as(self.family)
+    }
+
+    /// Whether both ends are on this host by a loopback address, or by one and the same address.
+    pub fn is_loopback(&self) -> bool {
+        self.remote.ip().is_loopback()
+            || (self.local.address == self.remote.address && !self.remote.is_unspecified())
+    }
+}
+
+/// Memory of a socket in bytes (`INET_DIAG_SKMEMINFO`, `include/uapi/linux/sock_diag.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// `SK_MEMINFO_RMEM_ALLOC`: received and not yet read, with overhead
+    pub rmem_alloc: u32,
+    /// `SK_MEMINFO_RCVBUF`: the limit of it
+    pub rcvbuf: u32,
+    /// `SK_MEMINFO_WMEM_ALLOC`: handed to the device
+    pub wmem_alloc: u32,
+    /// `SK_MEMINFO_SNDBUF`: the limit of what is sent or waits
+    pub sndbuf: u32,
+    /// `SK_MEMINFO_FWD_ALLOC`: reserved ahead
+    pub fwd_alloc: u32,
+    /// `SK_MEMINFO_WMEM_QUEUED`: in the send queue, with overhead
+    pub wmem_queued: u32,
+    /// `SK_MEMINFO_OPTMEM`: options and filters
+    pub optmem: u32,
+    /// `SK_MEMINFO_BACKLOG`: received while the owner held the socket's lock
+    pub backlog: Option<u32>,
+    /// `SK_MEMINFO_DROPS`: packets dropped since the socket was made
+    pub drops: Option<u32>,
+}
+
+impl Memory {
+    /// Reads the attribute by the length that the kernel sent; `None` if the first seven words are not there.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut words = bytes
+            .chunks_exact(4)
+            .map(|word| word.try_into().map_or(0, u32::from_ne_bytes));
+        Some(Self {
+            rmem_alloc: words.next()?,
+            rcvbuf: words.next()?,
+            wmem_alloc: words.next()?,
+            sndbuf: words.next()?,
+            fwd_alloc: words.next()?,
+            wmem_queued: words.next()?,
+            optmem: words.next()?,
+            backlog: words.next(),
+            drops: words.next(),
+        })
+    }
+}
+
+/// What else the kernel said of a socket. Borrows the message it came in; members are decoded when asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Attributes<'a> {
+    /// `INET_DIAG_INFO`, of whatever length the kernel knows
+    pub tcp_info: Option<&'a [u8]>,
+    /// `INET_DIAG_SKMEMINFO`
+    pub memory: Option<&'a [u8]>,
+    /// `INET_DIAG_CONG`: the name of the congestion control, without the final NUL
+    pub congestion: Option<&'a [u8]>,
+    /// `INET_DIAG_SHUTDOWN`: bit 0 receiving, bit 1 sending was shut down
+    pub shutdown: Option<u8>,
+    /// `INET_DIAG_SKV6ONLY`
+    pub v6only: Option<bool>,
+    /// `INET_DIAG_TOS`
+    pub tos: Option<u8>,
+    /// `INET_DIAG_TCLASS`
+    pub tclass: Option<u8>,
+    /// `INET_DIAG_MARK`: SO_MARK; the kernel tells it only to CAP_NET_ADMIN
+    pub mark: Option<u32>,
+    /// `INET_DIAG_CLASS_ID`
+    pub class_id: Option<u32>,
+    /// `INET_DIAG_CGROUP_ID`
+    pub cgroup_id: Option<u64>,
+}
+
+impl Attributes<'_> {
+    /// The memory, if it was asked for and came whole.
+    pub fn memory(&self) -> Option<Memory> {
+        self.memory.and_then(Memory::parse)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn v4_mapped_addresses_are_shown_honestly_and_compared_as_ipv4() {
+        let endpoint = Endpoint::v4([10, 0, 0, 7], 80);
+        assert_eq!(endpoint.ip_as(Family::Ipv6).to_string(), "::ffff:10.0.0.7");
+        assert_eq!(endpoint.ip_as(Family::Ipv4).to_string(), "10.0.0.7");
+        assert_eq!(endpoint.ip().to_string(), "10.0.0.7");
+    }
+
+    #[test]
+    fn memory_is_read_by_the_length_that_came() {
+        let bytes: Vec<u8> = (1u32..=9).flat_map(u32::to_ne_bytes).collect();
+        assert_eq!(Memory::parse(&bytes).unwrap().drops, Some(9));
+        assert_eq!(Memory::parse(&bytes[..32]).unwrap().drops, None);
+        assert_eq!(Memory::parse(&bytes[..24]), None);
+    }
+}

@@ -1,0 +1,348 @@
+//! `struct tcp_info` (`include/uapi/linux/tcp.h`): every member by name, read by the length that the kernel sent.
+//!
+//! The kernel appends members and never moves one, so what lies past the received length is *unknown*, not 0.
+
+/// A member of `struct tcp_info`.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    /// the uapi name without `tcpi_`, with its unit (`rtt_us`)
+    pub key: &'static str,
+    offset: u16,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    U8,
+    /// some bits of a byte: shift and width, as little-endian compilers lay bit-fields out
+    Bits(u8, u8),
+    U16,
+    U32,
+    U64,
+}
+
+impl Kind {
+    const fn size(self) -> u16 {
+        match self {
+            Self::U8 | Self::Bits(..) => 1,
+            Self::U16 => 2,
+            Self::U32 => 4,
+            Self::U64 => 8,
+        }
+    }
+}
+
+const fn member(key: &'static str, offset: u16, kind: Kind) -> Member {
+    Member { key, offset, kind }
+}
+
+use Kind::{Bits, U8, U16, U32, U64};
+
+/// Every member, in the kernel's order.
+pub const MEMBERS: &[Member] = &[
+    member("state", 0, U8),
+    member("ca_state", 1, U8),
+    member("retransmits", 2, U8),
+    member("probes", 3, U8),
+    member("backoff", 4, U8),
+    member("options", 5, U8),
+    member("snd_wscale", 6, Bits(0, 4)),
+    member("rcv_wscale", 6, Bits(4, 4)),
+    member("delivery_rate_app_limited", 7, Bits(0, 1)),
+    member("fastopen_client_fail", 7, Bits(1, 2)),
+    member("rto_us", 8, U32),
+    member("ato_us", 12, U32),
+    member("snd_mss_bytes", 16, U32),
+    member("rcv_mss_bytes", 20, U32),
+    member("unacked", 24, U32),
+    member("sacked", 28, U32),
+    member("lost", 32, U32),
+    member("retrans", 36, U32),
+    member("fackets", 40, U32),
+    member("last_data_sent_ms", 44, U32),
+    member("last_ack_sent_ms", 48, U32),
+    member("last_data_recv_ms", 52, U32),
+    member("last_ack_recv_ms", 56, U32),
+    member("pmtu_bytes", 60, U32),
+    member("rcv_ssthresh_bytes", 64, U32),
+    member("rtt_us", 68, U32),
+    member("rttvar_us", 72, U32),
+    member("snd_ssthresh", 76, U32),
+    member("snd_cwnd", 80, U32),
+    member("advmss_bytes", 84, U32),
+    member("reordering", 88, U32),
+    member("rcv_rtt_us", 92, U32),
+    member("rcv_space_bytes", 96, U32),
+    member("total_retrans", 100, U32),
+    member("pacing_rate_bytes_per_s", 104, U64),
+    member("max_pacing_rate_bytes_per_s", 112, U64),
+    member("bytes_acked", 120, U64),
+    member("bytes_received", 128, U64),
+    member("segs_out", 136, U32),
+    member("segs_in", 140, U32),
+    member("notsent_bytes", 144, U32),
+    member("min_rtt_us", 148, U32),
+    member("data_segs_in", 152, U32),
+    member("data_segs_out", 156, U32),
+    member("delivery_rate_bytes_per_s", 160, U64),
+    member("busy_time_us", 168, U64),
+    member("rwnd_limited_us", 176, U64),
+    member("sndbuf_limited_us", 184, U64),
+    member("delivered", 192, U32),
+    member("delivered_ce", 196, U32),
+    member("bytes_sent", 200, U64),
+    member("bytes_retrans", 208, U64),
+    member("dsack_dups", 216, U32),
+    member("reord_seen", 220, U32),
+    member("rcv_ooopack", 224, U32),
+    member("snd_wnd_bytes", 228, U32),
+    member("rcv_wnd_bytes", 232, U32),
+    member("rehash", 236, U32),
+    member("total_rto", 240, U16),
+    member("total_rto_recoveries", 242, U16),
+    member("total_rto_time_ms", 244, U32),
+    member("received_ce", 248, U32),
+    member("delivered_e1_bytes", 252, U32),
+    member("delivered_e0_bytes", 256, U32),
+    member("delivered_ce_bytes", 260, U32),
+    member("received_e1_bytes", 264, U32),
+    member("received_e0_bytes", 268, U32),
+    member("received_ce_bytes", 272, U32),
+    member("accecn_fail_mode", 276, U16),
+    member("accecn_opt_seen", 278, U16),
+];
+
+impl Member {
+    /// The member's value in `raw`; `None` where the kernel's structure ends before it.
+    pub fn get(&self, raw: &[u8]) -> Option<u64> {
+        let start = usize::from(self.offset);
+        let bytes = raw.get(start..start + usize::from(self.kind.size()))?;
+        Some(match self.kind {
+            U8 => u64::from(*bytes.first()?),
+            Bits(shift, width) => u64::from((*bytes.first()? >> shift) & ((1u8 << width) - 1)),
+            U16 => u64::from(u16::from_ne_bytes(bytes.try_into().ok()?)),
+            U32 => u64::from(u32::from_ne_bytes(bytes.try_into().ok()?)),
+            U64 => u64::from_ne_bytes(bytes.try_into().ok()?),
+        })
+    }
+}
+
+fn u8_at(raw: &[u8], at: usize) -> Option<u8> {
+    raw.get(at).copied()
+}
+
+fn u16_at(raw: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(raw.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn u32_at(raw: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(raw.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn u64_at(raw: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(raw.get(at..at + 8)?.try_into().ok()?))
+}
+
+/// What the detectors and ages need of a `tcp_info`, in little space. Members that every kernel since 2.6 sends
+/// are plain; the later ones are asked for by method and may be unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// congestion state: 0 open, 1 disorder, 2 CWR, 3 recovery, 4 loss
+    pub ca_state: u8,
+    /// retransmissions of the current segment
+    pub retransmits: u8,
+    /// unanswered zero-window or keepalive probes
+    pub probes: u8,
+    /// doublings of the timer
+    pub backoff: u8,
+    /// retransmission time-out, microseconds
+    pub rto_us: u32,
+    /// maximum segment size for sending, bytes
+    pub snd_mss: u32,
+    /// segments sent and not acknowledged; for LISTEN the accept queue's length
+    pub unacked: u32,
+    /// for LISTEN the accept queue's limit
+    pub sacked: u32,
+    /// since data was last sent (restamped by a retransmission), milliseconds
+    pub last_data_sent_ms: u32,
+    /// since data was last received, milliseconds
+    pub last_data_recv_ms: u32,
+    /// since an ACK was last received (every segment carries one), milliseconds
+    pub last_ack_recv_ms: u32,
+    /// path MTU, bytes
+    pub pmtu: u32,
+    /// smoothed round-trip time, microseconds
+    pub rtt_us: u32,
+    /// congestion window, segments
+    pub snd_cwnd: u32,
+    /// retransmissions since the connection began
+    pub total_retrans: u32,
+    length: u16,
+    total_rto: u16,
+    total_rto_recoveries: u16,
+    notsent_bytes: u32,
+    snd_wnd: u32,
+    rcv_wnd: u32,
+    total_rto_time_ms: u32,
+    busy_time_us: u64,
+    rwnd_limited_us: u64,
+    sndbuf_limited_us: u64,
+    bytes_acked: u64,
+    bytes_received: u64,
+}
+
+impl TcpInfo {
+    /// The shortest `tcp_info` there ever was (Linux 2.6).
+    const SHORTEST: usize = 104;
+
+    /// Reads `raw`; `None` if it is shorter than any kernel's.
+    pub fn parse(raw: &[u8]) -> Option<Self> {
+        if raw.len() < Self::SHORTEST {
+            return None;
+        }
+        Some(Self {
+            length: u16::try_from(raw.len()).unwrap_or(u16::MAX),
+            ca_state: u8_at(raw, 1)?,
+            retransmits: u8_at(raw, 2)?,
+            probes: u8_at(raw, 3)?,
+            backoff: u8_at(raw, 4)?,
+            rto_us: u32_at(raw, 8)?,
+            snd_mss: u32_at(raw, 16)?,
+            unacked: u32_at(raw, 24)?,
+            sacked: u32_at(raw, 28)?,
+            last_data_sent_ms: u32_at(raw, 44)?,
+            last_data_recv_ms: u32_at(raw, 52)?,
+            last_ack_recv_ms: u32_at(raw, 56)?,
+            pmtu: u32_at(raw, 60)?,
+            rtt_us: u32_at(raw, 68)?,
+            snd_cwnd: u32_at(raw, 80)?,
+            total_retrans: u32_at(raw, 100)?,
+            bytes_acked: u64_at(raw, 120).unwrap_or(0),
+            bytes_received: u64_at(raw, 128).unwrap_or(0),
+            notsent_bytes: u32_at(raw, 144).unwrap_or(0),
+            busy_time_us: u64_at(raw, 168).unwrap_or(0),
+            rwnd_limited_us: u64_at(raw, 176).unwrap_or(0),
+            sndbuf_limited_us: u64_at(raw, 184).unwrap_or(0),
+            snd_wnd: u32_at(raw, 228).unwrap_or(0),
+            rcv_wnd: u32_at(raw, 232).unwrap_or(0),
+            total_rto: u16_at(raw, 240).unwrap_or(0),
+            total_rto_recoveries: u16_at(raw, 242).unwrap_or(0),
+            total_rto_time_ms: u32_at(raw, 244).unwrap_or(0),
+        })
+    }
+
+    fn known<T>(&self, end: u16, value: T) -> Option<T> {
+        (self.length >= end).then_some(value)
+    }
+
+    /// Bytes that the peer acknowledged (Linux 4.2).
+    pub fn bytes_acked(&self) -> Option<u64> {
+        self.known(128, self.bytes_acked)
+    }
+
+    /// Bytes received in order (Linux 4.2).
+    pub fn bytes_received(&self) -> Option<u64> {
+        self.known(136, self.bytes_received)
+    }
+
+    /// Bytes queued and not yet sent (Linux 4.6).
+    pub fn notsent_bytes(&self) -> Option<u32> {
+        self.known(148, self.notsent_bytes)
+    }
+
+    /// Microseconds with data to send, over the connection's life (Linux 4.10).
+    pub fn busy_time_us(&self) -> Option<u64> {
+        self.known(176, self.busy_time_us)
+    }
+
+    /// Microseconds limited by the peer's window (Linux 4.10).
+    pub fn rwnd_limited_us(&self) -> Option<u64> {
+        self.known(184, self.rwnd_limited_us)
+    }
+
+    /// Microseconds limited by the own send buffer (Linux 4.10).
+    pub fn sndbuf_limited_us(&self) -> Option<u64> {
+        self.known(192, self.sndbuf_limited_us)
+    }
+
+    /// The window that the peer announced, bytes (Linux 5.4).
+    pub fn snd_wnd(&self) -> Option<u32> {
+        self.known(232, self.snd_wnd)
+    }
+
+    /// The window that this end announced, bytes (Linux 6.2).
+    pub fn rcv_wnd(&self) -> Option<u32> {
+        self.known(236, self.rcv_wnd)
+    }
+
+    /// Retransmission time-outs since the connection began (Linux 6.7).
+    pub fn total_rto(&self) -> Option<u16> {
+        self.known(242, self.total_rto)
+    }
+
+    /// Episodes of time-outs, the current one included (Linux 6.7).
+    pub fn total_rto_recoveries(&self) -> Option<u16> {
+        self.known(244, self.total_rto_recoveries)
+    }
+
+    /// Milliseconds spent in all those episodes (Linux 6.7).
+    pub fn total_rto_time_ms(&self) -> Option<u32> {
+        self.known(248, self.total_rto_time_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_lie_one_behind_the_other_without_holes() {
+        let mut end = 0;
+        for member in MEMBERS {
+            let bits = matches!(member.kind, Bits(shift, _) if shift > 0);
+            assert_eq!(
+                member.offset,
+                if bits { end - 1 } else { end },
+                "{}",
+                member.key
+            );
+            end = member.offset + member.kind.size();
+        }
+        assert_eq!(end, 280, "the structure of Linux 6.18 has 280 bytes");
+    }
+
+    #[test]
+    fn what_an_old_kernel_did_not_send_is_unknown() {
+        let raw = [7u8; 280];
+        // Linux 3.10: 104 bytes; 4.18: 192 + 32; 5.4: 232; 6.1: 232; 6.18: 280
+        let table: &[(usize, bool, bool, bool)] = &[
+            (104, false, false, false),
+            (224, true, false, false),
+            (232, true, true, false),
+            (280, true, true, true),
+        ];
+        for (length, busy, window, rto) in table {
+            let info = TcpInfo::parse(&raw[..*length]).unwrap();
+            assert_eq!(info.busy_time_us().is_some(), *busy, "{length}");
+            assert_eq!(info.snd_wnd().is_some(), *window, "{length}");
+            assert_eq!(info.total_rto_time_ms().is_some(), *rto, "{length}");
+        }
+        assert_eq!(TcpInfo::parse(&raw[..103]), None);
+    }
+
+    #[test]
+    fn bit_fields_are_cut_out_of_their_byte() {
+        let mut raw = [0u8; 104];
+        raw[6] = 0xa7;
+        raw[7] = 0b101;
+        let get = |key| MEMBERS.iter().find(|m| m.key == key).unwrap().get(&raw);
+        assert_eq!((get("snd_wscale"), get("rcv_wscale")), (Some(7), Some(10)));
+        assert_eq!(
+            (
+                get("delivery_rate_app_limited"),
+                get("fastopen_client_fail")
+            ),
+            (Some(1), Some(2))
+        );
+    }
+}
