@@ -208,6 +208,12 @@ impl Socket {
         (!self.is_mini()).then_some(self.uid)
     }
 
+    /// Whether `send_q` of this LISTEN socket is the accept queue's limit. `/proc/net/tcp` does not show it, as it
+    /// does not show the cookie.
+    pub fn backlog_known(&self) -> bool {
+        self.cookie.is_some()
+    }
+
     /// The local address as the socket's family has it.
     pub fn local_ip(&self) -> IpAddr {
         self.local.ip_as(self.family)

@@ -1,0 +1,246 @@
+//! Judges a snapshot. A detector is one file under `detectors/` and one line in its registry; it reads the
+//! [`Context`] and nothing else, so that a capture is judged as the machine it came from.
+
+pub mod detectors;
+mod group;
+pub mod scenario;
+pub mod settings;
+mod words;
+
+pub use self::settings::{Limits, Settings};
+use crate::history::{Deltas, History, Sample, Tally};
+use crate::model::{AgeFacts, Finding, Severity, Snapshot, TcpState};
+
+/// What the detectors read.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// the reading that is judged
+    pub snapshot: &'a Snapshot,
+    /// its counts
+    pub tally: &'a Tally,
+    /// its reduction, as the next one will remember it
+    pub sample: &'a Sample,
+    /// the looks before and after it
+    pub history: &'a History,
+    /// the host's settings that ages depend on
+    pub ages: AgeFacts,
+}
+
+impl<'a> Context<'a> {
+    /// What moved, if there was a second look.
+    pub fn deltas(&self) -> Option<Deltas<'a>> {
+        self.history.deltas(self.sample)
+    }
+
+    /// A lower bound of how long the socket in `row` has been in its state, milliseconds.
+    pub fn age_ms(&self, row: u32) -> Option<u64> {
+        let socket = self.snapshot.socket(row)?;
+        self.ages.in_state(socket, self.snapshot.info(socket)).map(|age| age.low_ms)
+    }
+}
+
+/// A detector's answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// nothing to say
+    Quiet,
+    /// this, the most important first
+    Found(Vec<Finding>),
+    /// what was read leaves the question open, because of this; never to be taken for quiet
+    CannotTell(String),
+}
+
+impl Verdict {
+    /// Found, or quiet if there is nothing in `findings`.
+    pub fn of(findings: Vec<Finding>) -> Self {
+        if findings.is_empty() { Self::Quiet } else { Self::Found(findings) }
+    }
+}
+
+/// What a detector wants collected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// `tcp_info` of the sockets
+    pub tcp_info: bool,
+    /// the memory of LISTEN sockets, for their drops
+    pub drops: bool,
+    /// who holds the sockets
+    pub owners: bool,
+    /// the counters a second time
+    pub deltas: bool,
+}
+
+/// In what a threshold is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// a plain number
+    Count,
+    /// a time; written as `60s`, `5min`
+    Seconds,
+    /// a share; written as `50%` or `50`
+    Percent,
+    /// a rate a second
+    PerSecond,
+}
+
+/// A limit that the user may set as `ID.KEY=VALUE`.
+#[derive(Clone, Copy, Debug)]
+pub struct Threshold {
+    /// its name
+    pub key: &'static str,
+    /// unless set otherwise
+    pub default: f64,
+    /// in what
+    pub unit: Unit,
+    /// what it limits, and why at that value
+    pub doc: &'static str,
+}
+
+/// A detector: what it is called, what it means, and how it judges.
+#[derive(Debug)]
+pub struct Detector {
+    /// the stable name
+    pub id: &'static str,
+    /// other names by which it may be asked for; a finding carries the one that fits as its variant
+    pub aliases: &'static [&'static str],
+    /// one line
+    pub summary: &'static str,
+    /// what is measured and how it is judged
+    pub signals: &'static str,
+    /// what the state or condition means
+    pub explanation: &'static str,
+    /// what the explanation rests on
+    pub grounds: &'static [&'static str],
+    /// what helps, in general
+    pub advice: &'static [&'static str],
+    /// what does not help and is often told
+    pub folklore: &'static [&'static str],
+    /// the states that it is about
+    pub states: &'static [TcpState],
+    /// its limits
+    pub thresholds: &'static [Threshold],
+    /// what it wants collected
+    pub needs: Needs,
+    /// judges
+    pub check: fn(&Context<'_>, &Limits) -> Verdict,
+    /// a machine on which it fires at the first limit
+    pub example: scenario::Example,
+}
+
+/// A question that stays open.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Unknown {
+    /// the detector
+    pub id: &'static str,
+    /// why it cannot tell
+    pub reason: String,
+}
+
+/// What all detectors together say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Analysis {
+    /// everything that fired, roots before what follows from them, the worst first
+    pub findings: Vec<Finding>,
+    /// detectors that looked and found nothing
+    pub quiet: Vec<&'static str>,
+    /// detectors that cannot tell
+    pub unknown: Vec<Unknown>,
+    /// whether the verdict rests on a table that was not seen whole, or lacks what was asked for by name
+    pub inconclusive: bool,
+}
+
+/// The worst that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overall {
+    /// nothing above info
+    Ok,
+    /// a person should look today
+    Warning,
+    /// users are hurt
+    Critical,
+    /// nothing found, but not everything that was asked for could be judged
+    Unknown,
+}
+
+impl Overall {
+    /// The name in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Analysis {
+    /// The verdict. What could not be judged is never OK, but it does not hide what was found.
+    pub fn verdict(&self) -> Overall {
+        match self.findings.iter().map(|finding| finding.severity).max() {
+            Some(Severity::Critical) => Overall::Critical,
+            Some(Severity::Warning) => Overall::Warning,
+            Some(Severity::Info) | None if self.inconclusive => Overall::Unknown,
+            Some(Severity::Info) | None => Overall::Ok,
+        }
+    }
+}
+
+/// What the selected detectors want collected.
+pub fn needs(settings: &Settings) -> Needs {
+    let mut needs = Needs::default();
+    for detector in detectors::ALL.iter().filter(|detector| settings.selects(detector)) {
+        needs.tcp_info |= detector.needs.tcp_info;
+        needs.drops |= detector.needs.drops;
+        needs.owners |= detector.needs.owners;
+        needs.deltas |= detector.needs.deltas;
+    }
+    needs
+}
+
+/// Runs the selected detectors.
+pub fn run(
+    snapshot: &Snapshot,
+    tally: &Tally,
+    sample: &Sample,
+    history: &History,
+    settings: &Settings,
+) -> Analysis {
+    let ages = AgeFacts::new(&snapshot.facts);
+    let context = Context { snapshot, tally, sample, history, ages };
+    let mut analysis = Analysis {
+        inconclusive: !snapshot.coverage.missing.is_empty() || snapshot.coverage.lost > 0,
+        ..Analysis::default()
+    };
+    for detector in detectors::ALL.iter().filter(|detector| settings.selects(detector)) {
+        match (detector.check)(&context, &settings.limits(detector)) {
+            Verdict::Quiet => analysis.quiet.push(detector.id),
+            Verdict::Found(findings) => analysis.findings.extend(findings),
+            Verdict::CannotTell(reason) => {
+                analysis.inconclusive |= settings.names(detector);
+                analysis.unknown.push(Unknown { id: detector.id, reason });
+            }
+        }
+    }
+    detectors::relate(&mut analysis.findings, &context);
+    order(&mut analysis.findings);
+    analysis
+}
+
+/// The worst first; a consequence behind its root, as bad as it may be.
+fn order(findings: &mut Vec<Finding>) {
+    findings.sort_by(|a, b| b.severity.cmp(&a.severity));
+    let (consequences, roots): (Vec<Finding>, Vec<Finding>) =
+        findings.drain(..).partition(|finding| finding.caused_by.is_some());
+    let mut left = consequences;
+    for root in roots {
+        let id = root.id;
+        findings.push(root);
+        let (follow, others): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|finding| finding.caused_by == Some(id));
+        findings.extend(follow);
+        left = others;
+    }
+    findings.extend(left);
+}

@@ -1,0 +1,185 @@
+//! Machines made of a few lines: each detector brings one on which it fires at its limit and is quiet one below.
+
+use std::num::NonZeroU64;
+
+use jiff::Timestamp;
+
+use crate::history::{History, Sample, Tally};
+use crate::model::owner::Link;
+use crate::model::{
+    Endpoint, Facts, Family, Listener, Owners, Process, Protocol, Pulse, Snapshot, Socket, TcpInfo,
+    TcpState, Timer, tcp_info,
+};
+
+use super::{Analysis, Settings, run};
+
+/// A detector's example.
+#[derive(Clone, Copy, Debug)]
+pub struct Example {
+    /// what the number given to `build` counts
+    pub of: &'static str,
+    /// the first number at which the detector warns (or informs, where it never warns)
+    pub limit: u32,
+    /// the machine with that many
+    pub build: fn(u32) -> Scenario,
+}
+
+/// A machine under construction.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// the reading
+    pub snapshot: Snapshot,
+    /// the looks around it
+    pub history: History,
+    processes: Vec<Process>,
+    links: Vec<Link>,
+    next: u32,
+}
+
+/// The local address of examples.
+pub const HERE: [u8; 4] = [192, 0, 2, 1];
+/// A remote address of examples.
+pub const THERE: [u8; 4] = [198, 51, 100, 7];
+
+impl Default for Scenario {
+    fn default() -> Self {
+        let mut facts = Facts::default();
+        for (path, value) in [
+            ("net/core/somaxconn", "4096"),
+            ("net/ipv4/ip_local_port_range", "32768\t60999"),
+            ("net/ipv4/ip_local_reserved_ports", ""),
+            ("net/ipv4/tcp_fin_timeout", "60"),
+            ("net/ipv4/tcp_max_syn_backlog", "4096"),
+            ("net/ipv4/tcp_max_tw_buckets", "131072"),
+            ("net/ipv4/tcp_syn_linear_timeouts", "4"),
+            ("net/ipv4/tcp_syn_retries", "6"),
+            ("net/ipv4/tcp_syncookies", "1"),
+            ("net/ipv4/tcp_timestamps", "1"),
+            ("net/ipv4/tcp_tw_reuse", "2"),
+            ("net/ipv4/tcp_tw_reuse_delay", "1000"),
+        ] {
+            facts.sysctls.insert(path.to_owned(), value.to_owned());
+        }
+        facts.sockstat.insert("TCP.tw".to_owned(), 0);
+        for counter in ["TcpExt.ListenOverflows", "TcpExt.ListenDrops", "TcpExt.TCPReqQFullDrop", "TcpExt.TCPReqQFullDoCookies"] {
+            facts.counters.insert(counter.to_owned(), 0);
+        }
+        let snapshot = Snapshot { taken: Timestamp::UNIX_EPOCH, facts, ..Snapshot::default() };
+        Self {
+            snapshot,
+            history: History::default(),
+            processes: Vec::new(),
+            links: Vec::new(),
+            next: 1,
+        }
+    }
+}
+
+impl Scenario {
+    /// Adds a process; the number returned names it to [`Scenario::held_by`].
+    pub fn process(&mut self, pid: u32, comm: &str, fds: u64, nofile: u64) -> u32 {
+        self.processes.push(Process {
+            pid,
+            comm: comm.to_owned(),
+            uid: Some(1000),
+            fds: Some(fds),
+            nofile: Some(nofile),
+            ..Process::default()
+        });
+        u32::try_from(self.processes.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// A socket between two endpoints, nobody's yet; change it and give it to [`Scenario::push`].
+    pub fn socket(&mut self, state: TcpState, local: Endpoint, remote: Endpoint) -> Socket {
+        self.next += 1;
+        Socket {
+            cookie: NonZeroU64::new(u64::from(self.next)),
+            local,
+            remote,
+            inode: 0,
+            uid: 1000,
+            recv_q: 0,
+            send_q: 0,
+            timer_ms: 0,
+            ifindex: 0,
+            info: None,
+            netns: 0,
+            retransmits: 0,
+            timer: Timer::None,
+            state,
+            protocol: Protocol::Tcp,
+            family: Family::Ipv4,
+        }
+    }
+
+    /// Gives the socket an inode and `process` a descriptor of it.
+    #[must_use]
+    pub fn held_by(&mut self, process: u32, mut socket: Socket) -> Socket {
+        if socket.inode == 0 {
+            self.next += 1;
+            socket.inode = self.next;
+        }
+        self.links.push(Link { inode: socket.inode, process, fd: self.next });
+        socket
+    }
+
+    /// Adds the socket with these members of `tcp_info`, or none.
+    pub fn push(&mut self, socket: Socket, info: &[(&str, u64)]) -> u32 {
+        let info =
+            if info.is_empty() { None } else { TcpInfo::parse(&tcp_info::example(info)) };
+        self.snapshot.push(socket, info)
+    }
+
+    /// Adds a listener of `process` with its queue, limit and drops so far.
+    pub fn listen(&mut self, process: u32, port: u16, queue: u32, limit: u32, drops: u32) -> u32 {
+        let wildcard = Endpoint::v4([0; 4], 0);
+        let mut socket = self.socket(TcpState::Listen, Endpoint::v4([0; 4], port), wildcard);
+        (socket.recv_q, socket.send_q) = (queue, limit);
+        let socket = self.held_by(process, socket);
+        let row = self.snapshot.push(socket, None);
+        self.snapshot.drops.insert(row, drops);
+        row
+    }
+
+    /// Sets a sysctl.
+    pub fn sysctl(&mut self, path: &str, value: &str) {
+        self.snapshot.facts.sysctls.insert(path.to_owned(), value.to_owned());
+    }
+
+    /// Adds the second look a second later: counters that moved by so much, and what changes in the listeners.
+    pub fn pulse(&mut self, moved: &[(&str, i64)], change: impl Fn(&mut Listener)) {
+        let mut facts = self.snapshot.facts.clone();
+        for (name, by) in moved {
+            *facts.counters.entry((*name).to_owned()).or_default() += by;
+        }
+        let rows: Vec<u32> = (0u32..)
+            .zip(&self.snapshot.sockets)
+            .filter(|(_, socket)| socket.state == TcpState::Listen)
+            .map(|(row, _)| row)
+            .collect();
+        let mut listeners = crate::history::listeners(&self.snapshot, &rows);
+        listeners.iter_mut().for_each(change);
+        let taken = Timestamp::from_second(self.snapshot.taken.as_second() + 1);
+        self.history.set_pulse(Pulse { taken: taken.unwrap_or_default(), facts, listeners });
+    }
+
+    /// Makes what has been built an earlier sample, taken `seconds` before, and goes on from there.
+    pub fn remember(&mut self, seconds: i64) {
+        let tally = Tally::new(&self.snapshot);
+        self.history.push(Sample::new(&self.snapshot, &tally));
+        let later = Timestamp::from_second(self.snapshot.taken.as_second() + seconds);
+        self.snapshot.taken = later.unwrap_or_default();
+    }
+
+    /// What the selected detectors say of it.
+    pub fn analyze(mut self, settings: &Settings) -> Analysis {
+        let tw = self.snapshot.sockets.iter().filter(|socket| socket.timer == Timer::TimeWait);
+        let tw = i64::try_from(tw.count()).unwrap_or(i64::MAX);
+        self.snapshot.facts.sockstat.insert("TCP.tw".to_owned(), tw);
+        self.snapshot.owners = Owners::new(self.processes, self.links);
+        self.snapshot.coverage.owners_read = true;
+        let tally = Tally::new(&self.snapshot);
+        let sample = Sample::new(&self.snapshot, &tally);
+        run(&self.snapshot, &tally, &sample, &self.history, settings)
+    }
+}

@@ -1,0 +1,224 @@
+//! What is kept over time: one pass over a snapshot ([`Tally`]), and what an earlier look can still say about a
+//! later one ([`History`]).
+
+mod tally;
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+pub use self::tally::{Counts, Dial, PortSet, Tally};
+use crate::model::{Endpoint, Facts, Listener, Pulse, Snapshot};
+
+/// How many earlier samples are kept.
+const KEPT: usize = 60;
+
+/// What is remembered of a full sample: identities and queues, no rows.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    /// when it was taken
+    pub taken: Timestamp,
+    /// settings and counters
+    pub facts: Facts,
+    /// the LISTEN sockets
+    pub listeners: Vec<Listener>,
+    /// cookies of the CLOSE-WAIT sockets that somebody holds, sorted
+    pub close_wait: Vec<u64>,
+    /// cookies and peers of the SYN-SENT sockets, sorted
+    pub syn_sent: Vec<(u64, Endpoint)>,
+    /// peers with an established, dialled connection, sorted
+    pub established: Vec<Endpoint>,
+}
+
+impl Sample {
+    /// Reduces a snapshot.
+    pub fn new(snapshot: &Snapshot, tally: &Tally) -> Self {
+        let cookies = |rows: &[u32]| {
+            let mut cookies: Vec<(u64, Endpoint)> = rows
+                .iter()
+                .filter_map(|row| snapshot.socket(*row))
+                .filter_map(|socket| Some((socket.cookie?.get(), socket.remote)))
+                .collect();
+            cookies.sort_unstable();
+            cookies
+        };
+        let mut established: Vec<Endpoint> = tally
+            .dialled()
+            .filter(|(_, counts)| counts.of(crate::model::TcpState::Established) > 0)
+            .map(|(dial, _)| dial.remote)
+            .collect();
+        established.sort_unstable();
+        established.dedup();
+        Self {
+            taken: snapshot.taken,
+            facts: snapshot.facts.clone(),
+            listeners: listeners(snapshot, &tally.listeners),
+            close_wait: cookies(&tally.close_wait).into_iter().map(|(cookie, _)| cookie).collect(),
+            syn_sent: cookies(&tally.syn_sent),
+            established,
+        }
+    }
+}
+
+/// The LISTEN rows of a snapshot as a pulse has them.
+pub fn listeners(snapshot: &Snapshot, rows: &[u32]) -> Vec<Listener> {
+    let listener = |row: &u32| {
+        let socket = snapshot.socket(*row)?;
+        Some(Listener {
+            cookie: socket.cookie,
+            recv_q: socket.recv_q,
+            send_q: socket.send_q,
+            drops: snapshot.drops.get(row).copied(),
+        })
+    };
+    rows.iter().filter_map(listener).collect()
+}
+
+/// The looks before and after the snapshot that is judged.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    earlier: Vec<Sample>,
+    pulse: Option<Pulse>,
+}
+
+/// Two readings of the counters and listeners with the time between them.
+#[derive(Clone, Copy, Debug)]
+pub struct Deltas<'a> {
+    /// how long the counters ran
+    pub window: Duration,
+    before: (&'a Facts, &'a [Listener]),
+    after: (&'a Facts, &'a [Listener]),
+}
+
+impl Deltas<'_> {
+    /// By how much a counter rose; `None` where the kernel has none, or it was reset.
+    pub fn counter(&self, name: &str) -> Option<u64> {
+        let moved = self.after.0.counter(name)?.checked_sub(self.before.0.counter(name)?)?;
+        u64::try_from(moved).ok()
+    }
+
+    /// How many packets a listener dropped.
+    pub fn drops(&self, cookie: Option<NonZeroU64>) -> Option<u32> {
+        let drops = |listeners: &[Listener]| find(listeners, cookie)?.drops;
+        Some(drops(self.after.1)?.wrapping_sub(drops(self.before.1)?))
+    }
+
+    /// A listener as the later look saw it.
+    pub fn later(&self, cookie: Option<NonZeroU64>) -> Option<&Listener> {
+        find(self.after.1, cookie)
+    }
+
+    /// A listener as the earlier look saw it.
+    pub fn sooner(&self, cookie: Option<NonZeroU64>) -> Option<&Listener> {
+        find(self.before.1, cookie)
+    }
+
+    /// The window in seconds, never 0.
+    pub fn seconds(&self) -> f64 {
+        self.window.as_secs_f64().max(0.001)
+    }
+}
+
+fn find(listeners: &[Listener], cookie: Option<NonZeroU64>) -> Option<&Listener> {
+    cookie?;
+    listeners.iter().find(|listener| listener.cookie == cookie)
+}
+
+impl History {
+    /// Remembers a sample that a later snapshot will be judged by.
+    pub fn push(&mut self, sample: Sample) {
+        self.earlier.push(sample);
+        if self.earlier.len() > KEPT {
+            self.earlier.remove(0);
+        }
+    }
+
+    /// Keeps the light look that followed the snapshot.
+    pub fn set_pulse(&mut self, pulse: Pulse) {
+        self.pulse = Some(pulse);
+    }
+
+    /// The full samples before the one that is judged, oldest first.
+    pub fn earlier(&self) -> &[Sample] {
+        &self.earlier
+    }
+
+    /// What moved between `current` and the look after it, or else since the full sample before it. `None`: there
+    /// was one look only.
+    pub fn deltas<'a>(&'a self, current: &'a Sample) -> Option<Deltas<'a>> {
+        let current_at = (&current.facts, current.listeners.as_slice());
+        let window = |from: Timestamp, to: Timestamp| {
+            Duration::try_from(to.duration_since(from)).ok().filter(|window| !window.is_zero())
+        };
+        if let Some(pulse) = &self.pulse {
+            return Some(Deltas {
+                window: window(current.taken, pulse.taken)?,
+                before: current_at,
+                after: (&pulse.facts, &pulse.listeners),
+            });
+        }
+        let before = self.earlier.last()?;
+        Some(Deltas {
+            window: window(before.taken, current.taken)?,
+            before: (&before.facts, &before.listeners),
+            after: current_at,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(second: i64, counter: i64, drops: u32) -> Sample {
+        let mut facts = Facts::default();
+        facts.counters.insert("TcpExt.ListenOverflows".into(), counter);
+        Sample {
+            taken: Timestamp::from_second(second).unwrap(),
+            facts,
+            listeners: vec![Listener {
+                cookie: NonZeroU64::new(9),
+                recv_q: 0,
+                send_q: 1,
+                drops: Some(drops),
+            }],
+            ..Sample::default()
+        }
+    }
+
+    #[test]
+    fn one_look_has_no_deltas() {
+        assert!(History::default().deltas(&sample(1, 5, 5)).is_none());
+    }
+
+    #[test]
+    fn the_pulse_after_wins_over_the_sample_before() {
+        let mut history = History::default();
+        history.push(sample(10, 100, 7));
+        let now = sample(12, 104, 9);
+        let deltas = history.deltas(&now).unwrap();
+        assert_eq!(deltas.window, Duration::from_secs(2));
+        assert_eq!(deltas.counter("TcpExt.ListenOverflows"), Some(4));
+        assert_eq!(deltas.drops(NonZeroU64::new(9)), Some(2));
+        assert_eq!(deltas.counter("TcpExt.Absent"), None, "absent is unknown");
+        let after = sample(13, 105, 9);
+        history.set_pulse(Pulse {
+            taken: after.taken,
+            facts: after.facts.clone(),
+            listeners: after.listeners.clone(),
+        });
+        let deltas = history.deltas(&now).unwrap();
+        assert_eq!((deltas.window.as_secs(), deltas.counter("TcpExt.ListenOverflows")), (1, Some(1)));
+        assert_eq!(deltas.drops(NonZeroU64::new(9)), Some(0));
+        assert_eq!(deltas.drops(None), None);
+    }
+
+    #[test]
+    fn a_counter_that_went_backwards_says_nothing() {
+        let mut history = History::default();
+        history.push(sample(10, 100, 7));
+        let now = sample(12, 50, 9);
+        assert_eq!(history.deltas(&now).unwrap().counter("TcpExt.ListenOverflows"), None);
+    }
+}
