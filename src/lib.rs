@@ -7,6 +7,10 @@
 //!
 //! * [`model`]: plain data, no I/O.
 //! * [`collect`]: the only place that reads the system: netlink, `/proc`.
+//! * [`knowledge`]: the states and what is to know about them, as text and data.
+//! * [`render`]: text and JSON from the above.
 
 pub mod collect;
+pub mod knowledge;
 pub mod model;
+pub mod render;
