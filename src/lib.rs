@@ -10,7 +10,9 @@
 //! * [`knowledge`]: the states and what is to know about them, as text and data.
 //! * [`render`]: text and JSON from the above.
 
+pub mod analyze;
 pub mod collect;
+pub mod history;
 pub mod knowledge;
 pub mod model;
 pub mod render;

@@ -50,14 +50,21 @@ pub struct Group<'a> {
 pub fn by_owner<'a>(context: &Context<'a>, rows: impl Iterator<Item = u32>) -> Vec<Group<'a>> {
     let mut groups: BTreeMap<(Option<u32>, u32, Target), Group<'a>> = BTreeMap::new();
     for row in rows {
-        let Some(socket) = context.snapshot.socket(row) else { continue };
+        let Some(socket) = context.snapshot.socket(row) else {
+            continue;
+        };
         let owner = context.snapshot.owner(socket);
         let target = Target::of(context, socket);
         let uid = socket.owner_uid();
         let key = (owner.map(|owner| owner.pid), socket.uid, target);
         groups
             .entry(key)
-            .or_insert_with(|| Group { owner, uid, target, rows: Vec::new() })
+            .or_insert_with(|| Group {
+                owner,
+                uid,
+                target,
+                rows: Vec::new(),
+            })
             .rows
             .push(row);
     }
@@ -88,9 +95,11 @@ impl Group<'_> {
                 && Target::of(context, socket) == self.target
                 && !matches!(socket.state, crate::model::TcpState::Listen)
                 && match self.owner {
-                    Some(owner) => {
-                        context.snapshot.owners.of(socket.inode).any(|(p, _)| p.pid == owner.pid)
-                    }
+                    Some(owner) => context
+                        .snapshot
+                        .owners
+                        .of(socket.inode)
+                        .any(|(p, _)| p.pid == owner.pid),
                     None => Some(socket.uid) == self.uid,
                 }
         };
@@ -104,7 +113,9 @@ impl Group<'_> {
             .iter()
             .filter_map(|row| {
                 let socket = context.snapshot.socket(*row)?;
-                let age = context.ages.in_state(socket, context.snapshot.info(socket))?;
+                let age = context
+                    .ages
+                    .in_state(socket, context.snapshot.info(socket))?;
                 Some((*row, age))
             })
             .collect();
@@ -124,9 +135,16 @@ impl Group<'_> {
 
 /// Whether so many stuck sockets are too many: a share of the owner's sockets, a number that still grows, or a part
 /// of what it may open. A descriptor limit is no yardstick alone: containers run with a million.
-pub fn is_enough(stuck: u64, total: u64, arriving: bool, owner: Option<&Process>, limits: &Limits) -> bool {
+pub fn is_enough(
+    stuck: u64,
+    total: u64,
+    arriving: bool,
+    owner: Option<&Process>,
+    limits: &Limits,
+) -> bool {
     let count = stuck as f64;
-    let by_share = count >= limits.get("min") && stuck * 100 >= total.saturating_mul(limits.get("share") as u64);
+    let by_share = count >= limits.get("min")
+        && stuck * 100 >= total.saturating_mul(limits.get("share") as u64);
     let by_growth = arriving && count >= limits.get("many");
     let by_descriptors = owner.and_then(|owner| owner.nofile).is_some_and(|nofile| {
         count >= 5.0 && count >= nofile.min(65_536) as f64 * limits.get("descriptors") / 100.0

@@ -35,7 +35,9 @@ impl<'a> Context<'a> {
     /// A lower bound of how long the socket in `row` has been in its state, milliseconds.
     pub fn age_ms(&self, row: u32) -> Option<u64> {
         let socket = self.snapshot.socket(row)?;
-        self.ages.in_state(socket, self.snapshot.info(socket)).map(|age| age.low_ms)
+        self.ages
+            .in_state(socket, self.snapshot.info(socket))
+            .map(|age| age.low_ms)
     }
 }
 
@@ -53,7 +55,11 @@ pub enum Verdict {
 impl Verdict {
     /// Found, or quiet if there is nothing in `findings`.
     pub fn of(findings: Vec<Finding>) -> Self {
-        if findings.is_empty() { Self::Quiet } else { Self::Found(findings) }
+        if findings.is_empty() {
+            Self::Quiet
+        } else {
+            Self::Found(findings)
+        }
     }
 }
 
@@ -190,7 +196,10 @@ impl Analysis {
 /// What the selected detectors want collected.
 pub fn needs(settings: &Settings) -> Needs {
     let mut needs = Needs::default();
-    for detector in detectors::ALL.iter().filter(|detector| settings.selects(detector)) {
+    for detector in detectors::ALL
+        .iter()
+        .filter(|detector| settings.selects(detector))
+    {
         needs.tcp_info |= detector.needs.tcp_info;
         needs.drops |= detector.needs.drops;
         needs.owners |= detector.needs.owners;
@@ -208,18 +217,30 @@ pub fn run(
     settings: &Settings,
 ) -> Analysis {
     let ages = AgeFacts::new(&snapshot.facts);
-    let context = Context { snapshot, tally, sample, history, ages };
+    let context = Context {
+        snapshot,
+        tally,
+        sample,
+        history,
+        ages,
+    };
     let mut analysis = Analysis {
         inconclusive: !snapshot.coverage.missing.is_empty() || snapshot.coverage.lost > 0,
         ..Analysis::default()
     };
-    for detector in detectors::ALL.iter().filter(|detector| settings.selects(detector)) {
+    for detector in detectors::ALL
+        .iter()
+        .filter(|detector| settings.selects(detector))
+    {
         match (detector.check)(&context, &settings.limits(detector)) {
             Verdict::Quiet => analysis.quiet.push(detector.id),
             Verdict::Found(findings) => analysis.findings.extend(findings),
             Verdict::CannotTell(reason) => {
                 analysis.inconclusive |= settings.names(detector);
-                analysis.unknown.push(Unknown { id: detector.id, reason });
+                analysis.unknown.push(Unknown {
+                    id: detector.id,
+                    reason,
+                });
             }
         }
     }
@@ -231,14 +252,16 @@ pub fn run(
 /// The worst first; a consequence behind its root, as bad as it may be.
 fn order(findings: &mut Vec<Finding>) {
     findings.sort_by(|a, b| b.severity.cmp(&a.severity));
-    let (consequences, roots): (Vec<Finding>, Vec<Finding>) =
-        findings.drain(..).partition(|finding| finding.caused_by.is_some());
+    let (consequences, roots): (Vec<Finding>, Vec<Finding>) = findings
+        .drain(..)
+        .partition(|finding| finding.caused_by.is_some());
     let mut left = consequences;
     for root in roots {
         let id = root.id;
         findings.push(root);
-        let (follow, others): (Vec<_>, Vec<_>) =
-            left.into_iter().partition(|finding| finding.caused_by == Some(id));
+        let (follow, others): (Vec<_>, Vec<_>) = left
+            .into_iter()
+            .partition(|finding| finding.caused_by == Some(id));
         findings.extend(follow);
         left = others;
     }

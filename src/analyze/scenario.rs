@@ -61,10 +61,19 @@ impl Default for Scenario {
             facts.sysctls.insert(path.to_owned(), value.to_owned());
         }
         facts.sockstat.insert("TCP.tw".to_owned(), 0);
-        for counter in ["TcpExt.ListenOverflows", "TcpExt.ListenDrops", "TcpExt.TCPReqQFullDrop", "TcpExt.TCPReqQFullDoCookies"] {
+        for counter in [
+            "TcpExt.ListenOverflows",
+            "TcpExt.ListenDrops",
+            "TcpExt.TCPReqQFullDrop",
+            "TcpExt.TCPReqQFullDoCookies",
+        ] {
             facts.counters.insert(counter.to_owned(), 0);
         }
-        let snapshot = Snapshot { taken: Timestamp::UNIX_EPOCH, facts, ..Snapshot::default() };
+        let snapshot = Snapshot {
+            taken: Timestamp::UNIX_EPOCH,
+            facts,
+            ..Snapshot::default()
+        };
         Self {
             snapshot,
             history: History::default(),
@@ -119,14 +128,21 @@ impl Scenario {
             self.next += 1;
             socket.inode = self.next;
         }
-        self.links.push(Link { inode: socket.inode, process, fd: self.next });
+        self.links.push(Link {
+            inode: socket.inode,
+            process,
+            fd: self.next,
+        });
         socket
     }
 
     /// Adds the socket with these members of `tcp_info`, or none.
     pub fn push(&mut self, socket: Socket, info: &[(&str, u64)]) -> u32 {
-        let info =
-            if info.is_empty() { None } else { TcpInfo::parse(&tcp_info::example(info)) };
+        let info = if info.is_empty() {
+            None
+        } else {
+            TcpInfo::parse(&tcp_info::example(info))
+        };
         self.snapshot.push(socket, info)
     }
 
@@ -143,7 +159,10 @@ impl Scenario {
 
     /// Sets a sysctl.
     pub fn sysctl(&mut self, path: &str, value: &str) {
-        self.snapshot.facts.sysctls.insert(path.to_owned(), value.to_owned());
+        self.snapshot
+            .facts
+            .sysctls
+            .insert(path.to_owned(), value.to_owned());
     }
 
     /// Adds the second look a second later: counters that moved by so much, and what changes in the listeners.
@@ -160,7 +179,11 @@ impl Scenario {
         let mut listeners = crate::history::listeners(&self.snapshot, &rows);
         listeners.iter_mut().for_each(change);
         let taken = Timestamp::from_second(self.snapshot.taken.as_second() + 1);
-        self.history.set_pulse(Pulse { taken: taken.unwrap_or_default(), facts, listeners });
+        self.history.set_pulse(Pulse {
+            taken: taken.unwrap_or_default(),
+            facts,
+            listeners,
+        });
     }
 
     /// Makes what has been built an earlier sample, taken `seconds` before, and goes on from there.
@@ -173,7 +196,11 @@ impl Scenario {
 
     /// What the selected detectors say of it.
     pub fn analyze(mut self, settings: &Settings) -> Analysis {
-        let tw = self.snapshot.sockets.iter().filter(|socket| socket.timer == Timer::TimeWait);
+        let tw = self
+            .snapshot
+            .sockets
+            .iter()
+            .filter(|socket| socket.timer == Timer::TimeWait);
         let tw = i64::try_from(tw.count()).unwrap_or(i64::MAX);
         self.snapshot.facts.sockstat.insert("TCP.tw".to_owned(), tw);
         self.snapshot.owners = Owners::new(self.processes, self.links);

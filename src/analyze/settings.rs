@@ -97,16 +97,22 @@ impl Settings {
     /// # Errors
     /// For an unknown id or key, or a value that is none.
     pub fn set(&mut self, text: &str) -> Result<(), Error> {
-        let form = || Error::Form { text: text.to_owned() };
+        let form = || Error::Form {
+            text: text.to_owned(),
+        };
         let (name, value) = text.split_once('=').ok_or_else(form)?;
         let (id, key) = name.split_once('.').ok_or_else(form)?;
-        let detector =
-            detectors::find(id.trim()).ok_or_else(|| Error::Finding { name: id.to_owned() })?;
+        let detector = detectors::find(id.trim()).ok_or_else(|| Error::Finding {
+            name: id.to_owned(),
+        })?;
         let threshold = detector
             .thresholds
             .iter()
             .find(|threshold| threshold.key == key.trim())
-            .ok_or_else(|| Error::Key { id: detector.id, key: key.to_owned() })?;
+            .ok_or_else(|| Error::Key {
+                id: detector.id,
+                key: key.to_owned(),
+            })?;
         let number = parse(threshold.unit, value.trim()).ok_or_else(|| Error::Value {
             id: detector.id,
             key: threshold.key,
@@ -145,7 +151,9 @@ fn ids(names: &[String]) -> Result<Vec<&'static str>, Error> {
         .map(|name| {
             detectors::find(name)
                 .map(|detector| detector.id)
-                .ok_or_else(|| Error::Finding { name: name.to_owned() })
+                .ok_or_else(|| Error::Finding {
+                    name: name.to_owned(),
+                })
         })
         .collect()
 }
@@ -208,29 +216,46 @@ mod tests {
         assert_eq!(set("close-wait-leak.age=2min"), Ok(120.0));
         assert_eq!(set("close-wait-leak.age=90"), Ok(90.0));
         assert_eq!(set("close-wait-leak.share=75%"), Ok(75.0));
-        assert_eq!(set("close-wait-stale.age=1h"), Ok(3600.0), "every name in the heading is accepted");
+        assert_eq!(
+            set("close-wait-stale.age=1h"),
+            Ok(3600.0),
+            "every name in the heading is accepted"
+        );
     }
 
     #[test]
     fn nonsense_is_named() {
-        assert!(matches!(set("close-wait-leek.age=1s"), Err(Error::Finding { .. })));
-        assert!(matches!(set("close-wait-leak.aeg=1s"), Err(Error::Key { .. })));
+        assert!(matches!(
+            set("close-wait-leek.age=1s"),
+            Err(Error::Finding { .. })
+        ));
+        assert!(matches!(
+            set("close-wait-leak.aeg=1s"),
+            Err(Error::Key { .. })
+        ));
         for value in ["-1s", "NaN", "inf", "soon", ""] {
             let error = set(&format!("close-wait-leak.age={value}")).unwrap_err();
             assert!(matches!(error, Error::Value { .. }), "{value}");
         }
         assert!(matches!(set("age.1"), Err(Error::Form { .. })));
-        let unknown = Error::Finding { name: "close-wait-leek".into() };
+        let unknown = Error::Finding {
+            name: "close-wait-leek".into(),
+        };
         assert_eq!(unknown.hint(), "did you mean 'close-wait-leak'?");
     }
 
     #[test]
     fn only_and_skip_take_lists_and_aliases() {
         let mut settings = Settings::default();
-        settings.only(&["close-wait-stale,listen-overflow".into()]).unwrap();
+        settings
+            .only(&["close-wait-stale,listen-overflow".into()])
+            .unwrap();
         settings.skip(&["listen-overflow".into()]).unwrap();
-        let selected: Vec<_> =
-            detectors::ALL.iter().filter(|d| settings.selects(d)).map(|d| d.id).collect();
+        let selected: Vec<_> = detectors::ALL
+            .iter()
+            .filter(|d| settings.selects(d))
+            .map(|d| d.id)
+            .collect();
         assert_eq!(selected, ["close-wait-leak"]);
     }
 }

@@ -97,7 +97,12 @@ mod tests {
 
     #[test]
     fn times_are_short() {
-        let table = [(400, "0.4 s"), (12_000, "12 s"), (3_060_000, "51 min"), (11_520_000, "3.2 h")];
+        let table = [
+            (400, "0.4 s"),
+            (12_000, "12 s"),
+            (3_060_000, "51 min"),
+            (11_520_000, "3.2 h"),
+        ];
         for (ms, text) in table {
             assert_eq!(time(ms), text);
         }

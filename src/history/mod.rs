@@ -54,7 +54,10 @@ impl Sample {
             taken: snapshot.taken,
             facts: snapshot.facts.clone(),
             listeners: listeners(snapshot, &tally.listeners),
-            close_wait: cookies(&tally.close_wait).into_iter().map(|(cookie, _)| cookie).collect(),
+            close_wait: cookies(&tally.close_wait)
+                .into_iter()
+                .map(|(cookie, _)| cookie)
+                .collect(),
             syn_sent: cookies(&tally.syn_sent),
             established,
         }
@@ -94,7 +97,11 @@ pub struct Deltas<'a> {
 impl Deltas<'_> {
     /// By how much a counter rose; `None` where the kernel has none, or it was reset.
     pub fn counter(&self, name: &str) -> Option<u64> {
-        let moved = self.after.0.counter(name)?.checked_sub(self.before.0.counter(name)?)?;
+        let moved = self
+            .after
+            .0
+            .counter(name)?
+            .checked_sub(self.before.0.counter(name)?)?;
         u64::try_from(moved).ok()
     }
 
@@ -149,7 +156,9 @@ impl History {
     pub fn deltas<'a>(&'a self, current: &'a Sample) -> Option<Deltas<'a>> {
         let current_at = (&current.facts, current.listeners.as_slice());
         let window = |from: Timestamp, to: Timestamp| {
-            Duration::try_from(to.duration_since(from)).ok().filter(|window| !window.is_zero())
+            Duration::try_from(to.duration_since(from))
+                .ok()
+                .filter(|window| !window.is_zero())
         };
         if let Some(pulse) = &self.pulse {
             return Some(Deltas {
@@ -173,7 +182,9 @@ mod tests {
 
     fn sample(second: i64, counter: i64, drops: u32) -> Sample {
         let mut facts = Facts::default();
-        facts.counters.insert("TcpExt.ListenOverflows".into(), counter);
+        facts
+            .counters
+            .insert("TcpExt.ListenOverflows".into(), counter);
         Sample {
             taken: Timestamp::from_second(second).unwrap(),
             facts,
@@ -209,7 +220,13 @@ mod tests {
             listeners: after.listeners.clone(),
         });
         let deltas = history.deltas(&now).unwrap();
-        assert_eq!((deltas.window.as_secs(), deltas.counter("TcpExt.ListenOverflows")), (1, Some(1)));
+        assert_eq!(
+            (
+                deltas.window.as_secs(),
+                deltas.counter("TcpExt.ListenOverflows")
+            ),
+            (1, Some(1))
+        );
         assert_eq!(deltas.drops(NonZeroU64::new(9)), Some(0));
         assert_eq!(deltas.drops(None), None);
     }
@@ -219,6 +236,12 @@ mod tests {
         let mut history = History::default();
         history.push(sample(10, 100, 7));
         let now = sample(12, 50, 9);
-        assert_eq!(history.deltas(&now).unwrap().counter("TcpExt.ListenOverflows"), None);
+        assert_eq!(
+            history
+                .deltas(&now)
+                .unwrap()
+                .counter("TcpExt.ListenOverflows"),
+            None
+        );
     }
 }

@@ -25,7 +25,9 @@ impl PortSet {
 
     /// Whether the port is in the set.
     pub fn contains(&self, port: u16) -> bool {
-        self.0.get(usize::from(port) / 64).is_some_and(|word| word & 1 << (port % 64) != 0)
+        self.0
+            .get(usize::from(port) / 64)
+            .is_some_and(|word| word & 1 << (port % 64) != 0)
     }
 
     /// How many ports are in the set.
@@ -52,7 +54,10 @@ pub struct Counts {
 impl Counts {
     /// Sockets in `state`.
     pub fn of(&self, state: TcpState) -> u32 {
-        state.index().and_then(|index| self.states.get(index).copied()).unwrap_or(0)
+        state
+            .index()
+            .and_then(|index| self.states.get(index).copied())
+            .unwrap_or(0)
     }
 
     /// Sockets in any state.
@@ -63,7 +68,10 @@ impl Counts {
     /// The state that most are in.
     pub fn most(&self) -> Option<TcpState> {
         let states = TcpState::SHOWN.into_iter().zip(self.states);
-        states.filter(|(_, n)| *n > 0).max_by_key(|(_, n)| *n).map(|(state, _)| state)
+        states
+            .filter(|(_, n)| *n > 0)
+            .max_by_key(|(_, n)| *n)
+            .map(|(state, _)| state)
     }
 
     fn add(&mut self, state: TcpState) {
@@ -113,7 +121,7 @@ pub struct Tally {
     /// inode 0, on a port that is listened on
     pub unaccepted: Vec<u32>,
     /// TIME-WAIT sockets by the second in which their wait began, the latest first
-    pub closes: [u32; 60],
+    pub closes: Vec<u32>,
     // A server's peers are chosen by others, what is dialled by us; SipHash all the same, as a proxy dials where it
     // is told to.
     dialled: HashMap<Dial, Counts>,
@@ -123,7 +131,7 @@ pub struct Tally {
 impl Tally {
     /// Counts `snapshot`.
     pub fn new(snapshot: &Snapshot) -> Self {
-        let mut tally = Self::default();
+        let mut tally = Self { closes: vec![0; 60], ..Self::default() };
         for (row, socket) in (0u32..).zip(&snapshot.sockets) {
             if socket.state == TcpState::Listen {
                 tally.listeners.push(row);
@@ -138,7 +146,11 @@ impl Tally {
     }
 
     fn add(&mut self, row: u32, socket: &Socket, ports: &Ports) {
-        match socket.state.index().and_then(|index| self.states.get_mut(index)) {
+        match socket
+            .state
+            .index()
+            .and_then(|index| self.states.get_mut(index))
+        {
             Some(count) => *count += 1,
             None => self.unknown += 1,
         }
@@ -155,7 +167,9 @@ impl Tally {
             TcpState::CloseWait if socket.inode != 0 => self.close_wait.push(row),
             TcpState::TimeWait => {
                 let age = TIME_WAIT_MS.saturating_sub(u64::from(socket.timer_ms)) / 1000;
-                let second = usize::try_from(age).unwrap_or(usize::MAX).min(self.closes.len() - 1);
+                let second = usize::try_from(age)
+                    .unwrap_or(usize::MAX)
+                    .min(self.closes.len() - 1);
                 if let Some(count) = self.closes.get_mut(second) {
                     *count += 1;
                 }
@@ -169,10 +183,16 @@ impl Tally {
             {
                 self.unaccepted.push(row);
             }
-            self.served.entry(socket.local.port).or_default().add(socket.state);
+            self.served
+                .entry(socket.local.port)
+                .or_default()
+                .add(socket.state);
             return;
         }
-        let dial = Dial { source: socket.local.address, remote: socket.remote };
+        let dial = Dial {
+            source: socket.local.address,
+            remote: socket.remote,
+        };
         let counts = self.dialled.entry(dial).or_default();
         counts.add(socket.state);
         if ports.is_ephemeral(socket.local.port) {
@@ -183,7 +203,10 @@ impl Tally {
 
     /// Sockets in `state`.
     pub fn of(&self, state: TcpState) -> u64 {
-        state.index().and_then(|index| self.states.get(index).copied()).unwrap_or(0)
+        state
+            .index()
+            .and_then(|index| self.states.get(index).copied())
+            .unwrap_or(0)
     }
 
     /// Sockets per state, in the order of [`TcpState::SHOWN`].
@@ -204,7 +227,11 @@ impl Tally {
     /// All connections dialled to one destination, from whatever local address.
     pub fn to(&self, remote: Endpoint) -> Counts {
         let mut sum = Counts::default();
-        for (_, counts) in self.dialled.iter().filter(|(dial, _)| dial.remote == remote) {
+        for (_, counts) in self
+            .dialled
+            .iter()
+            .filter(|(dial, _)| dial.remote == remote)
+        {
             sum.merge(counts);
         }
         sum
@@ -236,15 +263,23 @@ impl Ports {
         if let Some((low, high)) = facts.port_range() {
             let reserved = facts.reserved_ports().unwrap_or_default();
             (low..=high)
-                .filter(|port| !reserved.iter().any(|(from, to)| (from..=to).contains(&port)))
+                .filter(|port| {
+                    !reserved
+                        .iter()
+                        .any(|(from, to)| (from..=to).contains(&port))
+                })
                 .for_each(|port| ephemeral.insert(port));
         }
-        let delay = facts.sysctl("net/ipv4/tcp_tw_reuse_delay").and_then(|ms| u64::try_from(ms).ok());
+        let delay = facts
+            .sysctl("net/ipv4/tcp_tw_reuse_delay")
+            .and_then(|ms| u64::try_from(ms).ok());
         Self {
             ephemeral,
             reuse: facts.sysctl("net/ipv4/tcp_tw_reuse"),
             delay_ms: delay.unwrap_or(1000),
-            timestamps: facts.sysctl("net/ipv4/tcp_timestamps").is_some_and(|value| value != 0),
+            timestamps: facts
+                .sysctl("net/ipv4/tcp_timestamps")
+                .is_some_and(|value| value != 0),
             ages: AgeFacts::default(),
         }
     }
@@ -265,6 +300,9 @@ impl Ports {
             && socket.timer == Timer::TimeWait
             && allowed
             && self.timestamps
-            && self.ages.in_state(socket, None).is_some_and(|age| age.low_ms >= self.delay_ms)
+            && self
+                .ages
+                .in_state(socket, None)
+                .is_some_and(|age| age.low_ms >= self.delay_ms)
     }
 }

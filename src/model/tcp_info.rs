@@ -132,12 +132,18 @@ impl Member {
 pub fn example(members: &[(&str, u64)]) -> Vec<u8> {
     let mut raw = vec![0u8; 280];
     for (key, value) in members {
-        let Some(member) = MEMBERS.iter().find(|member| member.key == *key) else { continue };
+        let Some(member) = MEMBERS.iter().find(|member| member.key == *key) else {
+            continue;
+        };
         let start = usize::from(member.offset);
         let size = usize::from(member.kind.size());
         // The low bytes, wherever this machine keeps them.
         let bytes = value.to_ne_bytes();
-        let low = if cfg!(target_endian = "big") { bytes.get(8 - size..) } else { bytes.get(..size) };
+        let low = if cfg!(target_endian = "big") {
+            bytes.get(8 - size..)
+        } else {
+            bytes.get(..size)
+        };
         if let (Some(place), Some(low)) = (raw.get_mut(start..start + size), low) {
             place.copy_from_slice(low);
         }

@@ -16,7 +16,11 @@ pub const DETECTOR: Detector = Detector {
                   close. No timer ends CLOSE-WAIT: each socket holds a descriptor until the program closes it or \
                   exits. A few of one age are a connection pool that has not noticed; a number that keeps growing is \
                   a leak, and ends in EMFILE.",
-    grounds: &["TCP state in OS, CLOSE_WAIT", "RFC 9293 section 3.6", "Linux: no timer and no sysctl ends CLOSE-WAIT"],
+    grounds: &[
+        "TCP state in OS, CLOSE_WAIT",
+        "RFC 9293 section 3.6",
+        "Linux: no timer and no sysctl ends CLOSE-WAIT",
+    ],
     advice: &[
         "`linger pid:PID` shows which peers; find the code path that leaves without close(): end-of-file, errors, time-outs",
         "a restart frees the descriptors and buys time until the leak has filled them again",
@@ -28,25 +32,79 @@ pub const DETECTOR: Detector = Detector {
     ],
     states: &[TcpState::CloseWait],
     thresholds: &[
-        Threshold { key: "age", default: 60.0, unit: Unit::Seconds, doc: "a CLOSE-WAIT counts from this age on; healthy programs close within a second" },
-        Threshold { key: "min", default: 10.0, unit: Unit::Count, doc: "with `share`: fewer than this are a pool's dead connections, not a leak" },
-        Threshold { key: "share", default: 50.0, unit: Unit::Percent, doc: "of the process's sockets to that destination or listener" },
-        Threshold { key: "many", default: 50.0, unit: Unit::Count, doc: "this many are enough whatever their share, if more keep arriving" },
-        Threshold { key: "descriptors", default: 1.0, unit: Unit::Percent, doc: "of the process's descriptor limit (at most 65,536 of it, at least 5 sockets)" },
-        Threshold { key: "spread", default: 3.0, unit: Unit::Count, doc: "ages in this many different spans of `age` mean that more keep arriving; one age means one event" },
-        Threshold { key: "critical", default: 20.0, unit: Unit::Percent, doc: "of the process's descriptor limit, while more keep arriving: accept() and open() fail next" },
-        Threshold { key: "time-left", default: 3600.0, unit: Unit::Seconds, doc: "critical if the descriptors run out sooner than this at the rate seen" },
+        Threshold {
+            key: "age",
+            default: 60.0,
+            unit: Unit::Seconds,
+            doc: "a CLOSE-WAIT counts from this age on; healthy programs close within a second",
+        },
+        Threshold {
+            key: "min",
+            default: 10.0,
+            unit: Unit::Count,
+            doc: "with `share`: fewer than this are a pool's dead connections, not a leak",
+        },
+        Threshold {
+            key: "share",
+            default: 50.0,
+            unit: Unit::Percent,
+            doc: "of the process's sockets to that destination or listener",
+        },
+        Threshold {
+            key: "many",
+            default: 50.0,
+            unit: Unit::Count,
+            doc: "this many are enough whatever their share, if more keep arriving",
+        },
+        Threshold {
+            key: "descriptors",
+            default: 1.0,
+            unit: Unit::Percent,
+            doc: "of the process's descriptor limit (at most 65,536 of it, at least 5 sockets)",
+        },
+        Threshold {
+            key: "spread",
+            default: 3.0,
+            unit: Unit::Count,
+            doc: "ages in this many different spans of `age` mean that more keep arriving; one age means one event",
+        },
+        Threshold {
+            key: "critical",
+            default: 20.0,
+            unit: Unit::Percent,
+            doc: "of the process's descriptor limit, while more keep arriving: accept() and open() fail next",
+        },
+        Threshold {
+            key: "time-left",
+            default: 3600.0,
+            unit: Unit::Seconds,
+            doc: "critical if the descriptors run out sooner than this at the rate seen",
+        },
     ],
-    needs: Needs { tcp_info: true, drops: false, owners: true, deltas: false },
+    needs: Needs {
+        tcp_info: true,
+        drops: false,
+        owners: true,
+        deltas: false,
+    },
     check,
-    example: Example { of: "CLOSE-WAIT sockets of growing age, half of the process's sockets", limit: 10, build: example },
+    example: Example {
+        of: "CLOSE-WAIT sockets of growing age, half of the process's sockets",
+        limit: 10,
+        build: example,
+    },
 };
 
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let rows = context.tally.close_wait.iter().copied();
     // A queue that does not drain is the peer's doing; the unread FIN of our own side does not matter here.
     let rows: Vec<u32> = rows
-        .filter(|row| context.snapshot.socket(*row).is_some_and(|socket| socket.send_q == 0))
+        .filter(|row| {
+            context
+                .snapshot
+                .socket(*row)
+                .is_some_and(|socket| socket.send_q == 0)
+        })
         .collect();
     if rows.is_empty() {
         return Verdict::Quiet;
@@ -58,7 +116,12 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
         ));
     }
     let groups = group::by_owner(context, rows.into_iter());
-    Verdict::of(groups.iter().filter_map(|group| judge(context, limits, group)).collect())
+    Verdict::of(
+        groups
+            .iter()
+            .filter_map(|group| judge(context, limits, group))
+            .collect(),
+    )
 }
 
 /// What the ages of a group say.
@@ -85,28 +148,44 @@ fn measure(context: &Context<'_>, limits: &Limits, group: &Group<'_>) -> Option<
         age.high_ms = age.high_ms.map(|high| high.max(age.low_ms));
     }
     ages.sort_by_key(|(row, age)| (std::cmp::Reverse(age.low_ms), *row));
-    let stuck: Vec<(u32, Age)> = ages.iter().filter(|(_, age)| age.low_ms >= limit).copied().collect();
+    let stuck: Vec<(u32, Age)> = ages
+        .iter()
+        .filter(|(_, age)| age.low_ms >= limit)
+        .copied()
+        .collect();
     let perhaps = |(_, age): &&(u32, Age)| age.high_ms.is_some_and(|high| high >= limit);
     let bounded = ages.iter().any(|(_, age)| !age.is_exact());
-    let counted: Vec<(u32, Age)> =
-        if stuck.is_empty() { ages.iter().filter(perhaps).copied().collect() } else { stuck };
+    let counted: Vec<(u32, Age)> = if stuck.is_empty() {
+        ages.iter().filter(perhaps).copied().collect()
+    } else {
+        stuck
+    };
     let (_, oldest) = *counted.first()?;
     let (_, median) = *counted.get(counted.len() / 2)?;
 
     // Only ages that are known say when a socket came; those of keepalive are bounds.
     let mut spans = vec![0u32; 60];
     for (_, age) in ages.iter().filter(|(_, age)| age.is_exact()) {
-        let span = usize::try_from(age.low_ms / limit).unwrap_or(usize::MAX).min(spans.len() - 1);
+        let span = usize::try_from(age.low_ms / limit)
+            .unwrap_or(usize::MAX)
+            .min(spans.len() - 1);
         if let Some(count) = spans.get_mut(span) {
             *count += 1;
         }
     }
-    let used = spans.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
+    let used = spans
+        .iter()
+        .rposition(|count| *count > 0)
+        .map_or(0, |last| last + 1);
     spans.truncate(used);
     let spread = spans.iter().filter(|count| **count > 0).count() as f64 >= limits.get("spread");
     let growth = growth(context, group);
     let minutes = (limit.saturating_mul(used as u64)) as f64 / 60_000.0;
-    let by_ages = if spread && minutes > 0.0 { spans.iter().sum::<u32>() as f64 / minutes } else { 0.0 };
+    let by_ages = if spread && minutes > 0.0 {
+        spans.iter().sum::<u32>() as f64 / minutes
+    } else {
+        0.0
+    };
     Some(Stale {
         rows: counted.iter().map(|(row, _)| *row).collect(),
         oldest,
@@ -120,7 +199,10 @@ fn measure(context: &Context<'_>, limits: &Limits, group: &Group<'_>) -> Option<
 
 /// For how long earlier samples have seen the same socket in CLOSE-WAIT.
 fn seen_ms(context: &Context<'_>, row: u32) -> u64 {
-    let cookie = context.snapshot.socket(row).and_then(|socket| socket.cookie);
+    let cookie = context
+        .snapshot
+        .socket(row)
+        .and_then(|socket| socket.cookie);
     let Some(cookie) = cookie else { return 0 };
     let first = context
         .history
@@ -128,7 +210,11 @@ fn seen_ms(context: &Context<'_>, row: u32) -> u64 {
         .iter()
         .find(|sample| sample.close_wait.binary_search(&cookie.get()).is_ok());
     first.map_or(0, |sample| {
-        let elapsed = context.snapshot.taken.duration_since(sample.taken).as_millis();
+        let elapsed = context
+            .snapshot
+            .taken
+            .duration_since(sample.taken)
+            .as_millis();
         u64::try_from(elapsed).unwrap_or(0)
     })
 }
@@ -138,16 +224,29 @@ fn growth(context: &Context<'_>, group: &Group<'_>) -> Option<f64> {
     let earlier = context.history.earlier();
     let last = earlier.get(earlier.len().checked_sub(2)?..)?;
     let cookies = || {
-        group.rows.iter().filter_map(|row| context.snapshot.socket(*row)?.cookie).map(|cookie| cookie.get())
+        group
+            .rows
+            .iter()
+            .filter_map(|row| context.snapshot.socket(*row)?.cookie)
+            .map(|cookie| cookie.get())
     };
     let mut held: Vec<usize> = last
         .iter()
-        .map(|sample| cookies().filter(|c| sample.close_wait.binary_search(c).is_ok()).count())
+        .map(|sample| {
+            cookies()
+                .filter(|c| sample.close_wait.binary_search(c).is_ok())
+                .count()
+        })
         .collect();
     held.push(cookies().count());
     let grows = held.windows(2).all(|pair| matches!(pair, [a, b] if a < b));
     let (first, now) = (held.first()?, held.last()?);
-    let minutes = context.snapshot.taken.duration_since(last.first()?.taken).as_secs_f64() / 60.0;
+    let minutes = context
+        .snapshot
+        .taken
+        .duration_since(last.first()?.taken)
+        .as_secs_f64()
+        / 60.0;
     (grows && minutes > 0.0).then(|| (now - first) as f64 / minutes)
 }
 
@@ -167,44 +266,109 @@ fn judge(context: &Context<'_>, limits: &Limits, group: &Group<'_>) -> Option<Fi
         (false, _) => Severity::Info,
     };
     let leak = severity > Severity::Info;
-    let unread = stale.rows.iter().filter_map(|row| context.snapshot.socket(*row)).filter(|s| s.recv_q > 0).count();
+    let unread = stale
+        .rows
+        .iter()
+        .filter_map(|row| context.snapshot.socket(*row))
+        .filter(|s| s.recv_q > 0)
+        .count();
 
     let age = if stale.oldest.is_exact() || stale.oldest.high_ms.is_none() {
         words::time(stale.oldest.low_ms)
     } else {
-        format!("{} to {}", words::time(stale.oldest.low_ms), words::time(stale.oldest.high_ms.unwrap_or_default()))
+        format!(
+            "{} to {}",
+            words::time(stale.oldest.low_ms),
+            words::time(stale.oldest.high_ms.unwrap_or_default())
+        )
     };
     let title = format!(
         "{}: {} of {} sockets {} are CLOSE-WAIT, oldest {age}",
-        group.who(), words::thousands(stuck), words::thousands(total), group.target.words(),
+        group.who(),
+        words::thousands(stuck),
+        words::thousands(total),
+        group.target.words(),
     );
     let mut evidence = vec![
-        Evidence::count("close_wait_sockets", stuck, "sockets", "idiag_state").limit(limits.get("min")),
-        Evidence::count("share_of_sockets", words::percent(stuck, total), "%", "idiag_state").limit(limits.get("share")),
-        Evidence::real("oldest", stale.oldest.low_ms as f64 / 1000.0, "s", "tcpi_last_ack_recv").limit(limits.get("age")),
-        Evidence::real("median_age", stale.median_ms as f64 / 1000.0, "s", "tcpi_last_ack_recv"),
-        Evidence::count("end_of_file_not_read", unread as u64, "sockets", "idiag_rqueue"),
+        Evidence::count("close_wait_sockets", stuck, "sockets", "idiag_state")
+            .limit(limits.get("min")),
+        Evidence::count(
+            "share_of_sockets",
+            words::percent(stuck, total),
+            "%",
+            "idiag_state",
+        )
+        .limit(limits.get("share")),
+        Evidence::real(
+            "oldest",
+            stale.oldest.low_ms as f64 / 1000.0,
+            "s",
+            "tcpi_last_ack_recv",
+        )
+        .limit(limits.get("age")),
+        Evidence::real(
+            "median_age",
+            stale.median_ms as f64 / 1000.0,
+            "s",
+            "tcpi_last_ack_recv",
+        ),
+        Evidence::count(
+            "end_of_file_not_read",
+            unread as u64,
+            "sockets",
+            "idiag_rqueue",
+        ),
     ];
     if stale.bounded {
-        evidence.push(Evidence::text("age_bounds", "keepalive is on: ages lie between the last ACK and the last data", "tcpi_last_data_recv"));
+        evidence.push(Evidence::text(
+            "age_bounds",
+            "keepalive is on: ages lie between the last ACK and the last data",
+            "tcpi_last_data_recv",
+        ));
     }
     if stale.per_minute > 0.0 {
-        evidence.push(Evidence::real("growth", stale.per_minute, "1/min", "idiag_cookie, tcpi_last_ack_recv"));
+        evidence.push(Evidence::real(
+            "growth",
+            stale.per_minute,
+            "1/min",
+            "idiag_cookie, tcpi_last_ack_recv",
+        ));
     }
     if stale.spans.len() > 1 {
-        evidence.push(Evidence::series("arrivals", stale.spans.clone(), "sockets", "tcpi_last_ack_recv"));
+        evidence.push(Evidence::series(
+            "arrivals",
+            stale.spans.clone(),
+            "sockets",
+            "tcpi_last_ack_recv",
+        ));
     }
     if let Some(owner) = group.owner {
         if let (Some(fds), Some(nofile)) = (owner.fds, owner.nofile) {
-            evidence.push(Evidence::count("open_descriptors", fds, "descriptors", "/proc/PID/fd").limit(nofile as f64));
+            evidence.push(
+                Evidence::count("open_descriptors", fds, "descriptors", "/proc/PID/fd")
+                    .limit(nofile as f64),
+            );
         }
         if leak && let Some(minutes) = left {
-            evidence.push(Evidence::real("descriptors_run_out_in", minutes, "min", "RLIMIT_NOFILE"));
+            evidence.push(Evidence::real(
+                "descriptors_run_out_in",
+                minutes,
+                "min",
+                "RLIMIT_NOFILE",
+            ));
         }
-        let holders = stale.rows.first().and_then(|row| context.snapshot.socket(*row));
+        let holders = stale
+            .rows
+            .first()
+            .and_then(|row| context.snapshot.socket(*row));
         let holders = holders.map_or(0, |socket| context.snapshot.owners.of(socket.inode).count());
         if holders > 1 {
-            evidence.push(Evidence::count("holders_of_one_socket", holders as u64, "descriptors", "/proc/PID/fd"));
+            evidence.push(Evidence::count(
+                "holders_of_one_socket",
+                holders as u64,
+                "descriptors",
+                "/proc/PID/fd",
+            ));
         }
     }
     Some(Finding {
@@ -270,7 +434,10 @@ fn example(n: u32) -> Scenario {
         let socket = scenario.socket(TcpState::CloseWait, local, remote);
         let socket = scenario.held_by(process, socket);
         let age = 60_000 + 30_000 * u64::from(i);
-        scenario.push(socket, &[("last_ack_recv_ms", age), ("last_data_recv_ms", age)]);
+        scenario.push(
+            socket,
+            &[("last_ack_recv_ms", age), ("last_data_recv_ms", age)],
+        );
     }
     scenario
 }
@@ -292,9 +459,16 @@ mod tests {
         let mut scenario = Scenario::default();
         let process = scenario.process(7, "app", fds, nofile);
         for i in 0..n {
-            let socket = scenario.socket(TcpState::CloseWait, Endpoint::v4(HERE, 40_000 + i as u16), Endpoint::v4(THERE, 443));
+            let socket = scenario.socket(
+                TcpState::CloseWait,
+                Endpoint::v4(HERE, 40_000 + i as u16),
+                Endpoint::v4(THERE, 443),
+            );
             let socket = scenario.held_by(process, socket);
-            scenario.push(socket, &[("last_ack_recv_ms", age(i)), ("last_data_recv_ms", age(i))]);
+            scenario.push(
+                socket,
+                &[("last_ack_recv_ms", age(i)), ("last_data_recv_ms", age(i))],
+            );
         }
         scenario
     }
@@ -302,30 +476,55 @@ mod tests {
     #[test]
     fn a_leak_names_process_share_and_destination() {
         let finding = only(leak(200, 300, 1_048_576, |i| 1000 * u64::from(i) + 500)).unwrap();
-        assert_eq!(finding.title, "app[7]: 140 of 200 sockets to 198.51.100.7:443 are CLOSE-WAIT, oldest 3 min");
-        assert_eq!((finding.severity, finding.variant), (Severity::Warning, None));
-        assert!(matches!(finding.subject, Subject::Process { pid: Some(7), .. }));
+        assert_eq!(
+            finding.title,
+            "app[7]: 140 of 200 sockets to 198.51.100.7:443 are CLOSE-WAIT, oldest 3 min"
+        );
+        assert_eq!(
+            (finding.severity, finding.variant),
+            (Severity::Warning, None)
+        );
+        assert!(matches!(
+            finding.subject,
+            Subject::Process { pid: Some(7), .. }
+        ));
         assert_eq!(finding.who_must_act, Actor::ThisProgram);
     }
 
     #[test]
     fn one_age_is_a_pool_however_many() {
         let finding = only(leak(20, 40, 1024, |_| 3_600_000)).unwrap();
-        assert_eq!((finding.severity, finding.variant), (Severity::Info, Some("close-wait-stale")));
-        assert!(only(leak(8, 40, 1024, |_| 400)).is_none(), "younger than a second is healthy churn");
+        assert_eq!(
+            (finding.severity, finding.variant),
+            (Severity::Info, Some("close-wait-stale"))
+        );
+        assert!(
+            only(leak(8, 40, 1024, |_| 400)).is_none(),
+            "younger than a second is healthy churn"
+        );
     }
 
     #[test]
     fn descriptors_that_run_out_within_the_hour_are_critical() {
         let ages = |i: u32| 1000 * u64::from(i);
-        assert_eq!(only(leak(300, 900, 1024, ages)).unwrap().severity, Severity::Critical);
-        assert_eq!(only(leak(300, 900, 1_048_576, ages)).unwrap().severity, Severity::Warning);
+        assert_eq!(
+            only(leak(300, 900, 1024, ages)).unwrap().severity,
+            Severity::Critical
+        );
+        assert_eq!(
+            only(leak(300, 900, 1_048_576, ages)).unwrap().severity,
+            Severity::Warning
+        );
     }
 
     #[test]
     fn what_still_has_bytes_to_send_is_not_leaked() {
         let mut scenario = leak(200, 300, 1024, |i| 1000 * u64::from(i));
-        scenario.snapshot.sockets.iter_mut().for_each(|socket| socket.send_q = 42_920);
+        scenario
+            .snapshot
+            .sockets
+            .iter_mut()
+            .for_each(|socket| socket.send_q = 42_920);
         assert!(only(scenario).is_none());
     }
 
@@ -334,10 +533,20 @@ mod tests {
         let mut scenario = Scenario::default();
         let process = scenario.process(7, "app", 90, 1024);
         for i in 0..60 {
-            let mut socket = scenario.socket(TcpState::CloseWait, Endpoint::v4(HERE, 40_000 + i), Endpoint::v4(THERE, 443));
+            let mut socket = scenario.socket(
+                TcpState::CloseWait,
+                Endpoint::v4(HERE, 40_000 + i),
+                Endpoint::v4(THERE, 443),
+            );
             socket.timer = Timer::Keepalive;
             let socket = scenario.held_by(process, socket);
-            scenario.push(socket, &[("last_ack_recv_ms", 1_800), ("last_data_recv_ms", 63_000 * u64::from(i))]);
+            scenario.push(
+                socket,
+                &[
+                    ("last_ack_recv_ms", 1_800),
+                    ("last_data_recv_ms", 63_000 * u64::from(i)),
+                ],
+            );
         }
         let finding = only(scenario).unwrap();
         assert_eq!(finding.severity, Severity::Info);
@@ -350,9 +559,16 @@ mod tests {
         let process = scenario.process(7, "app", 90, 1_048_576);
         let mut add = |scenario: &mut Scenario, from: u16, n: u16| {
             for i in from..from + n {
-                let socket = scenario.socket(TcpState::CloseWait, Endpoint::v4(HERE, 40_000 + i), Endpoint::v4(THERE, 443));
+                let socket = scenario.socket(
+                    TcpState::CloseWait,
+                    Endpoint::v4(HERE, 40_000 + i),
+                    Endpoint::v4(THERE, 443),
+                );
                 let socket = scenario.held_by(process, socket);
-                scenario.push(socket, &[("last_ack_recv_ms", 61_000), ("last_data_recv_ms", 61_000)]);
+                scenario.push(
+                    socket,
+                    &[("last_ack_recv_ms", 61_000), ("last_data_recv_ms", 61_000)],
+                );
             }
         };
         add(&mut scenario, 0, 10);
@@ -364,19 +580,34 @@ mod tests {
         let grown = only(scenario).unwrap();
         assert_eq!((grown.severity, grown.variant), (Severity::Warning, None));
         flat.remember(5);
-        assert_eq!(only(flat).unwrap().severity, Severity::Info, "the same number is no growth");
+        assert_eq!(
+            only(flat).unwrap().severity,
+            Severity::Info,
+            "the same number is no growth"
+        );
     }
 
     #[test]
     fn without_privilege_the_uid_is_blamed() {
         let mut scenario = Scenario::default();
         for i in 0..12 {
-            let mut socket = scenario.socket(TcpState::CloseWait, Endpoint::v4(HERE, 40_000 + i), Endpoint::v4(THERE, 443));
+            let mut socket = scenario.socket(
+                TcpState::CloseWait,
+                Endpoint::v4(HERE, 40_000 + i),
+                Endpoint::v4(THERE, 443),
+            );
             socket.inode = 900 + u32::from(i);
             scenario.push(socket, &[("last_ack_recv_ms", 70_000 * (1 + u64::from(i)))]);
         }
         let finding = only(scenario).unwrap();
-        assert!(matches!(finding.subject, Subject::Process { pid: None, uid: Some(1000), .. }));
+        assert!(matches!(
+            finding.subject,
+            Subject::Process {
+                pid: None,
+                uid: Some(1000),
+                ..
+            }
+        ));
         assert_eq!(finding.severity, Severity::Warning);
     }
 
@@ -384,7 +615,11 @@ mod tests {
     fn without_tcp_info_it_cannot_tell() {
         let mut scenario = leak(3, 9, 1024, |_| 1);
         scenario.snapshot.infos.clear();
-        scenario.snapshot.sockets.iter_mut().for_each(|socket| socket.info = None);
+        scenario
+            .snapshot
+            .sockets
+            .iter_mut()
+            .for_each(|socket| socket.info = None);
         let analysis = scenario.analyze(&Settings::default());
         assert_eq!(analysis.unknown[0].id, "close-wait-leak");
         assert!(!analysis.quiet.contains(&"close-wait-leak"));

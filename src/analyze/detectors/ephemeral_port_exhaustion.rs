@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
 use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
 use crate::history::{Counts, Dial};
-use crate::model::{Actor, Endpoint, Evidence, Finding, Process, Severity, Subject, TcpState, Timer};
+use crate::model::{
+    Actor, Endpoint, Evidence, Finding, Process, Severity, Subject, TcpState, Timer,
+};
 
 pub const DETECTOR: Detector = Detector {
     id: "ephemeral-port-exhaustion",
@@ -17,21 +19,52 @@ pub const DETECTOR: Detector = Detector {
     explanation: "Every connection that this host opens needs a local port of its own for that destination; a closed \
                   one keeps its port for 60 s in TIME-WAIT. Above half of the range connect() must search and gets \
                   slower; with none left it fails with EADDRNOTAVAIL. Other destinations are not affected.",
-    grounds: &["TCP state in OS, TIME_WAIT", "RFC 9293 section 3.3.2", "Linux kernel, net/ipv4/inet_hashtables.c: __inet_hash_connect()"],
+    grounds: &[
+        "TCP state in OS, TIME_WAIT",
+        "RFC 9293 section 3.3.2",
+        "Linux kernel, net/ipv4/inet_hashtables.c: __inet_hash_connect()",
+    ],
     advice: &[
         "reuse connections: keep-alive, a pool, multiplexing; or spread over more destination or source addresses",
         "widen net.ipv4.ip_local_port_range, and then reserve your listeners' ports in ip_local_reserved_ports and stay off NodePorts 30000-32767",
     ],
-    folklore: &["tcp_tw_recycle does not exist any more", "tcp_fin_timeout does not free ports in TIME-WAIT"],
+    folklore: &[
+        "tcp_tw_recycle does not exist any more",
+        "tcp_fin_timeout does not free ports in TIME-WAIT",
+    ],
     states: &[TcpState::TimeWait, TcpState::SynSent, TcpState::Established],
     thresholds: &[
-        Threshold { key: "warn", default: 50.0, unit: Unit::Percent, doc: "of the range: connect() leaves the even half and searches, 15 microseconds become 490" },
-        Threshold { key: "critical", default: 90.0, unit: Unit::Percent, doc: "of the range: the rest is gone within seconds, then connect() fails" },
-        Threshold { key: "min", default: 10.0, unit: Unit::Count, doc: "fewer ports in use are not judged, however narrow the range" },
+        Threshold {
+            key: "warn",
+            default: 50.0,
+            unit: Unit::Percent,
+            doc: "of the range: connect() leaves the even half and searches, 15 microseconds become 490",
+        },
+        Threshold {
+            key: "critical",
+            default: 90.0,
+            unit: Unit::Percent,
+            doc: "of the range: the rest is gone within seconds, then connect() fails",
+        },
+        Threshold {
+            key: "min",
+            default: 10.0,
+            unit: Unit::Count,
+            doc: "fewer ports in use are not judged, however narrow the range",
+        },
     ],
-    needs: Needs { tcp_info: false, drops: false, owners: true, deltas: false },
+    needs: Needs {
+        tcp_info: false,
+        drops: false,
+        owners: true,
+        deltas: false,
+    },
     check,
-    example: Example { of: "connections, of 100 ports", limit: 50, build: example },
+    example: Example {
+        of: "connections, of 100 ports",
+        limit: 50,
+        build: example,
+    },
 };
 
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
@@ -52,12 +85,20 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
         return Verdict::Quiet;
     }
     let Some(range) = range.filter(|range| *range > 0) else {
-        return Verdict::CannotTell("ip_local_port_range is not readable, so the size of the range is not known".to_owned());
+        return Verdict::CannotTell(
+            "ip_local_port_range is not readable, so the size of the range is not known".to_owned(),
+        );
     };
     used.retain(|(taken, ..)| *taken as f64 * 100.0 >= f64::from(range) * limits.get("warn"));
     used.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
     let findings = used.into_iter().take(20);
-    Verdict::of(findings.map(|(taken, dial, counts)| finding(context, limits, dial, counts, taken, bound, range)).collect())
+    Verdict::of(
+        findings
+            .map(|(taken, dial, counts)| {
+                finding(context, limits, dial, counts, taken, bound, range)
+            })
+            .collect(),
+    )
 }
 
 fn finding(
@@ -70,14 +111,27 @@ fn finding(
     range: u32,
 ) -> Finding {
     let share = taken as f64 * 100.0 / f64::from(range);
-    let severity = if share >= limits.get("critical") { Severity::Critical } else { Severity::Warning };
+    let severity = if share >= limits.get("critical") {
+        Severity::Critical
+    } else {
+        Severity::Warning
+    };
     let most = counts.most().unwrap_or(TcpState::Established);
-    let source = Endpoint { address: dial.source, port: 0 };
+    let source = Endpoint {
+        address: dial.source,
+        port: 0,
+    };
     let (rows, owner) = rows(context, dial, most);
 
     let mut evidence = vec![
-        Evidence::count("ports_in_use", taken, "ports", "idiag_sport").limit(f64::from(range) * limits.get("warn") / 100.0),
-        Evidence::count("ports_in_the_range", range, "ports", "net.ipv4.ip_local_port_range"),
+        Evidence::count("ports_in_use", taken, "ports", "idiag_sport")
+            .limit(f64::from(range) * limits.get("warn") / 100.0),
+        Evidence::count(
+            "ports_in_the_range",
+            range,
+            "ports",
+            "net.ipv4.ip_local_port_range",
+        ),
         Evidence::real("share", share, "%", "idiag_sport").limit(limits.get("warn")),
     ];
     for state in TcpState::SHOWN {
@@ -86,18 +140,38 @@ fn finding(
         }
     }
     if bound > 0 {
-        evidence.push(Evidence::count("bound_without_connection", bound, "ports", "idiag_state BOUND_INACTIVE"));
+        evidence.push(Evidence::count(
+            "bound_without_connection",
+            bound,
+            "ports",
+            "idiag_state BOUND_INACTIVE",
+        ));
     }
     if counts.reusable > 0 {
-        evidence.push(Evidence::count("reusable_time_wait", counts.reusable, "sockets", "net.ipv4.tcp_tw_reuse"));
+        evidence.push(Evidence::count(
+            "reusable_time_wait",
+            counts.reusable,
+            "sockets",
+            "net.ipv4.tcp_tw_reuse",
+        ));
     }
     let cure = match most {
-        TcpState::TimeWait => "reuse connections (keep-alive, a pool): most ports wait out the 60 s after a close",
-        TcpState::SynSent => "the destination does not answer: mend that first, and use short connect time-outs",
-        TcpState::CloseWait => "close what the peer has closed: most ports are held by sockets in CLOSE-WAIT",
-        _ => "open fewer connections at once (a pool, multiplexing), or use more destination or source addresses",
+        TcpState::TimeWait => {
+            "reuse connections (keep-alive, a pool): most ports wait out the 60 s after a close"
+        }
+        TcpState::SynSent => {
+            "the destination does not answer: mend that first, and use short connect time-outs"
+        }
+        TcpState::CloseWait => {
+            "close what the peer has closed: most ports are held by sockets in CLOSE-WAIT"
+        }
+        _ => {
+            "open fewer connections at once (a pool, multiplexing), or use more destination or source addresses"
+        }
     };
-    let who = owner.map(|owner| format!("{} ", words::process(owner))).unwrap_or_default();
+    let who = owner
+        .map(|owner| format!("{} ", words::process(owner)))
+        .unwrap_or_default();
     let destination = words::endpoint(&dial.remote);
     Finding {
         id: DETECTOR.id,
@@ -144,7 +218,9 @@ fn rows<'a>(context: &Context<'a>, dial: &Dial, most: TcpState) -> (Vec<u32>, Op
             holders.entry(owner.pid).or_insert((0, owner)).0 += 1;
         }
     }
-    let holder = holders.into_values().max_by_key(|(count, owner)| (*count, owner.pid));
+    let holder = holders
+        .into_values()
+        .max_by_key(|(count, owner)| (*count, owner.pid));
     (rows, holder.map(|(_, owner)| owner))
 }
 
@@ -167,7 +243,11 @@ fn connections(n: u32, state: TcpState, local: [u8; 4], remote: [u8; 4]) -> Scen
     scenario.sysctl("net/ipv4/ip_local_port_range", "40000 40099");
     let process = scenario.process(31, "worker", 200, 1024);
     for i in 0..n {
-        let mut socket = scenario.socket(state, Endpoint::v4(local, 40_000 + i as u16), Endpoint::v4(remote, 5432));
+        let mut socket = scenario.socket(
+            state,
+            Endpoint::v4(local, 40_000 + i as u16),
+            Endpoint::v4(remote, 5432),
+        );
         if state == TcpState::TimeWait {
             (socket.timer, socket.timer_ms) = (Timer::TimeWait, 50_000);
         } else {
@@ -203,12 +283,18 @@ mod tests {
         assert_eq!(severity(89), Some(Severity::Warning));
         assert_eq!(severity(90), Some(Severity::Critical));
         let title = judge(example(90)).unwrap().title;
-        assert_eq!(title, "worker[31] to 198.51.100.7:5432: 90 of 100 local ports in use (90 %), mostly ESTABLISHED");
+        assert_eq!(
+            title,
+            "worker[31] to 198.51.100.7:5432: 90 of 100 local ports in use (90 %), mostly ESTABLISHED"
+        );
     }
 
     #[test]
     fn time_wait_to_loopback_is_reusable_and_quiet() {
-        assert_eq!(judge(connections(100, TcpState::TimeWait, LOOPBACK, LOOPBACK)), None);
+        assert_eq!(
+            judge(connections(100, TcpState::TimeWait, LOOPBACK, LOOPBACK)),
+            None
+        );
         let mut off = connections(100, TcpState::TimeWait, LOOPBACK, LOOPBACK);
         off.sysctl("net/ipv4/tcp_tw_reuse", "0");
         assert_eq!(judge(off).unwrap().severity, Severity::Critical);
@@ -225,7 +311,11 @@ mod tests {
     fn the_limit_is_per_destination() {
         let mut scenario = example(49);
         for i in 0..49 {
-            let socket = scenario.socket(TcpState::Established, Endpoint::v4(HERE, 40_000 + i), Endpoint::v4(THERE, 80));
+            let socket = scenario.socket(
+                TcpState::Established,
+                Endpoint::v4(HERE, 40_000 + i),
+                Endpoint::v4(THERE, 80),
+            );
             scenario.push(socket, &[]);
         }
         assert_eq!(judge(scenario), None);
@@ -234,7 +324,11 @@ mod tests {
     #[test]
     fn ports_that_are_only_bound_count_for_every_destination() {
         let mut scenario = example(49);
-        let socket = scenario.socket(TcpState::BoundInactive, Endpoint::v4([0; 4], 40_099), Endpoint::v4([0; 4], 0));
+        let socket = scenario.socket(
+            TcpState::BoundInactive,
+            Endpoint::v4([0; 4], 40_099),
+            Endpoint::v4([0; 4], 0),
+        );
         scenario.push(socket, &[]);
         assert_eq!(judge(scenario).unwrap().severity, Severity::Warning);
     }
@@ -246,7 +340,11 @@ mod tests {
         let process = scenario.process(1, "server", 9, 99);
         scenario.listen(process, 40_005, 0, 128, 0);
         for i in 0..50 {
-            let socket = scenario.socket(TcpState::Established, Endpoint::v4(HERE, 40_005), Endpoint::v4(THERE, 1000 + i));
+            let socket = scenario.socket(
+                TcpState::Established,
+                Endpoint::v4(HERE, 40_005),
+                Endpoint::v4(THERE, 1000 + i),
+            );
             scenario.push(socket, &[]);
         }
         assert_eq!(judge(scenario), None);
@@ -255,7 +353,11 @@ mod tests {
     #[test]
     fn without_the_range_it_cannot_tell() {
         let mut scenario = example(60);
-        scenario.snapshot.facts.sysctls.remove("net/ipv4/ip_local_port_range");
+        scenario
+            .snapshot
+            .facts
+            .sysctls
+            .remove("net/ipv4/ip_local_port_range");
         assert_eq!(scenario.analyze(&Settings::default()).unknown.len(), 1);
     }
 }

@@ -32,8 +32,10 @@ pub fn find(name: &str) -> Option<&'static Detector> {
 
 /// Says which findings follow from which: one cause, one story.
 pub fn relate(findings: &mut [Finding], context: &Context<'_>) {
-    let causes: Vec<Option<&'static str>> =
-        findings.iter().map(|finding| cause(finding, findings, context)).collect();
+    let causes: Vec<Option<&'static str>> = findings
+        .iter()
+        .map(|finding| cause(finding, findings, context))
+        .collect();
     for (finding, cause) in findings.iter_mut().zip(causes) {
         finding.caused_by = cause;
     }
@@ -41,22 +43,25 @@ pub fn relate(findings: &mut [Finding], context: &Context<'_>) {
 
 fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'static str> {
     let with = |id: &'static str, fits: &dyn Fn(&Finding) -> bool| {
-        all.iter().any(|other| other.id == id && fits(other)).then_some(id)
+        all.iter()
+            .any(|other| other.id == id && fits(other))
+            .then_some(id)
     };
     match (finding.id, &finding.subject) {
         // A queue over its limit is the worse news about the same listener.
-        ("accept-queue-stuck", subject) => {
-            with("listen-overflow", &|other| same_listener(&other.subject, subject))
-                .or_else(|| descriptors_used_up(finding, all, context))
-        }
+        ("accept-queue-stuck", subject) => with("listen-overflow", &|other| {
+            same_listener(&other.subject, subject)
+        })
+        .or_else(|| descriptors_used_up(finding, all, context)),
         ("listen-overflow", _) => descriptors_used_up(finding, all, context),
         // Ports taken by attempts that nobody answers.
         ("ephemeral-port-exhaustion", Subject::Destination { address, port, .. })
             if finding.variant == Some("syn-sent") =>
         {
-            with("syn-sent-blackhole", &|other| {
-                matches!(&other.subject, Subject::Destination { address: a, port: p, .. } if a == address && p == port)
-            })
+            with(
+                "syn-sent-blackhole",
+                &|other| matches!(&other.subject, Subject::Destination { address: a, port: p, .. } if a == address && p == port),
+            )
         }
         _ => None,
     }
@@ -65,8 +70,16 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
 fn same_listener(a: &Subject, b: &Subject) -> bool {
     match (a, b) {
         (
-            Subject::Listener { address: a, port: p, .. },
-            Subject::Listener { address: b, port: q, .. },
+            Subject::Listener {
+                address: a,
+                port: p,
+                ..
+            },
+            Subject::Listener {
+                address: b,
+                port: q,
+                ..
+            },
         ) => a == b && p == q,
         _ => false,
     }
@@ -78,8 +91,15 @@ fn descriptors_used_up(
     all: &[Finding],
     context: &Context<'_>,
 ) -> Option<&'static str> {
-    let Subject::Listener { pid: Some(pid), .. } = finding.subject else { return None };
-    let owner = context.snapshot.owners.processes().iter().find(|process| process.pid == pid)?;
+    let Subject::Listener { pid: Some(pid), .. } = finding.subject else {
+        return None;
+    };
+    let owner = context
+        .snapshot
+        .owners
+        .processes()
+        .iter()
+        .find(|process| process.pid == pid)?;
     let used_up = owner.fds? >= owner.nofile?;
     let leaks = |other: &&Finding| {
         other.id == "close-wait-leak"
@@ -102,15 +122,27 @@ mod tests {
         for detector in ALL {
             for name in detector.aliases.iter().chain([&detector.id]) {
                 assert!(seen.insert(*name), "{name} twice");
-                assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
+                assert!(
+                    name.chars()
+                        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+                );
                 assert_eq!(find(name).map(|found| found.id), Some(detector.id));
             }
             for text in [detector.summary, detector.signals, detector.explanation] {
                 assert!(!text.is_empty(), "{}", detector.id);
             }
-            assert!(!detector.grounds.is_empty() && !detector.advice.is_empty(), "{}", detector.id);
+            assert!(
+                !detector.grounds.is_empty() && !detector.advice.is_empty(),
+                "{}",
+                detector.id
+            );
             for threshold in detector.thresholds {
-                assert!(threshold.doc.len() > 20, "{}.{}", detector.id, threshold.key);
+                assert!(
+                    threshold.doc.len() > 20,
+                    "{}.{}",
+                    detector.id,
+                    threshold.key
+                );
             }
         }
     }
@@ -131,7 +163,12 @@ mod tests {
             let finding = above_info(example.limit)
                 .unwrap_or_else(|| panic!("{} at {} {}", detector.id, example.limit, example.of));
             assert_eq!(finding.id, detector.id);
-            assert_eq!(above_info(example.limit - 1), None, "{} one below", detector.id);
+            assert_eq!(
+                above_info(example.limit - 1),
+                None,
+                "{} one below",
+                detector.id
+            );
         }
     }
 
@@ -139,10 +176,22 @@ mod tests {
     fn words_keep_their_budget() {
         for detector in ALL {
             let example = detector.example;
-            for finding in (example.build)(example.limit).analyze(&Settings::default()).findings {
+            for finding in (example.build)(example.limit)
+                .analyze(&Settings::default())
+                .findings
+            {
                 assert!(finding.title.chars().count() <= 100, "{}", finding.title);
-                assert!(finding.title.chars().any(|c| c.is_ascii_digit()), "{}", finding.title);
-                assert!(finding.advice.len() <= 3, "{}: {:?}", finding.id, finding.advice);
+                assert!(
+                    finding.title.chars().any(|c| c.is_ascii_digit()),
+                    "{}",
+                    finding.title
+                );
+                assert!(
+                    finding.advice.len() <= 3,
+                    "{}: {:?}",
+                    finding.id,
+                    finding.advice
+                );
                 let sentences = finding.explanation.matches(". ").count() + 1;
                 assert!(sentences <= 3, "{}: {}", finding.id, finding.explanation);
                 assert!(finding.rows.len() <= 10);

@@ -13,7 +13,12 @@ pub const DETECTOR: Detector = Detector {
     explanation: "TIME-WAIT is the normal end on the side that closes first. For 60 s the kernel keeps the address \
                   pair, to answer a repeated FIN and to keep late segments out of a new connection. It costs no \
                   descriptor and no process; it matters only when the table is full or a destination runs out of ports.",
-    grounds: &["TCP state in OS, TIME_WAIT", "RFC 9293 section 3.3.2", "RFC 9293 section 3.6.1", "Linux kernel, include/net/tcp.h: TCP_TIMEWAIT_LEN"],
+    grounds: &[
+        "TCP state in OS, TIME_WAIT",
+        "RFC 9293 section 3.3.2",
+        "RFC 9293 section 3.6.1",
+        "Linux kernel, include/net/tcp.h: TCP_TIMEWAIT_LEN",
+    ],
     advice: &[
         "nothing below the limit; to have fewer, reuse connections (keep-alive, pools) or let the other side close first",
         "near the limit raise tcp_max_tw_buckets: each costs about 256 bytes",
@@ -25,19 +30,48 @@ pub const DETECTOR: Detector = Detector {
     ],
     states: &[TcpState::TimeWait],
     thresholds: &[
-        Threshold { key: "info", default: 20.0, unit: Unit::Percent, doc: "of tcp_max_tw_buckets: worth knowing" },
-        Threshold { key: "closes", default: 1000.0, unit: Unit::PerSecond, doc: "closes per second over the last minute that are worth knowing" },
-        Threshold { key: "warn", default: 60.0, unit: Unit::Percent, doc: "of tcp_max_tw_buckets; beyond the limit the kernel destroys sockets early and answers late FINs with resets" },
+        Threshold {
+            key: "info",
+            default: 20.0,
+            unit: Unit::Percent,
+            doc: "of tcp_max_tw_buckets: worth knowing",
+        },
+        Threshold {
+            key: "closes",
+            default: 1000.0,
+            unit: Unit::PerSecond,
+            doc: "closes per second over the last minute that are worth knowing",
+        },
+        Threshold {
+            key: "warn",
+            default: 60.0,
+            unit: Unit::Percent,
+            doc: "of tcp_max_tw_buckets; beyond the limit the kernel destroys sockets early and answers late FINs with resets",
+        },
     ],
-    needs: Needs { tcp_info: false, drops: false, owners: false, deltas: false },
+    needs: Needs {
+        tcp_info: false,
+        drops: false,
+        owners: false,
+        deltas: false,
+    },
     check,
-    example: Example { of: "TIME-WAIT sockets of a table of 1,000", limit: 600, build: example },
+    example: Example {
+        of: "TIME-WAIT sockets of a table of 1,000",
+        limit: 600,
+        build: example,
+    },
 };
 
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let facts = &context.snapshot.facts;
     let waiting = context.tally.of(TcpState::TimeWait);
-    let orphans = context.snapshot.sockets.iter().filter(|s| s.state == TcpState::FinWait2 && s.timer == Timer::TimeWait).count() as u64;
+    let orphans = context
+        .snapshot
+        .sockets
+        .iter()
+        .filter(|s| s.state == TcpState::FinWait2 && s.timer == Timer::TimeWait)
+        .count() as u64;
     // The gauge is the kernel's own count; the table may have been asked for less.
     let gauge = facts.gauge("TCP.tw").and_then(|tw| u64::try_from(tw).ok());
     let used = gauge.unwrap_or(0).max(waiting + orphans);
@@ -45,7 +79,10 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
         return Verdict::Quiet;
     }
     let closes = waiting as f64 / 60.0;
-    let table = facts.sysctl("net/ipv4/tcp_max_tw_buckets").filter(|max| *max > 0).map(|max| max as f64);
+    let table = facts
+        .sysctl("net/ipv4/tcp_max_tw_buckets")
+        .filter(|max| *max > 0)
+        .map(|max| max as f64);
     let share = table.map(|max| used as f64 * 100.0 / max);
     let severity = match share {
         Some(share) if share >= limits.get("warn") => Severity::Warning,
@@ -59,7 +96,9 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             ));
         }
     };
-    Verdict::Found(vec![finding(context, limits, used, orphans, closes, table, severity)])
+    Verdict::Found(vec![finding(
+        context, limits, used, orphans, closes, table, severity,
+    )])
 }
 
 fn finding(
@@ -73,23 +112,53 @@ fn finding(
 ) -> Finding {
     let tally = context.tally;
     let waiting = tally.of(TcpState::TimeWait);
-    let of_table = Evidence::count("time_wait_table", used, "sockets", "/proc/net/sockstat TCP tw");
+    let of_table = Evidence::count(
+        "time_wait_table",
+        used,
+        "sockets",
+        "/proc/net/sockstat TCP tw",
+    );
     let limit = table.map(|max| max * limits.get("warn") / 100.0);
     let mut evidence = vec![match limit {
         Some(limit) => of_table.limit(limit),
         None => of_table,
     }];
     if let Some(max) = table {
-        evidence.push(Evidence::count("table_size", max as i64, "sockets", "net.ipv4.tcp_max_tw_buckets"));
+        evidence.push(Evidence::count(
+            "table_size",
+            max as i64,
+            "sockets",
+            "net.ipv4.tcp_max_tw_buckets",
+        ));
     }
-    evidence.push(Evidence::real("closes_at_least", closes, "1/s", "idiag_expires").limit(limits.get("closes")));
-    evidence.push(Evidence::series("closes_by_second", tally.closes.to_vec(), "sockets", "idiag_expires"));
+    evidence.push(
+        Evidence::real("closes_at_least", closes, "1/s", "idiag_expires")
+            .limit(limits.get("closes")),
+    );
+    evidence.push(Evidence::series(
+        "closes_by_second",
+        tally.closes.clone(),
+        "sockets",
+        "idiag_expires",
+    ));
     if orphans > 0 {
-        evidence.push(Evidence::count("orphaned_fin_wait_2", orphans, "sockets", "idiag_state"));
+        evidence.push(Evidence::count(
+            "orphaned_fin_wait_2",
+            orphans,
+            "sockets",
+            "idiag_state",
+        ));
     }
-    let served = tally.serving().map(|(port, counts)| (counts.of(TcpState::TimeWait), port)).max();
+    let served = tally
+        .serving()
+        .map(|(port, counts)| (counts.of(TcpState::TimeWait), port))
+        .max();
     if let Some((count, port)) = served.filter(|(count, _)| *count > 0) {
-        evidence.push(Evidence::text("most_on_local_port", format!(":{port} {}", words::thousands(count)), "idiag_sport"));
+        evidence.push(Evidence::text(
+            "most_on_local_port",
+            format!(":{port} {}", words::thousands(count)),
+            "idiag_sport",
+        ));
     }
     let mut pressure = 0;
     let dialled = tally.dialled().map(|(dial, counts)| {
@@ -98,20 +167,45 @@ fn finding(
     });
     if let Some((count, remote)) = dialled.max().filter(|(count, _)| *count > 0) {
         let text = format!("{} {}", words::endpoint(&remote), words::thousands(count));
-        evidence.push(Evidence::text("most_to_destination", text, "idiag_dst, idiag_dport"));
+        evidence.push(Evidence::text(
+            "most_to_destination",
+            text,
+            "idiag_dst, idiag_dport",
+        ));
     }
     let ports = context.snapshot.facts.ephemeral_ports();
     if let Some(ports) = ports {
-        evidence.push(Evidence::count("ports_in_use_to_one_destination", pressure, "ports", "net.ipv4.ip_local_port_range").limit(ports));
+        evidence.push(
+            Evidence::count(
+                "ports_in_use_to_one_destination",
+                pressure,
+                "ports",
+                "net.ipv4.ip_local_port_range",
+            )
+            .limit(ports),
+        );
     }
     for (name, changed) in changed(context) {
         evidence.push(Evidence::text(name, changed, "sysctl"));
     }
     let no_pressure = ports.is_some_and(|ports| pressure * 2 < ports);
-    let ports_say = if no_pressure { "no destination is short of ports" } else { "see ephemeral-port-exhaustion for the ports" };
+    let ports_say = if no_pressure {
+        "no destination is short of ports"
+    } else {
+        "see ephemeral-port-exhaustion for the ports"
+    };
     let warning = severity == Severity::Warning;
-    let title_share = table.map_or(String::new(), |max| format!(", {:.0} % of the table of {}", used as f64 * 100.0 / max, words::thousands(max as u64)));
-    let mut advice = vec!["linger explain time-wait    # what it protects from, and the closes of the last minute".to_owned()];
+    let title_share = table.map_or(String::new(), |max| {
+        format!(
+            ", {:.0} % of the table of {}",
+            used as f64 * 100.0 / max,
+            words::thousands(max as u64)
+        )
+    });
+    let mut advice = vec![
+        "linger explain time-wait    # what it protects from, and the closes of the last minute"
+            .to_owned(),
+    ];
     if warning {
         advice.push("reuse connections (keep-alive, pools), or raise net.ipv4.tcp_max_tw_buckets: 256 bytes each".to_owned());
     } else {
@@ -124,7 +218,9 @@ fn finding(
         words::thousands(waiting)
     );
     let explanation = if warning {
-        format!("{normal} Beyond the table's limit the kernel destroys sockets early and answers late FINs with resets.")
+        format!(
+            "{normal} Beyond the table's limit the kernel destroys sockets early and answers late FINs with resets."
+        )
     } else {
         normal
     };
@@ -132,12 +228,19 @@ fn finding(
         id: DETECTOR.id,
         variant: None,
         severity,
-        title: format!("{} in TIME-WAIT{title_share}: at least {closes:.0} closes per second here", words::count(used, "socket")),
+        title: format!(
+            "{} in TIME-WAIT{title_share}: at least {closes:.0} closes per second here",
+            words::count(used, "socket")
+        ),
         subject: Subject::Host,
         evidence,
         explanation,
         grounds: DETECTOR.grounds.to_vec(),
-        who_must_act: if warning { Actor::Operator } else { Actor::Nobody },
+        who_must_act: if warning {
+            Actor::Operator
+        } else {
+            Actor::Nobody
+        },
         advice,
         rows: Vec::new(),
         caused_by: None,
@@ -154,10 +257,30 @@ fn changed(context: &Context<'_>) -> Vec<(&'static str, String)> {
             changed.push((name, format!("{value} (default {default}): {effect}")));
         }
     };
-    look("tcp_tw_reuse", "net/ipv4/tcp_tw_reuse", 2, "outgoing connections only");
-    look("tcp_fin_timeout", "net/ipv4/tcp_fin_timeout", 60, "does not change TIME-WAIT");
-    look("tcp_rfc1337", "net/ipv4/tcp_rfc1337", 0, "resets do not end TIME-WAIT");
-    look("tcp_tw_recycle", "net/ipv4/tcp_tw_recycle", 0, "breaks clients behind NAT");
+    look(
+        "tcp_tw_reuse",
+        "net/ipv4/tcp_tw_reuse",
+        2,
+        "outgoing connections only",
+    );
+    look(
+        "tcp_fin_timeout",
+        "net/ipv4/tcp_fin_timeout",
+        60,
+        "does not change TIME-WAIT",
+    );
+    look(
+        "tcp_rfc1337",
+        "net/ipv4/tcp_rfc1337",
+        0,
+        "resets do not end TIME-WAIT",
+    );
+    look(
+        "tcp_tw_recycle",
+        "net/ipv4/tcp_tw_recycle",
+        0,
+        "breaks clients behind NAT",
+    );
     changed
 }
 
@@ -165,7 +288,10 @@ fn example(n: u32) -> Scenario {
     let mut scenario = Scenario::default();
     scenario.sysctl("net/ipv4/tcp_max_tw_buckets", "1000");
     for i in 0..n {
-        let (local, remote) = (Endpoint::v4(HERE, 10_000 + i as u16), Endpoint::v4(THERE, 443));
+        let (local, remote) = (
+            Endpoint::v4(HERE, 10_000 + i as u16),
+            Endpoint::v4(THERE, 443),
+        );
         let mut socket = scenario.socket(TcpState::TimeWait, local, remote);
         (socket.timer, socket.timer_ms, socket.uid) = (Timer::TimeWait, 100 * i, 0);
         scenario.push(socket, &[]);
@@ -184,36 +310,71 @@ mod tests {
         scenario.snapshot.facts.sockstat.clear();
         for i in 0..30_112u32 {
             let remote = Endpoint::v4([198, 51, (i % 200) as u8, 1], 443);
-            let mut socket = scenario.socket(TcpState::TimeWait, Endpoint::v4(HERE, (i / 2) as u16 + 32_768), remote);
+            let mut socket = scenario.socket(
+                TcpState::TimeWait,
+                Endpoint::v4(HERE, (i / 2) as u16 + 32_768),
+                remote,
+            );
             (socket.timer, socket.timer_ms) = (Timer::TimeWait, i * 60_000 / 30_112);
             scenario.push(socket, &[]);
         }
         scenario.sysctl("net/ipv4/tcp_tw_reuse", "1");
         let analysis = scenario.analyze(&Settings::default());
-        let [finding] = &analysis.findings[..] else { panic!("{analysis:?}") };
-        assert_eq!((finding.severity, finding.who_must_act), (Severity::Info, Actor::Nobody));
-        assert!(finding.explanation.contains("normal for 502 closes per second"), "{}", finding.explanation);
-        assert!(finding.explanation.contains("no destination is short of ports"));
-        assert!(finding.evidence.iter().any(|e| e.name == "tcp_tw_reuse"), "what somebody changed is named");
+        let [finding] = &analysis.findings[..] else {
+            panic!("{analysis:?}")
+        };
+        assert_eq!(
+            (finding.severity, finding.who_must_act),
+            (Severity::Info, Actor::Nobody)
+        );
+        assert!(
+            finding
+                .explanation
+                .contains("normal for 502 closes per second"),
+            "{}",
+            finding.explanation
+        );
+        assert!(
+            finding
+                .explanation
+                .contains("no destination is short of ports")
+        );
+        assert!(
+            finding.evidence.iter().any(|e| e.name == "tcp_tw_reuse"),
+            "what somebody changed is named"
+        );
         assert!(finding.advice.contains(&"nothing to do".to_owned()));
     }
 
     #[test]
     fn never_critical_even_when_the_table_is_full() {
-        let finding = example(1000).analyze(&Settings::default()).findings.remove(0);
+        let finding = example(1000)
+            .analyze(&Settings::default())
+            .findings
+            .remove(0);
         assert_eq!(finding.severity, Severity::Warning);
     }
 
     #[test]
     fn info_begins_at_a_fifth_of_the_table() {
-        let severity = |n| example(n).analyze(&Settings::default()).findings.first().map(|f| f.severity);
+        let severity = |n| {
+            example(n)
+                .analyze(&Settings::default())
+                .findings
+                .first()
+                .map(|f| f.severity)
+        };
         assert_eq!((severity(199), severity(200)), (None, Some(Severity::Info)));
     }
 
     #[test]
     fn an_unreadable_limit_leaves_it_open() {
         let mut scenario = example(300);
-        scenario.snapshot.facts.sysctls.remove("net/ipv4/tcp_max_tw_buckets");
+        scenario
+            .snapshot
+            .facts
+            .sysctls
+            .remove("net/ipv4/tcp_max_tw_buckets");
         let analysis = scenario.analyze(&Settings::default());
         assert_eq!(analysis.unknown.len(), 1);
     }
