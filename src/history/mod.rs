@@ -2,6 +2,7 @@
 //! later one ([`History`]).
 
 mod tally;
+mod top;
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use self::tally::{Counts, Dial, PortSet, Tally};
+pub use self::top::Top;
 use crate::model::{Endpoint, Facts, Listener, Pulse, Snapshot};
 
 /// How many earlier samples are kept.

@@ -131,7 +131,10 @@ pub struct Tally {
 impl Tally {
     /// Counts `snapshot`.
     pub fn new(snapshot: &Snapshot) -> Self {
-        let mut tally = Self { closes: vec![0; 60], ..Self::default() };
+        let mut tally = Self {
+            closes: vec![0; 60],
+            ..Self::default()
+        };
         for (row, socket) in (0u32..).zip(&snapshot.sockets) {
             if socket.state == TcpState::Listen {
                 tally.listeners.push(row);

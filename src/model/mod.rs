@@ -10,6 +10,7 @@ pub mod snapshot;
 pub mod socket;
 pub mod state;
 pub mod tcp_info;
+pub mod words;
 
 pub use age::{Age, AgeFacts};
 pub use coverage::{Collector, Coverage};

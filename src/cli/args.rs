@@ -1,0 +1,300 @@
+//! The options of every command, from which help, man pages and completions are made.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+/// The program.
+#[derive(Debug, Parser)]
+#[command(
+    name = "linger",
+    version,
+    about = "Which sockets are stuck, in which TCP state, whose fault is it, and what to do now",
+    after_help = EXAMPLES,
+    disable_help_subcommand = true,
+    override_usage = "linger [OPTIONS]                     one screen: states, findings, who holds most\n       \
+                      linger SUBJECT                       a port, :port, address, pid or program\n       \
+                      linger [-tanp...] [FILTER]           sockets as rows, with the flags of ss\n       \
+                      linger COMMAND [OPTIONS]"
+)]
+pub struct Cli {
+    /// what to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  linger                                   what is stuck on this machine
+  linger 443                               everything about port 443
+  linger nginx                             everything about a program
+  linger -tlnp                             who listens where
+  linger state close-wait                  sockets that a program does not close
+  linger diagnose                          every finding in full: evidence, meaning, advice
+  linger explain time-wait                 what the state means, with the number here and now
+  linger record web-7.linger               take the evidence along
+  linger diagnose --from web-7.linger      the same findings, anywhere, later
+
+Exit status: 0 done, 1 failed, 2 wrong usage. A view that is partial for lack of privileges is done,
+with a note on standard error.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// One screen: sockets per state, findings, and who holds most
+    #[command(after_help = "Examples:\n  linger\n  linger status --json\n  linger status --no-owners        without reading /proc/PID/fd: faster, no names\n  linger status --only close-wait-leak,listen-overflow\n  linger status --from web-7.linger")]
+    Status(Status),
+    /// Sockets as rows, with the flags of ss and netstat
+    #[command(after_help = LIST_EXAMPLES)]
+    List(List),
+    /// Every finding in full: evidence with its limit, meaning, who must act, what to do
+    #[command(after_help = "Reads the sockets once, and counters and listeners again a second later: a counter without a difference\nsays nothing.\n\nExamples:\n  linger diagnose\n  linger diagnose --only close-wait-leak\n  linger diagnose --interval 5s --samples 3     repeat the whole look, to see what grows\n  linger diagnose --samples 1                   do not wait\n  linger diagnose --threshold close-wait-leak.age=2min\n  linger diagnose --json --from web-7.linger")]
+    Diagnose(Diagnose),
+    /// What a state, a finding or a topic means; alone: the TCP state machine with the counts of now
+    #[command(after_help = "Examples:\n  linger explain                   the state machine with live counts\n  linger explain CLOSE_WAIT        any spelling\n  linger explain listen-overflow   a finding, with its thresholds\n  linger explain handshake         topics: handshake, close, half-close, simultaneous-close, 2msl")]
+    Explain(Explain),
+    /// Write what the kernel said to a file, for `--from`
+    #[command(after_help = "The file holds the kernel's own answers, the owners, settings and counters, and the second look that\n`diagnose` takes. It is readable by its owner only.\n\nExamples:\n  linger record web-7.linger\n  linger --from web-7.linger\n  linger list -tanp --from web-7.linger state close-wait\n  linger diagnose --from web-7.linger")]
+    Record(Record),
+    /// Everything about one port, program, pid or address
+    #[command(name = "subject", hide = true)]
+    Subject(SubjectArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = "Examples:\n  linger completions bash > /etc/bash_completion.d/linger\n  linger completions zsh > ~/.zfunc/_linger\n  linger completions fish > ~/.config/fish/completions/linger.fish")]
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page of linger or of one of its commands
+    #[command(after_help = "Examples:\n  linger man | man -l -\n  linger man list | man -l -\n  linger man --dir man/")]
+    Man {
+        /// the command, or `findings`
+        page: Option<String>,
+        /// write all pages into this directory
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "page")]
+        dir: Option<PathBuf>,
+    },
+}
+
+const LIST_EXAMPLES: &str = "FILTER is every word that is not an option, wherever it stands:
+  state X      sockets in X only; `state` may be repeated, and takes groups:
+               all, connected, synchronized, bucket, big
+  exclude X    every state but X
+Any spelling of a state is understood: close-wait, CLOSE_WAIT, estab, SYN_RCVD, FIN_WAIT1.
+
+Unasked, everything but LISTEN, CLOSED and BOUND-INACTIVE is shown; -a shows all, -l LISTEN only.
+
+Examples:
+  linger -tlnp                             who listens where
+  linger -tanp                             everything, with owners
+  linger list state close-wait -p          who does not close
+  linger list -o state time-wait           with the time left
+  linger list -ti state established        with tcp_info
+  linger list exclude established --json   as one JSON document
+  linger list --output jsonl | jq .state   one object a line";
+
+/// What every command takes that reads sockets.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Where the data comes from, and how it is shown")]
+pub struct Common {
+    /// Read a capture instead of this machine
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub from: Option<PathBuf>,
+    /// How to read sockets
+    #[arg(long, value_enum, default_value_t = CollectorChoice::Auto)]
+    pub collector: CollectorChoice,
+    /// The proc file system to read: a container's host mount, or a recorded tree
+    #[arg(long, value_name = "DIR", default_value = "/proc", value_hint = ValueHint::DirPath)]
+    pub proc_root: PathBuf,
+    /// When to use colours; NO_COLOR and CLICOLOR_FORCE are honoured
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    pub color: ColorChoice,
+    /// Print one JSON document
+    #[arg(short = 'j', long)]
+    pub json: bool,
+}
+
+/// How sockets are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum CollectorChoice {
+    /// netlink, or /proc/net where the kernel refuses it
+    #[default]
+    Auto,
+    /// sock_diag over netlink, or fail
+    Netlink,
+    /// the tables of /proc/net
+    Procfs,
+}
+
+/// When colours are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// on a terminal
+    #[default]
+    Auto,
+    /// always
+    Always,
+    /// never
+    Never,
+}
+
+/// Which detectors run, with which limits.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Findings")]
+pub struct Select {
+    /// Run these only (comma-separated)
+    #[arg(long, value_name = "FINDING,...")]
+    pub only: Vec<String>,
+    /// Leave these out (comma-separated)
+    #[arg(long, value_name = "FINDING,...")]
+    pub skip: Vec<String>,
+    /// Set a limit; `linger explain FINDING` shows which there are
+    #[arg(long, value_name = "FINDING.KEY=VALUE")]
+    pub threshold: Vec<String>,
+}
+
+/// `linger status`
+#[derive(Clone, Debug, Default, Args)]
+pub struct Status {
+    /// Do not read who holds the sockets
+    #[arg(long)]
+    pub no_owners: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its members speak for themselves")]
+    pub select: Select,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its members speak for themselves")]
+    pub common: Common,
+}
+
+/// `linger diagnose`
+#[derive(Clone, Debug, Args)]
+pub struct Diagnose {
+    /// Time between two looks
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub interval: Option<Duration>,
+    /// How many whole looks
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub samples: Option<u32>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its members speak for themselves")]
+    pub select: Select,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its members speak for themselves")]
+    pub common: Common,
+}
+
+/// `linger explain`
+#[derive(Clone, Debug, Args)]
+pub struct Explain {
+    /// A state in any spelling, a finding's id, or a topic
+    pub what: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its members speak for themselves")]
+    pub common: Common,
+}
+
+/// `linger record`
+#[derive(Clone, Debug, Args)]
+pub struct Record {
+    /// The file to write
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Replace the file if it exists
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its members speak for themselves")]
+    pub common: Common,
+}
+
+/// `linger SUBJECT`
+#[derive(Clone, Debug, Args)]
+pub struct SubjectArgs {
+    /// port, :port, port:N, pid:N, address, or a program's name
+    pub subject: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its members speak for themselves")]
+    pub select: Select,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its members speak for themselves")]
+    pub common: Common,
+}
+
+/// How rows are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// aligned columns
+    #[default]
+    Table,
+    /// one document
+    Json,
+    /// one object a line
+    Jsonl,
+}
+
+/// `linger list`
+#[derive(Clone, Debug, Default, Args)]
+pub struct List {
+    /// TCP sockets (the default)
+    #[arg(short = 't', long)]
+    pub tcp: bool,
+    /// Sockets of IPv4 only
+    #[arg(short = '4', long)]
+    pub ipv4: bool,
+    /// Sockets of IPv6 only (an IPv4 conversation on one is shown as [::ffff:a.b.c.d])
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
+    /// Every state, LISTEN and BOUND-INACTIVE included
+    #[arg(short = 'a', long)]
+    pub all: bool,
+    /// LISTEN only
+    #[arg(short = 'l', long)]
+    pub listening: bool,
+    /// BOUND-INACTIVE only: bound to a port, neither listening nor connected
+    #[arg(short = 'B', long)]
+    pub bound_inactive: bool,
+    /// Numbers instead of names, which is the default: a diagnosis must not wait for a name server
+    #[arg(short = 'n', long)]
+    pub numeric: bool,
+    /// Timers: name, time left, retries
+    #[arg(short = 'o', long = "options")]
+    pub timers: bool,
+    /// Inode, uid, cookie, mark, cgroup
+    #[arg(short = 'e', long)]
+    pub extended: bool,
+    /// Memory: buffers, their limits, drops
+    #[arg(short = 'm', long)]
+    pub memory: bool,
+    /// tcp_info, congestion control, and for how long the state has lasted
+    #[arg(short = 'i', long)]
+    pub info: bool,
+    /// The processes that hold the socket
+    #[arg(short = 'p', long)]
+    pub processes: bool,
+    /// Without the line of column names
+    #[arg(short = 'H', long)]
+    pub no_header: bool,
+    /// Form of the output
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = Output::Table)]
+    pub output: Output,
+    /// `state X` and `exclude X`
+    #[arg(value_name = "FILTER")]
+    pub filter: Vec<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its members speak for themselves")]
+    pub common: Common,
+}
+
+/// Reads `5s`, `500ms`, `1min`; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
+    let parsed = seconds.or_else(|| {
+        let span: jiff::SignedDuration = text.parse().ok()?;
+        Duration::try_from(span).ok()
+    });
+    match parsed {
+        Some(time) if !time.is_zero() && time <= Duration::from_secs(86_400) => Ok(time),
+        _ => Err("expected a time between 1ms and 24h, such as 5s".to_owned()),
+    }
+}
