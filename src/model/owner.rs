@@ -68,6 +68,11 @@ impl Owners {
         &self.processes
     }
 
+    /// The processes, to complete what is known of each.
+    pub fn processes_mut(&mut self) -> &mut [Process] {
+        &mut self.processes
+    }
+
     /// All links, by inode.
     pub fn links(&self) -> &[Link] {
         &self.links

@@ -166,7 +166,7 @@ pub struct Socket {
     pub uid: u32,
     /// bytes received and not yet read (an unread FIN counts 1); for LISTEN the accept queue's length
     pub recv_q: u32,
-    /// bytes sent and not yet acknowledged; for LISTEN the accept queue's limit
+    /// bytes sent and not yet acknowledged; for LISTEN the accept queue's limit, see [`Socket::backlog`]
     pub send_q: u32,
     /// milliseconds until the timer is due; 0 is "due now"
     pub timer_ms: u32,
@@ -208,10 +208,10 @@ impl Socket {
         (!self.is_mini()).then_some(self.uid)
     }
 
-    /// Whether `send_q` of this LISTEN socket is the accept queue's limit. `/proc/net/tcp` does not show it, as it
-    /// does not show the cookie.
-    pub fn backlog_known(&self) -> bool {
-        self.cookie.is_some()
+    /// LISTEN: the limit of the accept queue. `None` for other states, and for a row of `/proc` (known by having no
+    /// cookie), which prints 0 in its place.
+    pub fn backlog(&self) -> Option<u32> {
+        (self.state == TcpState::Listen && self.cookie.is_some()).then_some(self.send_q)
     }
 
     /// The local address as the socket's family has it.
@@ -316,6 +316,34 @@ mod tests {
         assert_eq!(endpoint.ip_as(Family::Ipv6).to_string(), "::ffff:10.0.0.7");
         assert_eq!(endpoint.ip_as(Family::Ipv4).to_string(), "10.0.0.7");
         assert_eq!(endpoint.ip().to_string(), "10.0.0.7");
+    }
+
+    #[test]
+    fn a_row_of_proc_does_not_know_its_backlog() {
+        let mut socket = Socket {
+            cookie: NonZeroU64::new(1),
+            local: Endpoint::v4([127, 0, 0, 1], 80),
+            remote: Endpoint::v4([0; 4], 0),
+            inode: 1,
+            uid: 0,
+            recv_q: 0,
+            send_q: 0,
+            timer_ms: 0,
+            ifindex: 0,
+            info: None,
+            netns: 0,
+            retransmits: 0,
+            timer: Timer::None,
+            state: TcpState::Listen,
+            protocol: Protocol::Tcp,
+            family: Family::Ipv4,
+        };
+        assert_eq!(socket.backlog(), Some(0), "listen(0) is a limit of 0");
+        socket.cookie = None;
+        assert_eq!(socket.backlog(), None);
+        socket.cookie = NonZeroU64::new(1);
+        socket.state = TcpState::Established;
+        assert_eq!(socket.backlog(), None);
     }
 
     #[test]

@@ -162,7 +162,7 @@ fn judge(context: &Context<'_>, limits: &Limits, listener: &Socket) -> Option<Fi
         .and_then(|deltas| deltas.drops(fullest.cookie))
         .unwrap_or(0);
 
-    let full = listener.backlog_known()
+    let full = listener.backlog().is_some()
         && queue >= 3
         && queue as f64 > f64::from(limit) * limits.get("queue") / 100.0;
     let long = oldest > limits.ms("age");
@@ -194,7 +194,7 @@ fn judge(context: &Context<'_>, limits: &Limits, listener: &Socket) -> Option<Fi
             .limit(limits.get("critical-peers")),
     ];
     let accept_queue = Evidence::count("accept_queue", queue, "connections", "idiag_rqueue");
-    evidence.push(if listener.backlog_known() {
+    evidence.push(if listener.backlog().is_some() {
         accept_queue.limit(limit)
     } else {
         accept_queue

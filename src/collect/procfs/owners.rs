@@ -1,0 +1,575 @@
+//! Which process holds which socket, from `/proc/PID/fd`.
+//!
+//! One directory handle per process pins it: what is read through the handle is never of another process that got
+//! the same number. Every failure is counted, none ends the search. `cmdline`, `maps` and `smaps` are never opened:
+//! they may block for ever behind a process in uninterruptible sleep.
+
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat_raw};
+use rustix::io::{Errno, read as read_fd};
+
+use crate::model::owner::Link;
+use crate::model::{Collector, Coverage, Owners, Process};
+
+/// What `getdents64` fills at a time; a thousand descriptors fit.
+const DIRECTORY_BUFFER: usize = 32 * 1024;
+
+/// No file that is read here is longer but by malice: `status` has 1.5 KB, `cgroup` a path per hierarchy.
+const LONGEST_FILE: usize = 64 * 1024;
+
+/// Descriptors between two looks at the clock.
+const DEADLINE_STRIDE: u64 = 256;
+
+/// `PF_KTHREAD` (`include/linux/sched.h`), as the flags in `/proc/PID/stat` show it.
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// Looks through the descriptors of every process under `proc_root` until `deadline`. Users are not named: see
+/// [`name_users`].
+pub fn read(proc_root: &Path, deadline: Option<Instant>) -> (Owners, Coverage) {
+    let mut scan = Scan {
+        processes: Vec::new(),
+        links: Vec::new(),
+        coverage: Coverage {
+            collector: Collector::Procfs,
+            owners_read: true,
+            ..Coverage::default()
+        },
+        deadline,
+        descriptors: Vec::with_capacity(DIRECTORY_BUFFER),
+        text: Vec::new(),
+    };
+    if let Err(errno) = scan.all(proc_root) {
+        scan.coverage
+            .missing
+            .push(format!("owners: {} ({errno})", proc_root.display()));
+        scan.coverage.owners_read = !scan.processes.is_empty();
+    }
+    (Owners::new(scan.processes, scan.links), scan.coverage)
+}
+
+/// Gives every process the name of its uid, each looked up once. Only for this machine's own processes: the uids of
+/// another root are of another user database. A look-up may ask the network (NSS), so none is begun after `deadline`.
+pub fn name_users(owners: &mut Owners, deadline: Option<Instant>) {
+    name_users_by(owners, |uid| {
+        if passed(deadline) {
+            return None;
+        }
+        let user = uzers::get_user_by_uid(uid)?;
+        Some(user.name().to_string_lossy().into_owned())
+    });
+}
+
+fn name_users_by(owners: &mut Owners, mut name: impl FnMut(u32) -> Option<String>) {
+    let mut names = FxHashMap::default();
+    for process in owners.processes_mut() {
+        if let Some(uid) = process.uid {
+            process.user = names.entry(uid).or_insert_with(|| name(uid)).clone();
+        }
+    }
+}
+
+fn passed(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+}
+
+/// Why a process tells nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gap {
+    /// it ended
+    Vanished,
+    /// no privilege, or no resource left to open it with
+    Unreadable,
+    /// there is no time left to ask it
+    TimedOut,
+}
+
+impl From<Errno> for Gap {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::NOENT | Errno::SRCH => Self::Vanished,
+            _ => Self::Unreadable,
+        }
+    }
+}
+
+struct Scan {
+    processes: Vec<Process>,
+    links: Vec<Link>,
+    coverage: Coverage,
+    deadline: Option<Instant>,
+    /// what `getdents64` fills; its spare capacity alone is used
+    descriptors: Vec<u8>,
+    /// what is read of a file, reused
+    text: Vec<u8>,
+}
+
+impl Scan {
+    fn all(&mut self, proc_root: &Path) -> Result<(), Errno> {
+        let root = directory(CWD, proc_root)?;
+        let mut entries = [MaybeUninit::uninit(); DIRECTORY_BUFFER];
+        let mut entries = RawDir::new(&root, &mut entries);
+        let mut init_seen = false;
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let Some(pid) = number(entry.file_name().to_bytes()) else {
+                continue;
+            };
+            init_seen |= pid == 1;
+            if passed(self.deadline) {
+                self.coverage.owners_timed_out = true;
+                return Ok(());
+            }
+            match self.process(root.as_fd(), entry.file_name(), pid) {
+                Ok(()) => {}
+                Err(Gap::Vanished) => self.coverage.vanished_processes += 1,
+                Err(Gap::Unreadable) => self.coverage.unreadable_processes += 1,
+                Err(Gap::TimedOut) => {
+                    self.coverage.owners_timed_out = true;
+                    return Ok(());
+                }
+            }
+        }
+        // Every pid namespace has a process 1 (it is killed as a whole when that one ends). Where it is not listed,
+        // `hidepid=2` hides other users' processes, nobody knows how many.
+        if !init_seen && super::is_procfs(&root) {
+            self.coverage.unreadable_processes += 1;
+        }
+        Ok(())
+    }
+
+    fn process(&mut self, root: BorrowedFd<'_>, name: &CStr, pid: u32) -> Result<(), Gap> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let process = openat(root, name, flags, Mode::empty())?;
+        let before = self.links.len();
+        let mut fds = 0;
+        let seen = self.links_of(process.as_fd(), &mut fds);
+        let found = match seen {
+            Err(Gap::Vanished) => seen,
+            _ if self.links.len() == before => seen,
+            // What was found before the gap counts; the number of descriptors does not.
+            _ => self
+                .details(process.as_fd(), pid, seen.is_ok().then_some(fds))
+                .map(|details| self.processes.push(details))
+                .and(seen),
+        };
+        match found {
+            Err(Gap::Vanished) => {
+                self.links.truncate(before);
+                found
+            }
+            Err(Gap::Unreadable) if self.holds_nothing(process.as_fd()) => Ok(()),
+            _ => found,
+        }
+    }
+
+    /// Notes the sockets of a process and counts its descriptors of any kind in `fds`, up to the first gap.
+    fn links_of(&mut self, process: BorrowedFd<'_>, fds: &mut u64) -> Result<(), Gap> {
+        let directory = directory(process, c"fd")?;
+        let index = u32::try_from(self.processes.len()).unwrap_or(u32::MAX);
+        let mut target = [0; 64];
+        let mut entries = RawDir::new(&directory, self.descriptors.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let Some(fd) = number(entry.file_name().to_bytes()) else {
+                continue;
+            };
+            *fds += 1;
+            if fds.is_multiple_of(DEADLINE_STRIDE) && passed(self.deadline) {
+                return Err(Gap::TimedOut);
+            }
+            match readlinkat_raw(&directory, entry.file_name(), &mut target[..]) {
+                Ok(length) => {
+                    if let Some(inode) =
+                        inode(target.get(..length).unwrap_or_default(), b"socket:[")
+                        && let Ok(inode) = u32::try_from(inode)
+                    {
+                        self.links.push(Link {
+                            inode,
+                            process: index,
+                            fd,
+                        });
+                    }
+                }
+                // Closed since it was listed.
+                Err(Errno::NOENT) => {}
+                // CAP_DAC_READ_SEARCH lists the directory, following a link takes CAP_SYS_PTRACE as well.
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// What else is known of a process. Only its end is a failure; what is denied is absent.
+    fn details(
+        &mut self,
+        process: BorrowedFd<'_>,
+        pid: u32,
+        fds: Option<u64>,
+    ) -> Result<Process, Gap> {
+        let stat = match self.text(process, c"stat") {
+            Ok(text) => Stat::parse(text),
+            Err(Errno::NOENT | Errno::SRCH) => return Err(Gap::Vanished),
+            Err(_) => None,
+        };
+        let comm = self.text(process, c"comm").unwrap_or_default();
+        let comm = comm.strip_suffix(b"\n").unwrap_or(comm);
+        let comm = String::from_utf8_lossy(comm).into_owned();
+        let text = |text: &Result<&[u8], Errno>| {
+            text.as_ref()
+                .map(|text| String::from_utf8_lossy(text).into_owned())
+                .unwrap_or_default()
+        };
+        let uid = effective_uid(&text(&self.text(process, c"status")));
+        let nofile = soft_nofile(&text(&self.text(process, c"limits")));
+        let cgroup = cgroup_path(&text(&self.text(process, c"cgroup")));
+        let mut target = [0; 64];
+        let netns = readlinkat_raw(process, c"ns/net", &mut target[..])
+            .ok()
+            .and_then(|length| inode(target.get(..length)?, b"net:["));
+        Ok(Process {
+            pid,
+            comm,
+            uid,
+            user: None,
+            fds,
+            nofile,
+            cgroup,
+            netns,
+            run_state: stat.map(|stat| stat.state),
+        })
+    }
+
+    /// Whether a process that may not be looked into has no descriptors anyway: a kernel thread or a zombie.
+    fn holds_nothing(&mut self, process: BorrowedFd<'_>) -> bool {
+        self.text(process, c"stat")
+            .ok()
+            .and_then(Stat::parse)
+            .is_some_and(|stat| stat.flags & PF_KTHREAD != 0 || matches!(stat.state, 'Z' | 'X'))
+    }
+
+    fn text(&mut self, process: BorrowedFd<'_>, name: &CStr) -> Result<&[u8], Errno> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = openat(process, name, flags, Mode::empty())?;
+        self.text.clear();
+        let mut chunk = [0; 4096];
+        while self.text.len() < LONGEST_FILE {
+            match read_fd(&file, &mut chunk) {
+                Ok(0) => break,
+                Ok(length) => self
+                    .text
+                    .extend_from_slice(chunk.get(..length).unwrap_or_default()),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(&self.text)
+    }
+}
+
+fn directory(at: impl AsFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(at, path, flags, Mode::empty())
+}
+
+/// The members of `/proc/PID/stat` that are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    state: char,
+    flags: u32,
+}
+
+impl Stat {
+    /// The name in the second member is the process's own choice, blanks and parentheses included; no later member
+    /// has a parenthesis, so the last one ends it.
+    fn parse(text: &[u8]) -> Option<Self> {
+        let end = text.iter().rposition(|byte| *byte == b')')?;
+        let rest = str::from_utf8(text.get(end + 1..)?).ok()?;
+        let mut words = rest.split_ascii_whitespace();
+        let state = words.next()?.chars().next()?;
+        // ppid, pgrp, session, tty_nr and tpgid lie between.
+        let flags = words.nth(5).and_then(|flags| flags.parse().ok());
+        Some(Self {
+            state,
+            flags: flags.unwrap_or_default(),
+        })
+    }
+}
+
+/// The number in a link such as `socket:[4711]`.
+pub(super) fn inode(target: &[u8], kind: &[u8]) -> Option<u64> {
+    let digits = target.strip_prefix(kind)?.strip_suffix(b"]")?;
+    str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// A file name of digits alone.
+fn number(name: &[u8]) -> Option<u32> {
+    if !name.first()?.is_ascii_digit() {
+        return None;
+    }
+    str::from_utf8(name).ok()?.parse().ok()
+}
+
+/// The second number of `Uid:` (real, effective, saved, file system). The owner of the directory is not it: root for
+/// a process that is not dumpable.
+fn effective_uid(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+fn soft_nofile(limits: &str) -> Option<u64> {
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    match line.split_ascii_whitespace().next()? {
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    }
+}
+
+/// The path in the v2 hierarchy (`0::`), or systemd's named one. On a host with both, the v2 hierarchy is there but may
+/// hold every process at its root.
+fn cgroup_path(cgroup: &str) -> Option<String> {
+    let path = |wanted: fn(&str, &str) -> bool| {
+        cgroup.lines().find_map(|line| {
+            let mut parts = line.splitn(3, ':');
+            let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+            wanted(id, controllers).then_some(path)
+        })
+    };
+    let unified = path(|id, controllers| id == "0" && controllers.is_empty());
+    let systemd = path(|_, controllers| controllers == "name=systemd");
+    let path = unified.filter(|path| *path != "/").or(systemd).or(unified);
+    path.map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn fixture() -> (Owners, Coverage) {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/proc");
+        read(Path::new(root), None)
+    }
+
+    /// A process with two sockets and a file.
+    fn process(root: &Path, pid: u32, comm: &str, stat: &str) {
+        let process = root.join(pid.to_string());
+        fs::create_dir_all(process.join("fd")).unwrap();
+        fs::write(process.join("comm"), format!("{comm}\n")).unwrap();
+        fs::write(process.join("stat"), stat).unwrap();
+        for (fd, target) in [
+            ("3", "socket:[50]"),
+            ("4", "/dev/null"),
+            ("17", "socket:[60]"),
+        ] {
+            symlink(target, process.join("fd").join(fd)).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_fixture_has_its_processes_and_what_they_hold() {
+        let (owners, coverage) = fixture();
+        assert!(coverage.owners_read && coverage.complete(), "{coverage:?}");
+        assert_eq!(coverage.collector, Collector::Procfs);
+        let mut names: Vec<_> = owners.processes().iter().map(|p| p.comm.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["leaky", "served"]);
+        for process in owners.processes() {
+            assert!(process.fds.unwrap() > 2, "{process:?}");
+            assert!(process.netns.is_some() && process.nofile.is_some());
+            assert_eq!(process.user, None);
+        }
+    }
+
+    #[test]
+    fn one_socket_may_have_several_holders_and_files_are_none() {
+        let root = tempfile::tempdir().unwrap();
+        process(root.path(), 7, "a", "7 (a) S 1 1 1 0 -1 4194560 0");
+        process(root.path(), 8, "b", "8 (b) T 1 1 1 0 -1 4194560 0");
+        fs::create_dir(root.path().join("sys")).unwrap();
+        let (owners, coverage) = read(root.path(), None);
+        assert_eq!(
+            (coverage.vanished_processes, coverage.unreadable_processes),
+            (0, 0)
+        );
+        let mut holders: Vec<_> = owners.of(50).map(|(p, fd)| (p.pid, fd)).collect();
+        holders.sort_unstable();
+        assert_eq!(holders, [(7, 3), (8, 3)]);
+        assert_eq!(owners.links().len(), 4);
+        let stopped = owners.processes().iter().find(|p| p.pid == 8).unwrap();
+        assert_eq!(stopped.run_state, Some('T'));
+        assert_eq!(stopped.fds, Some(3), "descriptors of any kind");
+        assert_eq!(
+            (stopped.uid, stopped.nofile, stopped.netns),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn a_name_cannot_forge_the_state() {
+        let root = tempfile::tempdir().unwrap();
+        let comm = "x) Z 1 (\u{1b}[31m";
+        process(root.path(), 7, comm, &format!("7 ({comm}) D 1 1 1 0 -1 0"));
+        let (owners, _) = read(root.path(), None);
+        assert_eq!(owners.processes()[0].run_state, Some('D'));
+        assert_eq!(owners.processes()[0].comm, comm);
+        assert_eq!(Stat::parse(b"7 (a"), None);
+        assert_eq!(Stat::parse(b""), None);
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_is_kept_lossily() {
+        let root = tempfile::tempdir().unwrap();
+        process(root.path(), 7, "a", "7 (a) S 1");
+        fs::write(root.path().join("7/comm"), b"\xffx\n\n").unwrap();
+        let (owners, _) = read(root.path(), None);
+        assert_eq!(owners.processes()[0].comm, "\u{fffd}x\n");
+    }
+
+    #[test]
+    fn what_ended_is_vanished_and_holds_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        process(root.path(), 7, "a", "7 (a) S 1");
+        process(root.path(), 8, "b", "8 (b) S 1");
+        fs::remove_file(root.path().join("7/stat")).unwrap();
+        fs::create_dir(root.path().join("9")).unwrap();
+        let (owners, coverage) = read(root.path(), None);
+        assert_eq!(coverage.vanished_processes, 2);
+        assert_eq!(coverage.unreadable_processes, 0);
+        let pids: Vec<_> = owners.of(50).map(|(p, _)| p.pid).collect();
+        assert_eq!(pids, [8]);
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_unreadable_unless_it_holds_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        for (pid, stat) in [
+            ("7", "7 (a) S 1 1 1 0 -1 4194560 0"),
+            ("8", "8 (kworker) I 2 0 0 0 -1 69238880 0"),
+            ("9", "9 (dead) Z 1 1 1 0 -1 4194560 0"),
+        ] {
+            fs::create_dir(root.path().join(pid)).unwrap();
+            // A file in the directory's place: ENOTDIR.
+            fs::write(root.path().join(pid).join("fd"), "").unwrap();
+            fs::write(root.path().join(pid).join("stat"), stat).unwrap();
+        }
+        let (owners, coverage) = read(root.path(), None);
+        assert!(owners.is_empty());
+        assert_eq!(coverage.unreadable_processes, 1);
+        assert!(!coverage.complete());
+        for (errno, gap) in [
+            (Errno::ACCESS, Gap::Unreadable),
+            (Errno::PERM, Gap::Unreadable),
+            (Errno::MFILE, Gap::Unreadable),
+            (Errno::SRCH, Gap::Vanished),
+            (Errno::NOENT, Gap::Vanished),
+        ] {
+            assert_eq!(Gap::from(errno), gap, "{errno}");
+        }
+    }
+
+    #[test]
+    fn what_was_found_before_a_gap_counts() {
+        let root = tempfile::tempdir().unwrap();
+        process(root.path(), 7, "a", "7 (a) S 1");
+        // No link: EINVAL, as EACCES would be without CAP_SYS_PTRACE.
+        fs::write(root.path().join("7/fd/18"), "").unwrap();
+        let (owners, coverage) = read(root.path(), None);
+        assert_eq!(coverage.unreadable_processes, 1);
+        for process in owners.processes() {
+            assert_eq!((process.comm.as_str(), process.fds), ("a", None));
+        }
+        assert_eq!(owners.processes().is_empty(), owners.links().is_empty());
+    }
+
+    #[test]
+    fn a_deadline_ends_the_search_and_is_said() {
+        let past = Instant::now() - Duration::from_millis(1);
+        let root = tempfile::tempdir().unwrap();
+        process(root.path(), 7, "a", "7 (a) S 1");
+        let (owners, coverage) = read(root.path(), Some(past));
+        assert!(owners.is_empty() && coverage.owners_timed_out && coverage.owners_read);
+        let future = Instant::now() + Duration::from_secs(60);
+        let (owners, coverage) = read(root.path(), Some(future));
+        assert!(!owners.is_empty() && !coverage.owners_timed_out);
+    }
+
+    #[test]
+    fn a_root_that_is_not_there_is_missing() {
+        let (owners, coverage) = read(Path::new("/nonexistent"), None);
+        assert!(owners.is_empty() && !coverage.owners_read);
+        assert_eq!(coverage.missing.len(), 1);
+    }
+
+    #[test]
+    fn each_uid_is_looked_up_once() {
+        let process = |pid, uid| Process {
+            pid,
+            uid,
+            ..Process::default()
+        };
+        let mut owners = Owners::new(
+            vec![
+                process(1, Some(5)),
+                process(2, Some(5)),
+                process(3, Some(6)),
+                process(4, None),
+            ],
+            Vec::new(),
+        );
+        let mut asked = Vec::new();
+        name_users_by(&mut owners, |uid| {
+            asked.push(uid);
+            (uid == 5).then(|| "five".to_owned())
+        });
+        assert_eq!(asked, [5, 6]);
+        let users: Vec<_> = owners
+            .processes()
+            .iter()
+            .map(|p| p.user.as_deref())
+            .collect();
+        assert_eq!(users, [Some("five"), Some("five"), None, None]);
+    }
+
+    #[test]
+    fn the_small_files_are_read_by_name() {
+        assert_eq!(effective_uid("Name:\tUid:\nUid:\t1\t2\t3\t4\n"), Some(2));
+        assert_eq!(effective_uid("Gid:\t1\t2\n"), None);
+        let limits = "Max cpu time              unlimited            unlimited            seconds\n\
+                      Max open files            1024                 524288               files\n";
+        assert_eq!(soft_nofile(limits), Some(1024));
+        assert_eq!(
+            soft_nofile(&limits.replace("1024", "unlimited")),
+            Some(u64::MAX)
+        );
+        assert_eq!(soft_nofile(""), None);
+        let path = |text| cgroup_path(text);
+        assert_eq!(
+            path("0::/a.slice/b:c.service\n"),
+            Some("/a.slice/b:c.service".into())
+        );
+        assert_eq!(
+            path("3:cpu:/x\n1:name=systemd:/s.service\n0::/\n"),
+            Some("/s.service".into())
+        );
+        assert_eq!(
+            path("1:name=systemd:/s.service\n0::/u.service\n"),
+            Some("/u.service".into())
+        );
+        assert_eq!(path("3:cpu:/x\n0::/\n"), Some("/".into()));
+        assert_eq!(path("3:cpu:/x\n"), None);
+        assert_eq!(inode(b"socket:[12]", b"socket:["), Some(12));
+        assert_eq!(inode(b"socket:[12", b"socket:["), None);
+        assert_eq!(inode(b"pipe:[12]", b"socket:["), None);
+    }
+}
