@@ -1,5 +1,6 @@
 //! The only place that reads the system. A [`Source`] pushes rows; what it could not see is in its [`Coverage`].
 
+pub mod live;
 pub mod netlink;
 pub mod procfs;
 
@@ -9,7 +10,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::{Attributes, Coverage, Facts, Family, Host, Owners, Socket, StateSet};
+use crate::model::{
+    Attributes, Collector, Coverage, Facts, Family, Host, Listener, Owners, Pulse, Snapshot,
+    Socket, StateSet, TcpInfo, TcpState,
+};
 
 /// What is needed. Nobody pays for what no column and no detector asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +71,9 @@ pub enum Row<'a> {
 
 /// Takes rows as they come; `Break` ends the dump early.
 pub type RowSink<'f> = dyn FnMut(Row<'_>) -> ControlFlow<()> + 'f;
+
+/// Sees what came in, as it came, for a capture: a netlink datagram, or a part of a table of `/proc/net`.
+pub type Tee<'t> = dyn FnMut(Collector, Family, &[u8]) + 't;
 
 /// Something that can be read like a machine: this one, or a capture of one.
 pub trait Source {
@@ -134,4 +141,83 @@ pub enum Error {
     /// a capture broke off or is no capture
     #[error("{0}")]
     Capture(String),
+}
+
+/// Reads a whole [`Snapshot`].
+///
+/// # Errors
+/// As [`Source::dump`].
+pub fn snapshot(source: &mut dyn Source, want: &Want, owners: bool) -> Result<Snapshot, Error> {
+    let mut snapshot = Snapshot {
+        taken: source.now(),
+        host: source.host(),
+        ..Snapshot::default()
+    };
+    // Only listeners' drops are of use, and LISTEN is a table of its own: two dumps cost no second walk.
+    let listen = StateSet::of(TcpState::Listen);
+    let most = Want {
+        states: want.states.without(listen),
+        memory: false,
+        ..*want
+    };
+    let listeners = Want {
+        states: want.states.intersection(listen),
+        ..*want
+    };
+    for want in [listeners, most] {
+        if want.states.is_empty() {
+            continue;
+        }
+        let coverage = source.dump(&want, &mut |row| {
+            let Row::Inet { socket, attributes } = row;
+            let row = snapshot.push(socket, attributes.tcp_info.and_then(TcpInfo::parse));
+            if let Some(drops) = attributes.memory().and_then(|memory| memory.drops) {
+                snapshot.drops.insert(row, drops);
+            }
+            ControlFlow::Continue(())
+        })?;
+        snapshot.coverage.merge(coverage);
+    }
+    snapshot.facts = source.facts();
+    if owners {
+        let (owners, coverage) = source.owners();
+        let collector = snapshot.coverage.collector;
+        snapshot.coverage.merge(coverage);
+        snapshot.coverage.collector = collector;
+        snapshot.owners = owners;
+        snapshot.coverage.unowned = snapshot
+            .sockets
+            .iter()
+            .filter(|socket| socket.inode != 0 && snapshot.owners.links_of(socket.inode).is_empty())
+            .count() as u64;
+    }
+    Ok(snapshot)
+}
+
+/// The light second look: counters and listeners.
+///
+/// # Errors
+/// As [`Source::dump`].
+pub fn pulse(source: &mut dyn Source) -> Result<Pulse, Error> {
+    let mut listeners = Vec::new();
+    let want = Want {
+        memory: true,
+        ..Want::states(StateSet::of(TcpState::Listen))
+    };
+    let taken = source.now();
+    source.dump(&want, &mut |row| {
+        let Row::Inet { socket, attributes } = row;
+        listeners.push(Listener {
+            cookie: socket.cookie,
+            recv_q: socket.recv_q,
+            send_q: socket.send_q,
+            drops: attributes.memory().and_then(|memory| memory.drops),
+        });
+        ControlFlow::Continue(())
+    })?;
+    Ok(Pulse {
+        taken,
+        facts: source.facts(),
+        listeners,
+    })
 }

@@ -44,6 +44,8 @@ pub struct Coverage {
     pub owners_read: bool,
     /// processes whose descriptors could not be read for lack of privilege
     pub unreadable_processes: u32,
+    /// sockets with an inode whose holder was not found
+    pub unowned: u64,
     /// processes that ended while they were read
     pub vanished_processes: u32,
     /// whether the search for owners stopped at its deadline
@@ -53,7 +55,13 @@ pub struct Coverage {
 impl Coverage {
     /// Whether everything that was asked for was seen. A fallback is complete: it is another way to see the same.
     pub fn complete(&self) -> bool {
-        self.rows_complete() && self.unreadable_processes == 0 && !self.owners_timed_out
+        self.rows_complete() && !self.owners_hidden() && !self.owners_timed_out
+    }
+
+    /// Whether processes that could not be read may hold sockets whose holder is not known. A process that hides its
+    /// descriptors takes nothing away where every socket has its holder.
+    const fn owners_hidden(&self) -> bool {
+        self.unreadable_processes > 0 && self.unowned > 0
     }
 
     /// Whether every socket was seen, owners aside.
@@ -75,6 +83,7 @@ impl Coverage {
             }
         }
         self.owners_read |= other.owners_read;
+        self.unowned += other.unowned;
         self.unreadable_processes += other.unreadable_processes;
         self.vanished_processes += other.vanished_processes;
         self.owners_timed_out |= other.owners_timed_out;
@@ -88,7 +97,7 @@ impl Coverage {
         }
         if let Some(why) = &self.fell_back {
             warnings.push(format!(
-                "read from /proc/net, because sock_diag is not usable ({why}): no tcp_info, cookies or bound-inactive sockets"
+                "read from /proc/net, because {why}: no tcp_info, cookies, queue limits or bound-inactive sockets"
             ));
         }
         if self.lost > 0 {
@@ -116,9 +125,10 @@ impl Coverage {
                 count(self.unknown_states, "socket")
             ));
         }
-        if self.unreadable_processes > 0 {
+        if self.owners_hidden() {
             warnings.push(format!(
-                "the descriptors of {} could not be read: owners are incomplete without root or CAP_SYS_PTRACE + CAP_DAC_READ_SEARCH",
+                "who holds {} is not known: {} could not be read without root or CAP_SYS_PTRACE + CAP_DAC_READ_SEARCH",
+                count(self.unowned, "socket"),
                 count(u64::from(self.unreadable_processes), "process")
             ));
         }
@@ -170,6 +180,7 @@ mod tests {
             },
             Coverage {
                 unreadable_processes: 2,
+                unowned: 1,
                 ..Coverage::default()
             },
             Coverage {
@@ -181,6 +192,11 @@ mod tests {
             assert!(!gap.complete(), "{gap:?}");
             assert_eq!(gap.warnings().len(), 1, "{gap:?}");
         }
+        let hidden = Coverage {
+            unreadable_processes: 2,
+            ..Coverage::default()
+        };
+        assert!(hidden.complete(), "every socket has its holder");
         let fallback = Coverage {
             fell_back: Some("ENOENT".into()),
             ..Coverage::default()

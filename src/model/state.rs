@@ -196,10 +196,9 @@ impl StateSet {
     pub const ALL: Self = Self(u32::MAX);
     /// What `list` shows unasked: all but LISTEN, CLOSED and BOUND-INACTIVE.
     pub const DEFAULT: Self = Self(
-        u32::MAX
-            & !(Self::bit(TcpState::Listen)
-                | Self::bit(TcpState::Closed)
-                | Self::bit(TcpState::BoundInactive)),
+        !(Self::bit(TcpState::Listen)
+            | Self::bit(TcpState::Closed)
+            | Self::bit(TcpState::BoundInactive)),
     );
     /// ss's group `connected`: all but LISTEN, CLOSED and BOUND-INACTIVE, of the states that are known.
     pub const CONNECTED: Self = Self(Self::DEFAULT.0 & 0x3fff);

@@ -557,7 +557,7 @@ mod tests {
     fn growth_is_seen_by_identity_across_samples() {
         let mut scenario = Scenario::default();
         let process = scenario.process(7, "app", 90, 1_048_576);
-        let mut add = |scenario: &mut Scenario, from: u16, n: u16| {
+        let add = |scenario: &mut Scenario, from: u16, n: u16| {
             for i in from..from + n {
                 let socket = scenario.socket(
                     TcpState::CloseWait,

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 pub use self::stream::{Progress, Stream};
-use super::{Error, RowSink, Want};
+use super::{Error, RowSink, Tee, Want};
 use crate::model::{Collector, Coverage, Family};
 
 /// What the kernel fills at most; a larger buffer gains nothing.
@@ -28,9 +28,6 @@ const BUFFER: usize = 32 * 1024;
 
 /// How long the kernel may be silent. It answers a dump in microseconds; silence means that no answer will come.
 const SILENCE: Duration = Duration::from_secs(10);
-
-/// Sees every received datagram as it came, for a capture.
-pub type Tee<'t> = dyn FnMut(Family, &[u8]) + 't;
 
 /// A `sock_diag` socket in the network namespace of the thread that opened it.
 #[derive(Debug)]
@@ -160,7 +157,7 @@ impl Netlink {
             // With MSG_TRUNC the length is the datagram's own, so a cut is seen; the stream counts the message.
             let datagram = self.buffer.get(..received.min(BUFFER)).unwrap_or_default();
             if let Some(tee) = tee.as_deref_mut() {
-                tee(family, datagram);
+                tee(Collector::Netlink, family, datagram);
             }
             let progress = stream.feed(datagram, want, coverage, row);
             if matches!(progress, Progress::Stopped) {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rustix::fs::{PROC_SUPER_MAGIC, fstatfs, statfs};
 
-use super::{Error, RowSink, Source, Want};
+use super::{Error, RowSink, Source, Tee, Want};
 use crate::model::{Collector, Coverage, Facts, Family, Host, Owners};
 
 /// How long the search for owners may take, unless told otherwise.
@@ -186,12 +186,38 @@ impl Procfs {
         self
     }
 
+    /// Dumps like [`Source::dump`] and shows what was read to `tee`.
+    ///
+    /// # Errors
+    /// When a table could not be read.
+    pub fn dump_teed(
+        &mut self,
+        want: &Want,
+        row: &mut RowSink<'_>,
+        mut tee: Option<&mut Tee<'_>>,
+    ) -> Result<Coverage, Error> {
+        let mut coverage = Coverage {
+            collector: Collector::Procfs,
+            ..Coverage::default()
+        };
+        for family in [Family::Ipv4, Family::Ipv6] {
+            if self
+                .table(family, want, &mut coverage, row, tee.as_deref_mut())?
+                .is_break()
+            {
+                break;
+            }
+        }
+        Ok(coverage)
+    }
+
     fn table(
         &self,
         family: Family,
         want: &Want,
         coverage: &mut Coverage,
         row: &mut RowSink<'_>,
+        tee: Option<&mut Tee<'_>>,
     ) -> Result<ControlFlow<()>, Error> {
         if !want.family(family) {
             return Ok(ControlFlow::Continue(()));
@@ -212,24 +238,32 @@ impl Procfs {
             }
             Err(source) => return Err(Error::File { path, source }),
         };
-        let reader = BufReader::with_capacity(TABLE_BUFFER, file);
+        let reader = BufReader::with_capacity(TABLE_BUFFER, Teed { file, family, tee });
         tcp::table(reader, family, want, coverage, row)
             .map_err(|source| Error::File { path, source })
     }
 }
 
+/// A table that is shown to a tee while it is read.
+struct Teed<'a, 't> {
+    file: File,
+    family: Family,
+    tee: Option<&'a mut Tee<'t>>,
+}
+
+impl io::Read for Teed<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.file.read(buffer)?;
+        if let (Some(tee), Some(bytes)) = (self.tee.as_deref_mut(), buffer.get(..length)) {
+            tee(Collector::Procfs, self.family, bytes);
+        }
+        Ok(length)
+    }
+}
+
 impl Source for Procfs {
     fn dump(&mut self, want: &Want, row: &mut RowSink<'_>) -> Result<Coverage, Error> {
-        let mut coverage = Coverage {
-            collector: Collector::Procfs,
-            ..Coverage::default()
-        };
-        for family in [Family::Ipv4, Family::Ipv6] {
-            if self.table(family, want, &mut coverage, row)?.is_break() {
-                break;
-            }
-        }
-        Ok(coverage)
+        self.dump_teed(want, row, None)
     }
 
     fn owners(&mut self) -> (Owners, Coverage) {
