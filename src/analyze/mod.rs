@@ -9,7 +9,8 @@ mod words;
 
 pub use self::settings::{Limits, Settings};
 use crate::history::{Deltas, History, Sample, Tally};
-use crate::model::{AgeFacts, Finding, Severity, Snapshot, TcpState};
+use crate::model::finding::{Analysis, Unknown};
+use crate::model::{AgeFacts, Finding, Snapshot, TcpState};
 
 /// What the detectors read.
 #[derive(Debug)]
@@ -131,66 +132,6 @@ pub struct Detector {
     pub check: fn(&Context<'_>, &Limits) -> Verdict,
     /// a machine on which it fires at the first limit
     pub example: scenario::Example,
-}
-
-/// A question that stays open.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Unknown {
-    /// the detector
-    pub id: &'static str,
-    /// why it cannot tell
-    pub reason: String,
-}
-
-/// What all detectors together say.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Analysis {
-    /// everything that fired, roots before what follows from them, the worst first
-    pub findings: Vec<Finding>,
-    /// detectors that looked and found nothing
-    pub quiet: Vec<&'static str>,
-    /// detectors that cannot tell
-    pub unknown: Vec<Unknown>,
-    /// whether the verdict rests on a table that was not seen whole, or lacks what was asked for by name
-    pub inconclusive: bool,
-}
-
-/// The worst that was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Overall {
-    /// nothing above info
-    Ok,
-    /// a person should look today
-    Warning,
-    /// users are hurt
-    Critical,
-    /// nothing found, but not everything that was asked for could be judged
-    Unknown,
-}
-
-impl Overall {
-    /// The name in JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-impl Analysis {
-    /// The verdict. What could not be judged is never OK, but it does not hide what was found.
-    pub fn verdict(&self) -> Overall {
-        match self.findings.iter().map(|finding| finding.severity).max() {
-            Some(Severity::Critical) => Overall::Critical,
-            Some(Severity::Warning) => Overall::Warning,
-            Some(Severity::Info) | None if self.inconclusive => Overall::Unknown,
-            Some(Severity::Info) | None => Overall::Ok,
-        }
-    }
 }
 
 /// What the selected detectors want collected.

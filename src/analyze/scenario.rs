@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use crate::history::{History, Sample, Tally};
 use crate::model::owner::Link;
 use crate::model::{
-    Endpoint, Facts, Family, Listener, Owners, Process, Protocol, Pulse, Snapshot, Socket, TcpInfo,
-    TcpState, Timer, tcp_info,
+    Analysis, Endpoint, Facts, Family, Listener, Owners, Process, Protocol, Pulse, Snapshot,
+    Socket, TcpInfo, TcpState, Timer, tcp_info,
 };
 
-use super::{Analysis, Settings, run};
+use super::{Settings, run};
 
 /// A detector's example.
 #[derive(Clone, Copy, Debug)]

@@ -11,14 +11,12 @@ use super::args::Cli;
 pub enum Intent {
     /// hand the arguments to clap as they now are
     Run(Vec<OsString>),
-    /// a single word that is no command: a subject if there is such a thing, else a filter or a slip
+    /// a single word that is no command: a subject if there is such a thing, else a slip
     Word {
         /// the word
         word: String,
         /// the arguments with `subject` in front
         subject: Vec<OsString>,
-        /// the arguments with `list` in front
-        list: Vec<OsString>,
     },
 }
 
@@ -127,7 +125,7 @@ pub fn intent(arguments: Vec<OsString>) -> Intent {
     if words.len() > 1 || lists || word.contains(char::is_whitespace) || word.is_empty() {
         return Intent::Run(with("list", None));
     }
-    Intent::Word { word: word.to_owned(), subject: with("subject", None), list: with("list", None) }
+    Intent::Word { word: word.to_owned(), subject: with("subject", None) }
 }
 
 #[cfg(test)]

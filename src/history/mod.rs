@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use self::tally::{Counts, Dial, PortSet, Tally};
-pub use self::top::Top;
+pub use self::top::top;
 use crate::model::{Endpoint, Facts, Listener, Pulse, Snapshot};
 
 /// How many earlier samples are kept.

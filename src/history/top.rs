@@ -3,29 +3,16 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::model::{Process, Snapshot, Socket, TcpState};
+use crate::model::{Process, Snapshot, Socket, TcpState, Top};
 
 use super::Tally;
 
-/// Who holds most, each list with the largest first.
-#[derive(Clone, Debug, Default)]
-pub struct Top<'a> {
-    /// processes by TCP sockets
-    pub processes: Vec<(&'a Process, u64)>,
-    /// remote addresses by sockets
-    pub peers: Vec<(IpAddr, u64)>,
-    /// LISTEN sockets by accepted connections on their port
-    pub listeners: Vec<(&'a Socket, u64)>,
-}
-
-impl<'a> Top<'a> {
-    /// The first `n` of each.
-    pub fn new(snapshot: &'a Snapshot, tally: &Tally, n: usize) -> Self {
-        Self {
-            processes: processes(snapshot, n),
-            peers: peers(snapshot, n),
-            listeners: listeners(snapshot, tally, n),
-        }
+/// The first `n` of each.
+pub fn top<'a>(snapshot: &'a Snapshot, tally: &Tally, n: usize) -> Top<'a> {
+    Top {
+        processes: processes(snapshot, n),
+        peers: peers(snapshot, n),
+        listeners: listeners(snapshot, tally, n),
     }
 }
 
@@ -140,7 +127,7 @@ mod tests {
             ],
         );
         let tally = Tally::new(&snapshot);
-        let top = Top::new(&snapshot, &tally, 10);
+        let top = top(&snapshot, &tally, 10);
         let processes: Vec<_> = top.processes.iter().map(|(p, n)| (p.pid, *n)).collect();
         assert_eq!(processes, [(2, 2), (1, 1)]);
         assert_eq!(top.peers[0], ("10.0.0.2".parse().unwrap(), 2));

@@ -244,3 +244,63 @@ pub struct Finding {
     /// whether one look was all there was, so that it counts a step less
     pub one_sample: bool,
 }
+
+/// A question that stays open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unknown {
+    /// the detector
+    pub id: &'static str,
+    /// why it cannot tell
+    pub reason: String,
+}
+
+/// What all detectors together say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Analysis {
+    /// everything that fired, roots before what follows from them, the worst first
+    pub findings: Vec<Finding>,
+    /// detectors that looked and found nothing
+    pub quiet: Vec<&'static str>,
+    /// detectors that cannot tell
+    pub unknown: Vec<Unknown>,
+    /// whether the verdict rests on a table that was not seen whole, or lacks what was asked for by name
+    pub inconclusive: bool,
+}
+
+/// The worst that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overall {
+    /// nothing above info
+    Ok,
+    /// a person should look today
+    Warning,
+    /// users are hurt
+    Critical,
+    /// nothing found, but not everything that was asked for could be judged
+    Unknown,
+}
+
+impl Overall {
+    /// The name in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Analysis {
+    /// The verdict. What could not be judged is never OK, but it does not hide what was found.
+    pub fn verdict(&self) -> Overall {
+        match self.findings.iter().map(|finding| finding.severity).max() {
+            Some(Severity::Critical) => Overall::Critical,
+            Some(Severity::Warning) => Overall::Warning,
+            Some(Severity::Info) | None if self.inconclusive => Overall::Unknown,
+            Some(Severity::Info) | None => Overall::Ok,
+        }
+    }
+}

@@ -10,11 +10,12 @@ pub mod snapshot;
 pub mod socket;
 pub mod state;
 pub mod tcp_info;
+pub mod top;
 pub mod words;
 
 pub use age::{Age, AgeFacts};
 pub use coverage::{Collector, Coverage};
-pub use finding::{Actor, Evidence, Finding, Severity, Subject};
+pub use finding::{Actor, Analysis, Evidence, Finding, Overall, Severity, Subject, Unknown};
 pub use host::{Facts, Host};
 pub use nearest::nearest;
 pub use owner::{Owners, Process};
@@ -22,3 +23,4 @@ pub use snapshot::{Listener, Pulse, Snapshot};
 pub use socket::{Attributes, Endpoint, Family, Memory, Protocol, Socket, Timer};
 pub use state::{StateSet, TcpState};
 pub use tcp_info::TcpInfo;
+pub use top::Top;

@@ -1,0 +1,126 @@
+//! How a command fails: what failed, on what, a hint with the next thing to do, and the exit code.
+
+use std::fmt;
+use std::io;
+
+use crate::analyze::settings;
+use crate::{collect, query, record};
+
+/// Exit code of what failed.
+pub const FAILED: u8 = 1;
+/// Exit code of wrong usage.
+pub const USAGE: u8 = 2;
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub enum Failure {
+    /// standard output was closed by its reader, who has seen enough
+    Closed,
+    /// clap has the words
+    Clap(clap::Error),
+    /// everything else
+    Said {
+        /// what failed, on what
+        message: String,
+        /// the next thing to do
+        hint: Option<String>,
+        /// the exit code
+        code: u8,
+    },
+}
+
+impl Failure {
+    /// Wrong usage.
+    pub const fn usage(message: String, hint: String) -> Self {
+        Self::Said { message, hint: Some(hint), code: USAGE }
+    }
+
+    /// Something failed.
+    pub fn failed(message: impl Into<String>, hint: Option<String>) -> Self {
+        Self::Said { message: message.into(), hint, code: FAILED }
+    }
+
+    /// The exit code.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Closed => 0,
+            Self::Clap(_) => USAGE,
+            Self::Said { code, .. } => *code,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => Ok(()),
+            Self::Clap(error) => write!(f, "{error}"),
+            Self::Said { message, hint, .. } => {
+                // Names of files and states are the user's, or somebody else's: one line, nothing that steers.
+                write!(f, "linger: {}", Lines(message))?;
+                hint.as_ref().map_or(Ok(()), |hint| write!(f, "\nhint: {}", Lines(hint)))
+            }
+        }
+    }
+}
+
+/// Text whose lines are safe each; the caret of a filter error stands on a line of its own.
+struct Lines<'a>(&'a str);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, line) in self.0.lines().enumerate() {
+            if at > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{}", crate::render::text::Safe(line))?;
+        }
+        Ok(())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::Closed;
+        }
+        Self::failed(format!("cannot write: {error}"), None)
+    }
+}
+
+impl From<clap::Error> for Failure {
+    fn from(error: clap::Error) -> Self {
+        Self::Clap(error)
+    }
+}
+
+impl From<collect::Error> for Failure {
+    fn from(error: collect::Error) -> Self {
+        let hint = match &error {
+            collect::Error::NoSockDiag(_) => Some("--collector auto falls back to /proc/net".to_owned()),
+            collect::Error::File { .. } | collect::Error::Nothing(_) => {
+                Some("--proc-root names the directory that is read, /proc unless set".to_owned())
+            }
+            _ => None,
+        };
+        Self::failed(error.to_string(), hint)
+    }
+}
+
+impl From<record::Error> for Failure {
+    fn from(error: record::Error) -> Self {
+        Self::failed(error.to_string(), error.hint())
+    }
+}
+
+impl From<query::Error> for Failure {
+    fn from(error: query::Error) -> Self {
+        Self::usage(error.to_string(), error.hint())
+    }
+}
+
+impl From<settings::Error> for Failure {
+    fn from(error: settings::Error) -> Self {
+        Self::usage(error.to_string(), error.hint())
+    }
+}

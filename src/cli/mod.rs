@@ -1,0 +1,106 @@
+//! The command line: what is typed, what is read, what is printed. The only room that puts the others together.
+
+pub mod args;
+mod diagnose;
+mod document;
+mod explain;
+mod failure;
+mod list;
+mod man;
+mod observe;
+mod record;
+mod source;
+mod status;
+mod subject;
+mod terminal;
+mod words;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use self::args::{Cli, Command};
+pub use self::failure::Failure;
+use self::words::Intent;
+
+/// Runs the program with the arguments behind its name.
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    match dispatch(arguments) {
+        Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
+        Err(Failure::Clap(error)) => {
+            // Help and version go to standard output and are no failure; clap knows.
+            let _ = error.print();
+            ExitCode::from(if error.use_stderr() { failure::USAGE } else { 0 })
+        }
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr().lock(), "{failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn dispatch(arguments: Vec<OsString>) -> Result<(), Failure> {
+    match words::intent(arguments) {
+        Intent::Run(arguments) => execute(parse(arguments)?),
+        Intent::Word { word, subject } => {
+            let Command::Subject(args) = parse(subject)? else { return Ok(()) };
+            match subject::find(&word, &args)? {
+                Some(found) => subject::run(&args, &found),
+                None => Err(not_understood(&word)),
+            }
+        }
+    }
+}
+
+fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
+    let all = std::iter::once(OsString::from("linger")).chain(arguments);
+    Ok(Cli::try_parse_from(all)?.command)
+}
+
+fn execute(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Status(args) => status::run(&args),
+        Command::List(args) => list::run(&args),
+        Command::Diagnose(args) => diagnose::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Record(args) => record::run(&args),
+        Command::Subject(args) => match subject::find(&args.subject, &args)? {
+            Some(found) => subject::run(&args, &found),
+            None => Err(not_understood(&args.subject)),
+        },
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "linger", &mut std::io::stdout().lock());
+            Ok(())
+        }
+        Command::Man { page, dir } => man::run(page.as_deref(), dir.as_deref()),
+    }
+}
+
+/// A single word that is neither a command nor anything on this machine: a slip of the fingers.
+fn not_understood(word: &str) -> Failure {
+    let cli = Cli::command();
+    let names: Vec<String> = cli
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+        .map(|command| command.get_name().to_owned())
+        .collect();
+    let near = crate::model::nearest::nearest(word, names.iter().map(String::as_str));
+    if let Some(near) = near.first() {
+        return Failure::usage(
+            format!("unknown command '{word}', and no program of that name runs here"),
+            format!("did you mean 'linger {near}'?"),
+        );
+    }
+    if crate::model::TcpState::parse(word).is_some() {
+        return Failure::usage(
+            format!("'{word}' is a state, not a command"),
+            format!("linger state {word}    lists its sockets; linger explain {word} says what it means"),
+        );
+    }
+    Failure::usage(
+        format!("'{word}' is no command, port, address, pid, or program that runs here"),
+        "`linger --help` lists the commands; `linger state X` lists the sockets in a state".to_owned(),
+    )
+}

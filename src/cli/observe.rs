@@ -1,0 +1,77 @@
+//! Looks at a source as often as asked, and has it judged.
+
+use std::time::Duration;
+
+use super::args::Select;
+use super::failure::Failure;
+use crate::analyze::{self, Settings};
+use crate::collect::{self, Source, Want};
+use crate::history::{History, Sample, Tally};
+use crate::model::{Analysis, Snapshot, StateSet};
+
+/// How often to look.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// whole looks
+    pub samples: u32,
+    /// the time between two looks
+    pub interval: Duration,
+    /// a light look at counters and listeners after the last whole one
+    pub pulse: bool,
+    /// who holds the sockets
+    pub owners: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Observation {
+    /// the last whole look
+    pub snapshot: Snapshot,
+    /// its counts
+    pub tally: Tally,
+    /// what the detectors say
+    pub analysis: Analysis,
+}
+
+/// The settings of the options.
+///
+/// # Errors
+/// For an unknown finding, key or value.
+pub fn settings(select: &Select) -> Result<Settings, Failure> {
+    let mut settings = Settings::default();
+    settings.only(&select.only)?;
+    settings.skip(&select.skip)?;
+    for threshold in &select.threshold {
+        settings.set(threshold)?;
+    }
+    Ok(settings)
+}
+
+/// Looks and judges.
+///
+/// # Errors
+/// When the sockets cannot be read.
+pub fn observe(source: &mut dyn Source, plan: Plan, settings: &Settings) -> Result<Observation, Failure> {
+    let needs = analyze::needs(settings);
+    let want = Want { tcp_info: needs.tcp_info, memory: needs.drops, ..Want::states(StateSet::ALL) };
+    let mut history = History::default();
+    let mut left = plan.samples.max(1);
+    let (snapshot, tally, sample) = loop {
+        left -= 1;
+        let last = left == 0;
+        let snapshot = collect::snapshot(source, &want, plan.owners && last)?;
+        let tally = Tally::new(&snapshot);
+        let sample = Sample::new(&snapshot, &tally);
+        if last {
+            break (snapshot, tally, sample);
+        }
+        history.push(sample);
+        source.advance(plan.interval);
+    };
+    // A capture brings its second look with it, and nobody waits for that.
+    if needs.deltas && (plan.pulse || (source.is_capture() && plan.samples <= 1)) && source.advance(plan.interval) {
+        history.set_pulse(collect::pulse(source)?);
+    }
+    let analysis = analyze::run(&snapshot, &tally, &sample, &history, settings);
+    Ok(Observation { snapshot, tally, analysis })
+}

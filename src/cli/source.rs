@@ -1,0 +1,87 @@
+//! From the common options to something that can be read.
+
+use jiff::tz::TimeZone;
+
+use super::args::{CollectorChoice, Common};
+use super::failure::Failure;
+use crate::collect::Source;
+use crate::collect::live::{Choice, Live};
+use crate::collect::procfs::ProcRoot;
+use crate::model::{Coverage, Snapshot};
+use crate::record::Capture;
+use crate::render::json::Head;
+
+/// The machine or capture that the options name.
+///
+/// # Errors
+/// When the capture cannot be read, or the proc root is none.
+pub fn open(common: &Common) -> Result<Box<dyn Source>, Failure> {
+    match &common.from {
+        Some(path) => Ok(Box::new(Capture::open(path)?)),
+        None => Ok(Box::new(live(common)?)),
+    }
+}
+
+/// This machine.
+///
+/// # Errors
+/// When the proc root is none.
+pub fn live(common: &Common) -> Result<Live, Failure> {
+    if !common.proc_root.is_dir() {
+        return Err(Failure::failed(
+            format!("'{}' is no directory to read as /proc", common.proc_root.display()),
+            Some("--proc-root names a mounted proc file system, or a copy of one".to_owned()),
+        ));
+    }
+    let choice = match common.collector {
+        CollectorChoice::Auto => Choice::Auto,
+        CollectorChoice::Netlink => Choice::Netlink,
+        CollectorChoice::Procfs => Choice::Procfs,
+    };
+    Ok(Live::new(choice, ProcRoot::new(common.proc_root.clone())))
+}
+
+/// How JSON names where rows come from.
+pub const fn collector(common: &Common, coverage: &Coverage) -> &'static str {
+    if common.from.is_some() { "file" } else { coverage.collector.name() }
+}
+
+/// The head of a document about a snapshot.
+pub fn head<'a>(schema: &'a str, common: &Common, snapshot: &'a Snapshot) -> Head<'a> {
+    Head {
+        schema,
+        generated_at: snapshot.taken,
+        host: &snapshot.host.name,
+        netns: snapshot.host.netns,
+        collector: collector(common, &snapshot.coverage),
+    }
+}
+
+/// The time of the reading on the reader's clock; of a capture with its date.
+pub fn clock(common: &Common, snapshot: &Snapshot) -> String {
+    let zoned = snapshot.taken.to_zoned(TimeZone::system());
+    if common.from.is_some() {
+        format!("captured {}", zoned.strftime("%Y-%m-%d %H:%M:%S %Z"))
+    } else {
+        zoned.strftime("%H:%M:%S").to_string()
+    }
+}
+
+/// What to put behind a command so that it looks at the same machine.
+pub fn again(common: &Common) -> String {
+    let mut options = String::new();
+    if let Some(path) = &common.from {
+        let path = path.display().to_string();
+        let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c));
+        let quoted = if plain { path } else { format!("'{}'", path.replace('\'', r"'\''")) };
+        options.push_str(&format!(" --from {quoted}"));
+    }
+    options
+}
+
+/// One note on standard error if the view is partial; standard output carries only what was asked for.
+pub fn note(coverage: &Coverage) {
+    for warning in coverage.warnings() {
+        eprintln!("note: {}", crate::render::text::Safe(&warning));
+    }
+}

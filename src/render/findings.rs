@@ -1,0 +1,251 @@
+//! Findings as text: in full for `diagnose`, in a line or two for `status`.
+
+use std::io::{self, Write};
+
+use super::paint::Paint;
+use super::text::{Safe, wrap};
+use crate::model::finding::Value;
+use crate::model::words::{self, thousands};
+use crate::model::{Actor, Evidence, Finding};
+
+/// What a terminal is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Screen {
+    /// columns
+    pub width: usize,
+    /// whether it shows more than ASCII
+    pub unicode: bool,
+    /// whether to colour
+    pub paint: Paint,
+}
+
+impl Screen {
+    /// The columns that running text uses: long lines tire.
+    pub fn text_width(&self) -> usize {
+        self.width.clamp(40, 100)
+    }
+}
+
+/// The column at which the text of a finding begins.
+const LABEL: usize = 11;
+
+/// One finding in full, and what follows from it in a line each.
+///
+/// # Errors
+/// When `out` fails.
+pub fn full(
+    finding: &Finding,
+    follows: &[&Finding],
+    sockets: &[String],
+    screen: Screen,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let paint = screen.paint;
+    let width = screen.text_width();
+    let severity = finding.severity.name().to_uppercase();
+    let variant = finding.variant.map(|variant| format!(" ({variant})")).unwrap_or_default();
+    let once = if finding.one_sample { "  one sample" } else { "" };
+    writeln!(
+        out,
+        "{}  {}{variant}{once}",
+        paint.severity(finding.severity, &severity),
+        paint.bold(finding.id)
+    )?;
+    writeln!(out, "  {}", wrap(&safe(&finding.title), width, 2))?;
+    writeln!(out)?;
+    measured(&finding.evidence, screen, out)?;
+    paragraph("meaning", &finding.explanation, width, out)?;
+    paragraph("who", &who(finding), width, out)?;
+    for (at, advice) in finding.advice.iter().enumerate() {
+        paragraph(if at == 0 { "do" } else { "" }, advice, width, out)?;
+    }
+    for (at, line) in sockets.iter().enumerate() {
+        writeln!(out, "  {:<w$}{line}", if at == 0 { "sockets" } else { "" }, w = LABEL - 2)?;
+    }
+    for other in follows {
+        let line = format!("{}: {}", other.id, safe(&other.title));
+        paragraph("therefore", &line, width, out)?;
+    }
+    paragraph("ground", &finding.grounds.join("; "), width, out)?;
+    writeln!(out)
+}
+
+fn paragraph(label: &str, text: &str, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "  {label:<w$}{}", wrap(&safe(text), width, LABEL), w = LABEL - 2)
+}
+
+fn safe(text: &str) -> String {
+    Safe(text).to_string()
+}
+
+fn who(finding: &Finding) -> String {
+    let act = match finding.who_must_act {
+        Actor::ThisProgram => "this program must act",
+        Actor::Peer => "the other end must act",
+        Actor::Network => "the network, or the host at the other end",
+        Actor::Operator => "whoever runs this host",
+        Actor::Nobody => "nobody has to act",
+    };
+    match &finding.subject {
+        crate::model::Subject::Process { unit: Some(unit), .. }
+        | crate::model::Subject::Listener { unit: Some(unit), .. } => format!("{act} ({unit})"),
+        _ => act.to_owned(),
+    }
+}
+
+/// The evidence, one line each: name, value, limit, source; what is a series as a small bar chart.
+fn measured(evidence: &[Evidence], screen: Screen, out: &mut dyn Write) -> io::Result<()> {
+    let rows: Vec<(String, String, String, &str)> = evidence
+        .iter()
+        .map(|evidence| {
+            let name = evidence.name.replace('_', " ");
+            let unit = evidence.unit.unwrap_or_default();
+            let limit = evidence.limit.map(|limit| format!("limit {}", number(limit)));
+            (name, value(&evidence.value, unit, screen), limit.unwrap_or_default(), evidence.source)
+        })
+        .collect();
+    let is_text = |text: &str| text.chars().count() > 24;
+    let names = rows.iter().map(|row| row.0.chars().count()).max().unwrap_or(0);
+    let values =
+        rows.iter().map(|row| row.1.chars().count()).filter(|n| *n <= 24).max().unwrap_or(0);
+    let limits = rows.iter().map(|row| row.2.chars().count()).max().unwrap_or(0);
+    for (at, (name, value, limit, source)) in rows.iter().enumerate() {
+        let label = if at == 0 { "measured" } else { "" };
+        if is_text(value) {
+            let indent = LABEL + names + 2;
+            let value = wrap(&safe(value), screen.text_width(), indent);
+            writeln!(out, "  {label:<w$}{name:<names$}  {value}", w = LABEL - 2)?;
+            continue;
+        }
+        let line = format!(
+            "  {label:<w$}{name:<names$}  {value:>values$}  {limit:<limits$}",
+            value = safe(value),
+            w = LABEL - 2
+        );
+        // The source is the last thing to be missed where the line is short.
+        let room = screen.text_width().saturating_sub(line.chars().count() + 2);
+        if source.chars().count() <= room {
+            writeln!(out, "{line}  {}", screen.paint.dim(source))?;
+        } else {
+            writeln!(out, "{}", line.trim_end())?;
+        }
+    }
+    Ok(())
+}
+
+fn number(value: f64) -> String {
+    if value.fract() == 0.0 && value >= 0.0 {
+        thousands(value as u64)
+    } else {
+        format!("{value:.1}")
+    }
+}
+
+fn value(value: &Value, unit: &str, screen: Screen) -> String {
+    match value {
+        Value::Count(n) => {
+            let n = u64::try_from(*n).map_or_else(|_| n.to_string(), thousands);
+            join(n, unit)
+        }
+        Value::Real(n) if unit == "s" => words::time((n * 1000.0).max(0.0) as u64),
+        Value::Real(n) => join(format!("{n:.1}"), unit),
+        Value::Text(text) => text.clone(),
+        Value::Series(values) => bars(values, screen),
+    }
+}
+
+fn join(n: String, unit: &str) -> String {
+    match unit {
+        "" => n,
+        "%" => format!("{n} %"),
+        unit if unit.starts_with("1/") => format!("{n} per {}", unit.trim_start_matches("1/")),
+        unit => format!("{n} {unit}"),
+    }
+}
+
+/// One column a value, the latest on the left, and the largest in numbers.
+pub fn bars(values: &[u32], screen: Screen) -> String {
+    let most = values.iter().copied().max().unwrap_or(0);
+    let steps: &[char] = if screen.unicode {
+        &[' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
+    } else {
+        &[' ', '.', ':', '-', '=', '+', '*', '%', '#']
+    };
+    let bar = |value: u32| {
+        let top = steps.len() as u64 - 1;
+        // Rounded up: what is there is seen.
+        let step = (u64::from(value) * top).div_ceil(u64::from(most.max(1)));
+        steps.get(step as usize).copied().unwrap_or(' ')
+    };
+    let chart: String = values.iter().map(|value| bar(*value)).collect();
+    format!("now|{chart}|then, at most {}", thousands(most))
+}
+
+/// One finding in a line or two: severity, id, title.
+///
+/// # Errors
+/// When `out` fails.
+pub fn brief(finding: &Finding, ids: usize, screen: Screen, out: &mut dyn Write) -> io::Result<()> {
+    let severity = format!("{:<8}", finding.severity.name().to_uppercase());
+    let indent = 8 + 2 + ids + 2;
+    let title = wrap(&safe(&finding.title), screen.width.clamp(40, 140), indent);
+    writeln!(
+        out,
+        "{}  {:<ids$}  {title}",
+        screen.paint.severity(finding.severity, &severity),
+        finding.id
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Severity, Subject};
+
+    const SCREEN: Screen = Screen { width: 80, unicode: true, paint: Paint(false) };
+
+    fn finding() -> Finding {
+        Finding {
+            id: "close-wait-leak",
+            variant: None,
+            severity: Severity::Critical,
+            title: "ev\x1b[31mil[7]: 604 of 900 sockets to 10.2.3.4:443 are CLOSE-WAIT, oldest 51 min"
+                .into(),
+            subject: Subject::Host,
+            evidence: vec![
+                Evidence::count("close_wait_sockets", 604, "sockets", "idiag_state").limit(10),
+                Evidence::real("oldest", 3060.0, "s", "tcpi_last_ack_recv").limit(60),
+                Evidence::series("arrivals", vec![1, 0, 8], "sockets", "tcpi_last_ack_recv"),
+            ],
+            explanation: "The other side has closed. ".repeat(9),
+            grounds: vec!["RFC 9293 section 3.6"],
+            who_must_act: Actor::ThisProgram,
+            advice: vec!["linger pid:7    # which peers".into(), "close it".into()],
+            rows: vec![],
+            caused_by: None,
+            one_sample: false,
+        }
+    }
+
+    fn print(screen: Screen) -> String {
+        let mut out = Vec::new();
+        full(&finding(), &[], &["a row".into()], screen, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn fits_eighty_columns_and_lets_no_escape_through() {
+        let text = print(SCREEN);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(!text.contains('\x1b'));
+        assert!(text.contains("limit 10") && text.contains("51 min"));
+        assert!(text.contains("now|▁ █|then, at most 8"), "{text}");
+        assert!(print(Screen { unicode: false, ..SCREEN }).is_ascii());
+    }
+
+    #[test]
+    fn colour_is_an_addition() {
+        let text = print(Screen { paint: Paint(true), ..SCREEN });
+        assert!(text.contains("\x1b[1;31mCRITICAL\x1b[0m"));
+    }
+}
