@@ -7,6 +7,8 @@
 //!
 //! * [`model`]: plain data, no I/O.
 //! * [`collect`]: the only place that reads the system: netlink, `/proc`.
+//! * [`record`]: captures: what a machine said, to be read again anywhere.
 
 pub mod collect;
 pub mod model;
+pub mod record;
