@@ -1,5 +1,7 @@
 //! From the common options to something that can be read.
 
+use std::path::Path;
+
 use jiff::tz::TimeZone;
 
 use super::args::{CollectorChoice, Common};
@@ -69,14 +71,14 @@ pub fn clock(common: &Common, snapshot: &Snapshot) -> String {
 
 /// What to put behind a command so that it looks at the same machine.
 pub fn again(common: &Common) -> String {
-    let mut options = String::new();
-    if let Some(path) = &common.from {
-        let path = path.display().to_string();
-        let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c));
-        let quoted = if plain { path } else { format!("'{}'", path.replace('\'', r"'\''")) };
-        options.push_str(&format!(" --from {quoted}"));
-    }
-    options
+    common.from.as_deref().map(again_at).unwrap_or_default()
+}
+
+/// ` --from FILE`, quoted for a shell where it must be.
+pub fn again_at(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c));
+    if plain { format!(" --from {path}") } else { format!(" --from '{}'", path.replace('\'', r"'\''")) }
 }
 
 /// One note on standard error if the view is partial; standard output carries only what was asked for.

@@ -1,8 +1,9 @@
 //! What standard output is: a terminal of some width, or a pipe.
 
-use std::io::{IsTerminal, stdout};
+use std::io::{IsTerminal, Write, stdout};
 
 use super::args::ColorChoice;
+use super::failure::Failure;
 use crate::render::findings::Screen;
 use crate::render::paint::Paint;
 
@@ -49,4 +50,15 @@ fn colours(choice: ColorChoice) -> bool {
                 && std::env::var("CLICOLOR").map_or(true, |value| value != "0")
         }
     }
+}
+
+/// Writes a finished page to standard output.
+///
+/// # Errors
+/// When standard output fails; a reader that has gone is [`Failure::Closed`].
+pub fn print(page: &[u8]) -> Result<(), Failure> {
+    let mut out = stdout().lock();
+    out.write_all(page)?;
+    out.flush()?;
+    Ok(())
 }

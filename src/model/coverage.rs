@@ -25,6 +25,7 @@ impl Collector {
 
 /// What is missing from a reading, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Coverage {
     /// the collector that delivered the rows
     pub collector: Collector,
@@ -73,19 +74,23 @@ impl Coverage {
     pub fn merge(&mut self, other: Self) {
         self.collector = other.collector;
         self.fell_back = self.fell_back.take().or(other.fell_back);
-        self.interrupted += other.interrupted;
-        self.lost += other.lost;
-        self.undecoded += other.undecoded;
-        self.unknown_states += other.unknown_states;
+        self.interrupted = self.interrupted.saturating_add(other.interrupted);
+        self.lost = self.lost.saturating_add(other.lost);
+        self.undecoded = self.undecoded.saturating_add(other.undecoded);
+        self.unknown_states = self.unknown_states.saturating_add(other.unknown_states);
         for part in other.missing {
             if !self.missing.contains(&part) {
                 self.missing.push(part);
             }
         }
         self.owners_read |= other.owners_read;
-        self.unowned += other.unowned;
-        self.unreadable_processes += other.unreadable_processes;
-        self.vanished_processes += other.vanished_processes;
+        self.unowned = self.unowned.saturating_add(other.unowned);
+        self.unreadable_processes = self
+            .unreadable_processes
+            .saturating_add(other.unreadable_processes);
+        self.vanished_processes = self
+            .vanished_processes
+            .saturating_add(other.vanished_processes);
         self.owners_timed_out |= other.owners_timed_out;
     }
 

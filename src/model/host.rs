@@ -44,6 +44,7 @@ pub const SYSCTLS: &[&str] = &[
 
 /// The facts, as one reading found them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Facts {
     /// sysctl path under `/proc/sys` -> its text, trimmed
     pub sysctls: BTreeMap<String, String>,
@@ -109,6 +110,7 @@ impl Facts {
 
 /// Which host, kernel and namespace was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Host {
     /// the node name
     pub name: String,

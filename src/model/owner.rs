@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A process that holds at least one socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Process {
     /// process id, as the reader's `/proc` shows it
     pub pid: u32,
@@ -39,6 +40,7 @@ impl Process {
 
 /// One descriptor of one process that refers to a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "(u32, u32, u32)", into = "(u32, u32, u32)")]
 pub struct Link {
     /// the socket's inode
     pub inode: u32,
@@ -48,8 +50,22 @@ pub struct Link {
     pub fd: u32,
 }
 
+// There are as many as sockets: in a capture each is three bare numbers.
+impl From<(u32, u32, u32)> for Link {
+    fn from((inode, process, fd): (u32, u32, u32)) -> Self {
+        Self { inode, process, fd }
+    }
+}
+
+impl From<Link> for (u32, u32, u32) {
+    fn from(link: Link) -> Self {
+        (link.inode, link.process, link.fd)
+    }
+}
+
 /// Every socket's holders. Several processes hold one socket after `fork`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Owners {
     processes: Vec<Process>,
     links: Vec<Link>,

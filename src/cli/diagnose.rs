@@ -1,0 +1,95 @@
+//! `linger diagnose`: every finding in full.
+
+use std::io::Write;
+use std::time::Duration;
+
+use super::args;
+use super::document::{self, Judged};
+use super::failure::Failure;
+use super::observe::{self, Observation, Plan};
+use super::{list, source, terminal};
+use crate::model::{Finding, Overall, Snapshot};
+use crate::render::findings::{self, Screen};
+use crate::render::status::{head, labelled};
+
+/// The time between two looks unless told otherwise.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Looks, waits, looks again, and prints.
+///
+/// # Errors
+/// When the machine cannot be read.
+pub fn run(args: &args::Diagnose) -> Result<(), Failure> {
+    let settings = observe::settings(&args.select)?;
+    let mut machine = source::open(&args.common)?;
+    let whole = args.samples.is_some() || args.interval.is_some();
+    let plan = Plan {
+        samples: args.samples.unwrap_or(if whole { 2 } else { 1 }),
+        interval: args.interval.unwrap_or(INTERVAL),
+        pulse: !whole,
+        owners: true,
+    };
+    let seen = observe::observe(machine.as_mut(), plan, &settings)?;
+    source::note(&seen.snapshot.coverage);
+    if args.common.json {
+        let judged = Judged::new(&seen.analysis, &seen.snapshot)?;
+        return document::print("linger.findings/1", &args.common, &seen.snapshot, judged);
+    }
+    let mut out = Vec::new();
+    write(&seen, args, &mut out)?;
+    terminal::print(&out)
+}
+
+fn write(seen: &Observation, args: &args::Diagnose, out: &mut dyn Write) -> Result<(), Failure> {
+    let screen = terminal::screen(args.common.color);
+    let Observation { snapshot, tally, analysis } = seen;
+    let clock = source::clock(&args.common, snapshot);
+    writeln!(out, "{}\n", head(snapshot, tally.total(), &clock, screen))?;
+    print_findings(&analysis.findings, snapshot, screen, out)?;
+    let verdict = match analysis.verdict() {
+        Overall::Ok if analysis.findings.is_empty() => "ok: nothing is stuck",
+        Overall::Ok => "ok: nothing above info",
+        Overall::Warning => "warning: a person should look today",
+        Overall::Critical => "critical: users are hurt now or will be within the hour",
+        Overall::Unknown => "unknown: not everything that was asked for could be judged",
+    };
+    writeln!(out, "{}", labelled("verdict", verdict, screen))?;
+    if !analysis.quiet.is_empty() {
+        writeln!(out, "{}", labelled("quiet", &analysis.quiet.join(", "), screen))?;
+    }
+    for unknown in &analysis.unknown {
+        let text = format!("{}: {}", unknown.id, unknown.reason);
+        writeln!(out, "{}", labelled("cannot tell", &text, screen))?;
+    }
+    for warning in snapshot.coverage.warnings() {
+        writeln!(out, "{}", labelled("note", &warning, screen))?;
+    }
+    Ok(())
+}
+
+/// Every finding in full, what follows from it folded under it.
+///
+/// # Errors
+/// When `out` fails.
+pub fn print_findings(
+    all: &[Finding],
+    snapshot: &Snapshot,
+    screen: Screen,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    for (at, finding) in all.iter().enumerate() {
+        // A consequence stands under the first finding of its cause.
+        let has_root = finding.caused_by.is_some_and(|id| all.iter().any(|root| root.id == id));
+        if has_root {
+            continue;
+        }
+        let first = all.iter().position(|other| other.id == finding.id) == Some(at);
+        let follows: Vec<&Finding> = all
+            .iter()
+            .filter(|other| first && other.caused_by == Some(finding.id))
+            .collect();
+        let sockets = list::sample(&finding.rows, snapshot, screen)?;
+        findings::full(finding, &follows, &sockets, screen, out)?;
+    }
+    Ok(())
+}

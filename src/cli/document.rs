@@ -1,0 +1,138 @@
+//! The JSON documents about findings, from the one definition of a finding.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::args::Common;
+use super::failure::Failure;
+use super::source;
+use crate::fields::{NoNames, Record};
+use crate::model::{AgeFacts, Analysis, Attributes, Finding, Overall, Snapshot, Unknown};
+use crate::render::json::{self, Envelope, Parts, Tail};
+
+/// A finding with its sockets.
+#[derive(Debug, Serialize)]
+pub struct FindingDocument<'a> {
+    id: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<&'static str>,
+    severity: crate::model::Severity,
+    title: &'a str,
+    subject: &'a crate::model::Subject,
+    evidence: &'a [crate::model::Evidence],
+    explanation: &'a str,
+    grounds: &'a [&'static str],
+    who_must_act: crate::model::Actor,
+    advice: &'a [String],
+    sockets: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caused_by: Option<&'static str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    one_sample: bool,
+}
+
+/// `linger.findings/1`, and the part of `linger.status/1` that is the same.
+#[derive(Debug, Serialize)]
+pub struct Judged<'a> {
+    verdict: Overall,
+    findings: Vec<FindingDocument<'a>>,
+    quiet: &'a [&'static str],
+    unknown: &'a [Unknown],
+    muted: [(); 0],
+}
+
+impl<'a> Judged<'a> {
+    /// What the detectors say of a snapshot.
+    ///
+    /// # Errors
+    /// When a socket cannot be written as JSON.
+    pub fn new(analysis: &'a Analysis, snapshot: &Snapshot) -> Result<Self, Failure> {
+        let findings = analysis.findings.iter().map(|finding| document(finding, snapshot));
+        Ok(Self {
+            verdict: analysis.verdict(),
+            findings: findings.collect::<Result<_, _>>()?,
+            quiet: &analysis.quiet,
+            unknown: &analysis.unknown,
+            muted: [],
+        })
+    }
+}
+
+fn document<'a>(finding: &'a Finding, snapshot: &Snapshot) -> Result<FindingDocument<'a>, Failure> {
+    Ok(FindingDocument {
+        id: finding.id,
+        variant: finding.variant,
+        severity: finding.severity,
+        title: &finding.title,
+        subject: &finding.subject,
+        evidence: &finding.evidence,
+        explanation: &finding.explanation,
+        grounds: &finding.grounds,
+        who_must_act: finding.who_must_act,
+        advice: &finding.advice,
+        sockets: sockets(&finding.rows, snapshot)?,
+        caused_by: finding.caused_by,
+        one_sample: finding.one_sample,
+    })
+}
+
+/// Rows of a snapshot as `linger.sockets/1` has them, with their owners and ages.
+///
+/// # Errors
+/// When a socket cannot be written as JSON.
+pub fn sockets(rows: &[u32], snapshot: &Snapshot) -> Result<Vec<Value>, Failure> {
+    let ages = AgeFacts::new(&snapshot.facts);
+    let attributes = Attributes::default();
+    let mut values = Vec::new();
+    for socket in rows.iter().filter_map(|row| snapshot.socket(*row)) {
+        let record = Record {
+            socket,
+            attributes: &attributes,
+            owners: Some(&snapshot.owners),
+            ages: &ages,
+            names: &NoNames,
+        };
+        let mut bytes = Vec::new();
+        let parts = Parts { owners: snapshot.coverage.owners_read, ..Parts::default() };
+        json::write_socket(&mut bytes, &record, parts)?;
+        let mut value: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| Failure::failed(format!("cannot write JSON: {error}"), None))?;
+        // A snapshot keeps a digest of tcp_info, which is enough for the age.
+        if let (Some(age), Some(object)) = (snapshot.age(socket), value.as_object_mut()) {
+            object.insert("state_age_ms".to_owned(), age.low_ms.into());
+            if let Some(high) = age.high_ms.filter(|high| *high != age.low_ms) {
+                object.insert("state_age_max_ms".to_owned(), high.into());
+            }
+        }
+        values.push(value);
+    }
+    Ok(values)
+}
+
+/// A document with its envelope.
+#[derive(Debug, Serialize)]
+struct Document<'a, T: Serialize> {
+    #[serde(flatten)]
+    envelope: Envelope<'a>,
+    #[serde(flatten)]
+    content: T,
+}
+
+/// Prints `content` in the envelope of `snapshot`.
+///
+/// # Errors
+/// When standard output fails.
+pub fn print(
+    schema: &str,
+    common: &Common,
+    snapshot: &Snapshot,
+    content: impl Serialize,
+) -> Result<(), Failure> {
+    let warnings = snapshot.coverage.warnings();
+    let tail = Tail { complete: snapshot.coverage.complete(), warnings: &warnings };
+    let envelope = Envelope { head: source::head(schema, common, snapshot), tail };
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    json::write_document(&mut out, &Document { envelope, content })?;
+    std::io::Write::flush(&mut out)?;
+    Ok(())
+}

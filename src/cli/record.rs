@@ -1,0 +1,83 @@
+//! `linger record`: one capture of this machine.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use super::args;
+use super::failure::Failure;
+use super::source;
+use crate::collect::{Source, Want};
+use crate::model::words::count;
+use crate::model::{StateSet, TcpState};
+use crate::record::Writer;
+
+/// The time to the second look, as `diagnose` has it.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+
+/// Writes the capture: everything that any command may ask for, then counters and listeners once more.
+///
+/// # Errors
+/// When the machine cannot be read or the file cannot be written; then there is no file.
+pub fn run(args: &args::Record) -> Result<(), Failure> {
+    if args.common.from.is_some() {
+        return Err(Failure::usage(
+            "a capture cannot be recorded again".to_owned(),
+            "leave --from out, or copy the file".to_owned(),
+        ));
+    }
+    let mut machine = source::live(&args.common)?;
+    let mut writer = Writer::create(&args.file, args.force)?;
+    writer.host(&machine.host())?;
+    let whole = Want {
+        tcp_info: true,
+        memory: true,
+        congestion: true,
+        tos: true,
+        ..Want::states(StateSet::ALL)
+    };
+    let light = Want { memory: true, ..Want::states(StateSet::of(TcpState::Listen)) };
+    let mut rows = 0u64;
+    for (sample, want) in [whole, light].into_iter().enumerate() {
+        if sample > 0 {
+            machine.advance(SECOND_LOOK);
+        }
+        writer.begin_sample(machine.now())?;
+        writer.asked(&want)?;
+        let mut seen = 0u64;
+        let mut coverage = machine.dump_teed(
+            &want,
+            &mut |_| {
+                seen += 1;
+                ControlFlow::Continue(())
+            },
+            Some(&mut writer.tee()),
+        )?;
+        writer.facts(&machine.facts())?;
+        if sample == 0 {
+            rows = seen;
+            let collector = coverage.collector;
+            let (owners, gaps) = machine.owners();
+            writer.owners(&owners)?;
+            coverage.merge(gaps);
+            coverage.collector = collector;
+            source::note(&coverage);
+        }
+        writer.coverage(&coverage)?;
+    }
+    writer.finish()?;
+    let size = std::fs::metadata(&args.file).map_or(0, |file| file.len());
+    let path = args.file.display().to_string();
+    let mut out = std::io::stdout().lock();
+    if args.common.json {
+        let document = serde_json::json!({
+            "schema": "linger.record/1", "file": path, "sockets": rows, "size_bytes": size,
+        });
+        writeln!(out, "{document}")?;
+    } else {
+        let path = crate::render::text::Safe(&path).to_string();
+        writeln!(out, "{path}: {}, {}", count(rows, "socket"), count(size, "byte"))?;
+        writeln!(out, "next           linger diagnose{}", source::again_at(&args.file))?;
+    }
+    Ok(())
+}

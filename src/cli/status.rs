@@ -1,0 +1,124 @@
+//! `linger` and `linger status`: one screen.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::args;
+use super::document::{self, Judged};
+use super::failure::Failure;
+use super::observe::{self, Observation, Plan};
+use super::{source, terminal};
+use crate::history::top;
+use crate::model::{Process, Socket, Snapshot, TcpState, Top};
+use crate::render::status;
+
+/// How many of each the JSON document ranks.
+const RANKED: usize = 10;
+
+/// Reads once, never waits, prints the screen or the document.
+///
+/// # Errors
+/// When the machine cannot be read.
+pub fn run(args: &args::Status) -> Result<(), Failure> {
+    let settings = observe::settings(&args.select)?;
+    let mut machine = source::open(&args.common)?;
+    let owners = !args.no_owners;
+    let plan = Plan { samples: 1, interval: Duration::ZERO, pulse: false, owners };
+    let seen = observe::observe(machine.as_mut(), plan, &settings)?;
+    let top = top(&seen.snapshot, &seen.tally, RANKED);
+    source::note(&seen.snapshot.coverage);
+    if args.common.json {
+        let document = StatusDocument {
+            states: json!({ "tcp": states(seen.tally.states(), seen.tally.unknown) }),
+            protocols: json!({ "tcp": seen.tally.total() }),
+            judged: Judged::new(&seen.analysis, &seen.snapshot)?,
+            top: ranked(&top),
+        };
+        return document::print("linger.status/1", &args.common, &seen.snapshot, document);
+    }
+    let screen = terminal::screen(args.common.color);
+    let Observation { snapshot, tally, analysis } = &seen;
+    let status = status::Status {
+        snapshot,
+        states: tally.states(),
+        unknown: tally.unknown,
+        analysis,
+        top: &top,
+        owners,
+        clock: &source::clock(&args.common, snapshot),
+        again: &source::again(&args.common),
+    };
+    let mut out = Vec::new();
+    status::write(&status, screen, &mut out)?;
+    terminal::print(&out)
+}
+
+#[derive(Serialize)]
+struct StatusDocument<'a> {
+    states: Value,
+    protocols: Value,
+    #[serde(flatten)]
+    judged: Judged<'a>,
+    top: Value,
+}
+
+/// Every state with its number, zeros included; what is not known only where there is some.
+pub fn states(counts: &[u64; TcpState::SHOWN.len()], unknown: u64) -> Value {
+    let mut map = Map::new();
+    for (state, count) in TcpState::SHOWN.into_iter().zip(counts) {
+        if let Some(slug) = state.slug() {
+            map.insert(slug.to_owned(), (*count).into());
+        }
+    }
+    if unknown > 0 {
+        map.insert("unknown".to_owned(), unknown.into());
+    }
+    Value::Object(map)
+}
+
+fn ranked(top: &Top<'_>) -> Value {
+    let processes: Vec<Value> = top.processes.iter().map(|(p, n)| process(p, *n)).collect();
+    let peers: Vec<Value> =
+        top.peers.iter().map(|(peer, n)| json!({ "address": peer, "sockets": n })).collect();
+    let listeners: Vec<Value> = top.listeners.iter().map(|(l, n)| listener(l, *n)).collect();
+    json!({ "processes": processes, "peers": peers, "listeners": listeners })
+}
+
+/// A process and how many sockets it holds; what is not known is absent.
+pub fn process(process: &Process, sockets: u64) -> Value {
+    let mut map = Map::new();
+    let mut put = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            map.insert(key.to_owned(), value);
+        }
+    };
+    put("pid", Some(process.pid.into()));
+    put("comm", Some(process.comm.as_str().into()));
+    put("sockets", Some(sockets.into()));
+    put("uid", process.uid.map(Value::from));
+    put("user", process.user.as_deref().map(Value::from));
+    put("unit", process.unit().map(Value::from));
+    put("open_descriptors", process.fds.map(Value::from));
+    put("descriptor_limit", process.nofile.filter(|limit| *limit != u64::MAX).map(Value::from));
+    Value::Object(map)
+}
+
+fn listener(socket: &Socket, connections: u64) -> Value {
+    let mut value = json!({
+        "address": socket.local_ip(),
+        "port": socket.local.port,
+        "connections": connections,
+        "accept_queue": socket.recv_q,
+    });
+    if let (Some(limit), Some(map)) = (socket.backlog(), value.as_object_mut()) {
+        map.insert("accept_queue_limit".to_owned(), limit.into());
+    }
+    value
+}
+
+/// The name and pid of a socket's first holder, or why there is none.
+pub fn holder(snapshot: &Snapshot, socket: &Socket) -> Option<String> {
+    snapshot.owner(socket).map(status::name)
+}

@@ -1,0 +1,521 @@
+//! A capture as a [`Source`]: checked when it is opened, its dumps read a section at a time.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Error;
+use super::format::{Asked, Kind, Origin};
+use super::replay::{Outcome, Replay, label};
+use super::sections::{Section, Sections};
+use crate::collect::{self, RowSink, Source, Want};
+use crate::model::owner::Link;
+use crate::model::{Collector, Coverage, Facts, Family, Host, Owners, Process};
+
+/// One sample: where its parts are.
+#[derive(Debug, Default)]
+struct Sample {
+    taken: Timestamp,
+    asked: Option<Asked>,
+    /// netlink data and tables, in the order of the file
+    tables: Vec<Section>,
+    owners: Option<Section>,
+    facts: Option<Section>,
+    coverage: Option<Section>,
+}
+
+/// A capture that is read.
+#[derive(Debug)]
+pub struct Capture {
+    sections: Sections,
+    origin: Origin,
+    samples: Vec<Sample>,
+    current: usize,
+    /// what could be read when the capture was opened and cannot any more
+    late: Vec<String>,
+}
+
+impl Capture {
+    /// Opens a capture and checks its framing and everything but the dumps, which are checked when they are read.
+    ///
+    /// # Errors
+    /// When it is no capture, one that this version cannot read, cut off, or damaged.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let mut sections = Sections::open(path)?;
+        let (origin, samples) = index(&mut sections)?;
+        Ok(Self {
+            sections,
+            origin,
+            samples,
+            current: 0,
+            late: Vec::new(),
+        })
+    }
+
+    /// How many samples it holds; at least one.
+    pub fn samples(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// The version of linger that recorded it.
+    pub fn recorded_by(&self) -> &str {
+        &self.origin.tool
+    }
+
+    /// When recording began.
+    pub fn recorded_at(&self) -> Timestamp {
+        timestamp(self.origin.taken_ns)
+    }
+
+    /// Where the dumps of the first sample are.
+    #[cfg(test)]
+    pub(super) fn tables(&self) -> &[Section] {
+        &self.samples[0].tables
+    }
+
+    fn replay(&mut self, want: &Want, row: &mut RowSink<'_>) -> Result<Coverage, collect::Error> {
+        let Some(sample) = self.samples.get(self.current) else {
+            return Err(collect::Error::Nothing("the capture is empty".to_owned()));
+        };
+        let recorded = recorded(&mut self.sections, sample)?;
+        let mut found = Coverage::default();
+        let mut missing = recorded.missing;
+        missing.append(&mut self.late.clone());
+        let mut stopped = false;
+        for family in [Family::Ipv4, Family::Ipv6] {
+            if !want.family(family) || want.states.is_empty() || stopped {
+                continue;
+            }
+            // What the recording could not read it has said itself.
+            let told = missing.iter().any(|part| part.contains(label(family)));
+            let mut replay = Replay {
+                sections: &mut self.sections,
+                tables: &sample.tables,
+                family,
+                want,
+            };
+            let outcome = match recorded.collector {
+                Collector::Netlink => replay.netlink(&mut found, row, told)?,
+                Collector::Procfs => replay.table(&mut found, row)?,
+            };
+            match outcome {
+                Outcome::Whole => {}
+                Outcome::Stopped => stopped = true,
+                _ if told => {}
+                Outcome::Absent => {
+                    missing.push(format!("TCP over {}: not in the capture", label(family)));
+                }
+                Outcome::Endless => missing.push(format!(
+                    "TCP over {}: the recorded dump has no end",
+                    label(family)
+                )),
+            }
+        }
+        if let Some(asked) = sample.asked {
+            if !asked.covers(want.states) {
+                missing.push("sockets in states that were not recorded".to_owned());
+            }
+            if (want.tcp_info && !asked.tcp_info) || (want.memory && !asked.memory) {
+                missing.push("details of sockets that were not recorded".to_owned());
+            }
+        }
+        Ok(Coverage {
+            collector: recorded.collector,
+            fell_back: recorded.fell_back,
+            interrupted: found.interrupted,
+            lost: recorded.lost.max(found.lost),
+            undecoded: found.undecoded,
+            unknown_states: found.unknown_states,
+            missing,
+            ..Coverage::default()
+        })
+    }
+}
+
+impl Source for Capture {
+    fn dump(&mut self, want: &Want, row: &mut RowSink<'_>) -> Result<Coverage, collect::Error> {
+        self.replay(want, row)
+    }
+
+    fn owners(&mut self) -> (Owners, Coverage) {
+        let Some(sample) = self.samples.get(self.current) else {
+            return Default::default();
+        };
+        let read = recorded(&mut self.sections, sample).and_then(|coverage| {
+            let owners = match &sample.owners {
+                Some(section) => owners(&mut self.sections, section)?,
+                None => Owners::default(),
+            };
+            Ok((owners, coverage))
+        });
+        match read {
+            Ok((owners, coverage)) => {
+                let coverage = Coverage {
+                    collector: coverage.collector,
+                    owners_read: sample.owners.is_some(),
+                    unreadable_processes: coverage.unreadable_processes,
+                    vanished_processes: coverage.vanished_processes,
+                    owners_timed_out: coverage.owners_timed_out,
+                    ..Coverage::default()
+                };
+                (owners, coverage)
+            }
+            Err(error) => {
+                let coverage = Coverage {
+                    missing: vec![error.to_string()],
+                    ..Coverage::default()
+                };
+                (Owners::default(), coverage)
+            }
+        }
+    }
+
+    fn facts(&mut self) -> Facts {
+        let section = self
+            .samples
+            .get(self.current)
+            .and_then(|sample| sample.facts);
+        let Some(section) = section else {
+            return Facts::default();
+        };
+        self.sections.decode(&section).unwrap_or_else(|error| {
+            self.late.push(error.to_string());
+            Facts::default()
+        })
+    }
+
+    fn host(&self) -> Host {
+        self.origin.host.clone()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.samples
+            .get(self.current)
+            .map_or(Timestamp::UNIX_EPOCH, |sample| sample.taken)
+    }
+
+    fn advance(&mut self, _wait: Duration) -> bool {
+        let more = self.current + 1 < self.samples.len();
+        self.current += usize::from(more);
+        more
+    }
+
+    fn is_capture(&self) -> bool {
+        true
+    }
+}
+
+/// Walks the whole file once.
+fn index(sections: &mut Sections) -> Result<(Origin, Vec<Sample>), Error> {
+    let mut origin: Option<Origin> = None;
+    let mut samples: Vec<Sample> = Vec::new();
+    let mut count = 0u32;
+    loop {
+        let section = sections.next(count)?;
+        let kind = sections.known(&section)?;
+        match (kind, &origin, samples.last_mut()) {
+            (None, ..) => sections.verify(&section)?, // of a later version
+            (Some(Kind::Host), None, _) => origin = Some(host(sections, &section)?),
+            (Some(Kind::Host), Some(_), _) => return sections.wrong(&section, "it is there twice"),
+            (Some(_), None, _) => return sections.wrong(&section, "it comes before the host"),
+            (Some(Kind::Sample), ..) => {
+                let taken = sections.payload(&section)?.try_into();
+                let Ok(taken) = taken.map(i64::from_le_bytes) else {
+                    return sections.wrong(&section, "it is no time");
+                };
+                samples.push(Sample {
+                    taken: timestamp(taken),
+                    ..Sample::default()
+                });
+            }
+            (Some(Kind::End), _, last) => {
+                let sound = last.is_some();
+                let named = sections.payload(&section)?;
+                if named != count.to_le_bytes() {
+                    return sections.wrong(&section, "it names another number of sections");
+                }
+                if !sections.at_end() {
+                    return sections.wrong(&section, "something follows it");
+                }
+                if !sound {
+                    return sections.wrong(&section, "the capture has no sample");
+                }
+                break;
+            }
+            (Some(_), _, None) => {
+                return sections.wrong(&section, "it comes before the first sample");
+            }
+            (Some(kind), _, Some(sample)) => part(sections, sample, kind, section)?,
+        }
+        count += 1;
+    }
+    // The loop ends only after the host.
+    Ok((origin.unwrap_or_default(), samples))
+}
+
+/// `HOST`, as soon as it is read: nothing else of a foreign machine would make sense.
+fn host(sections: &mut Sections, section: &Section) -> Result<Origin, Error> {
+    let big = match sections.payload(section)?.first().copied() {
+        Some(0) => false,
+        Some(1) => true,
+        _ => return sections.wrong(section, "it names no byte order"),
+    };
+    if big != cfg!(target_endian = "big") {
+        return Err(Error::ForeignEndian {
+            path: sections.path().to_owned(),
+            recorded: if big { "big-endian" } else { "little-endian" },
+        });
+    }
+    sections.decode(section)
+}
+
+/// A part of a sample. What is small is decoded once, to be sure that it can be; of dumps the place is kept.
+fn part(
+    sections: &mut Sections,
+    sample: &mut Sample,
+    kind: Kind,
+    section: Section,
+) -> Result<(), Error> {
+    let once = match kind {
+        Kind::Netlink | Kind::Table => {
+            if section.family().is_none() {
+                return sections.wrong(&section, "it names no family");
+            }
+            sections.check_length(&section)?;
+            sample.tables.push(section);
+            return Ok(());
+        }
+        Kind::Want => {
+            let asked = sections.decode(&section)?;
+            sample.asked.replace(asked).is_none()
+        }
+        Kind::Owners => {
+            owners(sections, &section)?;
+            sample.owners.replace(section).is_none()
+        }
+        Kind::Facts => {
+            sections.decode::<Facts>(&section)?;
+            sample.facts.replace(section).is_none()
+        }
+        Kind::Coverage => {
+            sections.decode::<Coverage>(&section)?;
+            sample.coverage.replace(section).is_none()
+        }
+        Kind::Host | Kind::Sample | Kind::End => true,
+    };
+    if once {
+        Ok(())
+    } else {
+        sections.wrong(&section, "its sample has it twice")
+    }
+}
+
+/// `OWNR`. The order and the sanity that look-ups need are made here, not believed.
+fn owners(sections: &mut Sections, section: &Section) -> Result<Owners, Error> {
+    let (processes, links): (Vec<Process>, Vec<Link>) = sections.decode(section)?;
+    Ok(Owners::new(processes, links))
+}
+
+/// The coverage as recorded.
+fn recorded(sections: &mut Sections, sample: &Sample) -> Result<Coverage, Error> {
+    if let Some(section) = &sample.coverage {
+        return sections.decode(section);
+    }
+    let only_tables = !sample.tables.is_empty()
+        && sample
+            .tables
+            .iter()
+            .all(|section| section.kind() == Some(Kind::Table));
+    Ok(Coverage {
+        collector: if only_tables {
+            Collector::Procfs
+        } else {
+            Collector::Netlink
+        },
+        ..Coverage::default()
+    })
+}
+
+fn timestamp(nanoseconds: i64) -> Timestamp {
+    // 64 bits of nanoseconds are well within the years that a timestamp knows.
+    Timestamp::from_nanosecond(i128::from(nanoseconds)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::ops::ControlFlow;
+
+    use super::*;
+    use crate::collect::netlink::Netlink;
+    use crate::model::{StateSet, TcpState};
+    use crate::record::testing::{self, ALL, begun, by_hand, ports, rows, section};
+
+    #[test]
+    fn a_live_dump_comes_back_row_by_row_and_attribute_by_attribute() {
+        let listeners = ["127.0.0.1:0", "[::1]:0"].map(|at| TcpListener::bind(at).unwrap());
+        let _clients = listeners
+            .each_ref()
+            .map(|listener| TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let mut want = ALL;
+        (want.tcp_info, want.memory, want.congestion, want.tos) = (true, true, true, true);
+        let directory = tempfile::tempdir().unwrap();
+        let (path, mut writer) = begun(directory.path());
+        let mut live = Vec::new();
+        let coverage = Netlink::open()
+            .unwrap()
+            .dump(
+                &want,
+                &mut |row| {
+                    live.push(format!("{row:?}"));
+                    ControlFlow::Continue(())
+                },
+                Some(&mut writer.tee()),
+            )
+            .unwrap();
+        writer.asked(&want).unwrap();
+        writer.coverage(&coverage).unwrap();
+        writer.finish().unwrap();
+        assert!(live.len() >= 6);
+
+        let mut capture = Capture::open(&path).unwrap();
+        for _ in 0..2 {
+            let mut replayed = Vec::new();
+            let again = capture
+                .dump(&want, &mut |row| {
+                    replayed.push(format!("{row:?}"));
+                    ControlFlow::Continue(())
+                })
+                .unwrap();
+            assert!(replayed == live, "the same rows in the same order");
+            assert_eq!(again, coverage);
+        }
+        want.ipv4 = false;
+        want.states = StateSet::of(TcpState::Listen);
+        let (listening, coverage) = rows(&mut capture, &want).unwrap();
+        assert!(coverage.missing.is_empty(), "{coverage:?}");
+        assert!(
+            listening
+                .iter()
+                .any(|row| row.local.port == listeners[1].local_addr().unwrap().port())
+        );
+        let other = |row: &crate::model::Socket| {
+            row.state != TcpState::Listen || row.family != Family::Ipv6
+        };
+        assert!(!listening.iter().any(other));
+    }
+
+    #[test]
+    fn samples_follow_each_other_and_say_what_they_do_not_hold() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut capture = Capture::open(&testing::small(directory.path())).unwrap();
+        let (listen, established) = (TcpState::Listen, TcpState::Established);
+        assert!(capture.is_capture());
+        assert_eq!(
+            (capture.samples(), capture.recorded_by()),
+            (2, env!("CARGO_PKG_VERSION"))
+        );
+        assert!(capture.recorded_at() > Timestamp::from_second(1_700_000_000).unwrap());
+        assert_eq!(capture.host().name, "example");
+        assert_eq!(capture.now(), Timestamp::from_second(1000).unwrap());
+        let all = [
+            (established, 10),
+            (listen, 11),
+            (established, 10),
+            (listen, 11),
+        ];
+        assert_eq!(ports(&mut capture, &ALL), all);
+        assert!(rows(&mut capture, &ALL).unwrap().1.complete());
+        assert_eq!(capture.facts(), testing::facts(5));
+        let (owners, coverage) = capture.owners();
+        assert_eq!((owners, coverage), (testing::owners(), testing::coverage()));
+
+        assert!(capture.advance(Duration::from_secs(9)));
+        assert_eq!(capture.now(), Timestamp::from_second(1001).unwrap());
+        assert_eq!(capture.facts().counter("TcpExt.ListenDrops"), Some(8));
+        let (_, coverage) = capture.owners();
+        assert!(!coverage.owners_read, "a light sample has none");
+        let (found, coverage) = rows(&mut capture, &Want::states(StateSet::of(listen))).unwrap();
+        assert!(found.len() == 2 && coverage.complete());
+        let (found, coverage) = rows(&mut capture, &ALL).unwrap();
+        assert!(
+            found.len() == 2 && !coverage.complete(),
+            "it has LISTEN alone, and says so"
+        );
+        let mut detailed = Want::states(StateSet::of(listen));
+        detailed.tcp_info = true;
+        let coverage = rows(&mut capture, &detailed).unwrap().1;
+        assert!(!coverage.complete(), "nor was tcp_info asked for");
+        assert!(!capture.advance(Duration::ZERO));
+        assert_eq!(ports(&mut capture, &ALL), [(listen, 11), (listen, 11)]);
+    }
+
+    #[test]
+    fn parts_out_of_place_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        let sample = || section(Kind::Sample, None, &[0; 8]);
+        let facts = || section(Kind::Facts, None, &[0, 0, 0]);
+        let host = || section(Kind::Host, None, &[0]);
+        let end = |count: u32| section(Kind::End, None, &count.to_le_bytes());
+        let message = |sections: &[_]| match by_hand(&path, sections) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(message(&[sample(), facts(), sample(), facts(), end(5)]), "");
+        assert!(message(&[sample(), facts(), facts(), end(4)]).contains("twice"));
+        assert!(message(&[facts(), end(2)]).contains("before the first sample"));
+        assert!(message(&[host(), sample(), end(3)]).contains("twice"));
+        assert!(message(&[end(1)]).contains("no sample"));
+        assert!(message(&[sample(), section(Kind::Netlink, None, &[]), end(3)]).contains("family"));
+        assert!(
+            message(&[sample(), section(Kind::Facts, None, &[0, 0, 0, 0]), end(3)])
+                .contains("follows")
+        );
+    }
+
+    #[test]
+    fn a_machine_of_another_byte_order_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = testing::small(directory.path());
+        let whole = std::fs::read(&path).unwrap();
+        let mut origin = whole[36..36 + usize::from(whole[20])].to_vec();
+        origin[0] ^= 1;
+        let (header, payload) = section(Kind::Host, None, &origin);
+        std::fs::write(&path, [&whole[..12], &header.to_bytes(), &payload].concat()).unwrap();
+        let error = Capture::open(&path).unwrap_err();
+        let Error::ForeignEndian { recorded, .. } = &error else {
+            panic!("{error}")
+        };
+        assert!(*recorded == "big-endian" && error.hint().is_some());
+    }
+
+    #[test]
+    fn links_are_not_believed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        let link = |inode, process| Link {
+            inode,
+            process,
+            fd: 1,
+        };
+        let hostile = (
+            vec![Process::default()],
+            vec![link(9, 0), link(3, 0), link(5, 70)],
+        );
+        let owners = section(Kind::Owners, None, &serde_json::to_vec(&hostile).unwrap());
+        let sample = section(Kind::Sample, None, &[0; 8]);
+        let end = section(Kind::End, None, &3u32.to_le_bytes());
+        let (owners, coverage) = by_hand(&path, &[sample, owners, end]).unwrap().owners();
+        assert!(coverage.owners_read);
+        assert_eq!(
+            (
+                owners.of(3).count(),
+                owners.of(9).count(),
+                owners.links().len()
+            ),
+            (1, 1, 2)
+        );
+    }
+}
