@@ -5,16 +5,33 @@
 //! Source --rows--> Snapshot --> Tally + History --> Detectors --> Findings --> table | JSON | screen
 //! ```
 //!
-//! * [`model`]: plain data, no I/O.
-//! * [`collect`]: the only place that reads the system: netlink, `/proc`.
-//! * [`knowledge`]: the states and what is to know about them, as text and data.
-//! * [`render`]: text and JSON from the above.
+//! The rooms; each imports only what stands further down on this list, `model` is below all:
+//!
+//! * [`cli`]: the command line, the only composer.
 //! * [`record`]: captures: what a machine said, to be read again anywhere.
+//! * [`render`]: text and JSON from data.
+//! * [`analyze`]: the detectors, their registry and thresholds.
+//! * [`query`]: what a FILTER means.
+//! * [`collect`]: the only place that reads the system: netlink, `/proc`.
+//! * [`history`]: counts of a snapshot, and what earlier looks say about later ones.
+//! * [`fields`]: the columns of a row, each known once.
+//! * [`knowledge`]: the states and what is to know about them, as text and data.
+//! * [`model`]: plain data, no I/O.
+//!
+//! Where do I add ...
+//!
+//! * a detector: its file in `analyze/detectors/` and its line in `analyze/detectors/mod.rs`
+//! * a column: its line in one of the files of `fields/`
+//! * a state's or topic's text: `knowledge/`
+//! * a part of a capture: `record/`, with a section of its own
 
 pub mod analyze;
+pub mod cli;
 pub mod collect;
+pub mod fields;
 pub mod history;
 pub mod knowledge;
 pub mod model;
+pub mod query;
 pub mod record;
 pub mod render;

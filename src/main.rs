@@ -1,3 +1,7 @@
 //! The `linger` program: parse, run, print the error and its hint, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    linger::cli::run(std::env::args_os().skip(1).collect())
+}

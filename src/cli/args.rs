@@ -42,31 +42,43 @@ with a note on standard error.";
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// One screen: sockets per state, findings, and who holds most
-    #[command(after_help = "Examples:\n  linger\n  linger status --json\n  linger status --no-owners        without reading /proc/PID/fd: faster, no names\n  linger status --only close-wait-leak,listen-overflow\n  linger status --from web-7.linger")]
+    #[command(
+        after_help = "Examples:\n  linger\n  linger status --json\n  linger status --no-owners        without reading /proc/PID/fd: faster, no names\n  linger status --only close-wait-leak,listen-overflow\n  linger status --from web-7.linger"
+    )]
     Status(Status),
     /// Sockets as rows, with the flags of ss and netstat
     #[command(after_help = LIST_EXAMPLES)]
     List(List),
     /// Every finding in full: evidence with its limit, meaning, who must act, what to do
-    #[command(after_help = "Reads the sockets once, and counters and listeners again a second later: a counter without a difference\nsays nothing.\n\nExamples:\n  linger diagnose\n  linger diagnose --only close-wait-leak\n  linger diagnose --interval 5s --samples 3     repeat the whole look, to see what grows\n  linger diagnose --samples 1                   do not wait\n  linger diagnose --threshold close-wait-leak.age=2min\n  linger diagnose --json --from web-7.linger")]
+    #[command(
+        after_help = "Reads the sockets once, and counters and listeners again a second later: a counter without a difference\nsays nothing.\n\nExamples:\n  linger diagnose\n  linger diagnose --only close-wait-leak\n  linger diagnose --interval 5s --samples 3     repeat the whole look, to see what grows\n  linger diagnose --samples 1                   do not wait\n  linger diagnose --threshold close-wait-leak.age=2min\n  linger diagnose --json --from web-7.linger"
+    )]
     Diagnose(Diagnose),
     /// What a state, a finding or a topic means; alone: the TCP state machine with the counts of now
-    #[command(after_help = "Examples:\n  linger explain                   the state machine with live counts\n  linger explain CLOSE_WAIT        any spelling\n  linger explain listen-overflow   a finding, with its thresholds\n  linger explain handshake         topics: handshake, close, half-close, simultaneous-close, 2msl")]
+    #[command(
+        after_help = "Examples:\n  linger explain                   the state machine with live counts\n  linger explain CLOSE_WAIT        any spelling\n  linger explain listen-overflow   a finding, with its thresholds\n  linger explain handshake         topics: handshake, close, half-close, simultaneous-close, 2msl"
+    )]
     Explain(Explain),
     /// Write what the kernel said to a file, for `--from`
-    #[command(after_help = "The file holds the kernel's own answers, the owners, settings and counters, and the second look that\n`diagnose` takes. It is readable by its owner only.\n\nExamples:\n  linger record web-7.linger\n  linger --from web-7.linger\n  linger list -tanp --from web-7.linger state close-wait\n  linger diagnose --from web-7.linger")]
+    #[command(
+        after_help = "The file holds the kernel's own answers, the owners, settings and counters, and the second look that\n`diagnose` takes. It is readable by its owner only.\n\nExamples:\n  linger record web-7.linger\n  linger --from web-7.linger\n  linger list -tanp --from web-7.linger state close-wait\n  linger diagnose --from web-7.linger"
+    )]
     Record(Record),
     /// Everything about one port, program, pid or address
     #[command(name = "subject", hide = true)]
     Subject(SubjectArgs),
     /// Print a completion script for a shell
-    #[command(after_help = "Examples:\n  linger completions bash > /etc/bash_completion.d/linger\n  linger completions zsh > ~/.zfunc/_linger\n  linger completions fish > ~/.config/fish/completions/linger.fish")]
+    #[command(
+        after_help = "Examples:\n  linger completions bash > /etc/bash_completion.d/linger\n  linger completions zsh > ~/.zfunc/_linger\n  linger completions fish > ~/.config/fish/completions/linger.fish"
+    )]
     Completions {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
     /// Print the manual page of linger or of one of its commands
-    #[command(after_help = "Examples:\n  linger man | man -l -\n  linger man list | man -l -\n  linger man --dir man/")]
+    #[command(
+        after_help = "Examples:\n  linger man | man -l -\n  linger man list | man -l -\n  linger man --dir man/"
+    )]
     Man {
         /// the command, or `findings`
         page: Option<String>,
@@ -288,7 +300,10 @@ pub struct List {
 
 /// Reads `5s`, `500ms`, `1min`; a bare number is seconds.
 fn duration(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
+    let seconds = text
+        .parse::<f64>()
+        .ok()
+        .and_then(|s| Duration::try_from_secs_f64(s).ok());
     let parsed = seconds.or_else(|| {
         let span: jiff::SignedDuration = text.parse().ok()?;
         Duration::try_from(span).ok()

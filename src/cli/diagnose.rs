@@ -42,7 +42,11 @@ pub fn run(args: &args::Diagnose) -> Result<(), Failure> {
 
 fn write(seen: &Observation, args: &args::Diagnose, out: &mut dyn Write) -> Result<(), Failure> {
     let screen = terminal::screen(args.common.color);
-    let Observation { snapshot, tally, analysis } = seen;
+    let Observation {
+        snapshot,
+        tally,
+        analysis,
+    } = seen;
     let clock = source::clock(&args.common, snapshot);
     writeln!(out, "{}\n", head(snapshot, tally.total(), &clock, screen))?;
     print_findings(&analysis.findings, snapshot, screen, out)?;
@@ -55,7 +59,11 @@ fn write(seen: &Observation, args: &args::Diagnose, out: &mut dyn Write) -> Resu
     };
     writeln!(out, "{}", labelled("verdict", verdict, screen))?;
     if !analysis.quiet.is_empty() {
-        writeln!(out, "{}", labelled("quiet", &analysis.quiet.join(", "), screen))?;
+        writeln!(
+            out,
+            "{}",
+            labelled("quiet", &analysis.quiet.join(", "), screen)
+        )?;
     }
     for unknown in &analysis.unknown {
         let text = format!("{}: {}", unknown.id, unknown.reason);
@@ -79,7 +87,9 @@ pub fn print_findings(
 ) -> Result<(), Failure> {
     for (at, finding) in all.iter().enumerate() {
         // A consequence stands under the first finding of its cause.
-        let has_root = finding.caused_by.is_some_and(|id| all.iter().any(|root| root.id == id));
+        let has_root = finding
+            .caused_by
+            .is_some_and(|id| all.iter().any(|root| root.id == id));
         if has_root {
             continue;
         }

@@ -47,7 +47,10 @@ impl<'a> Judged<'a> {
     /// # Errors
     /// When a socket cannot be written as JSON.
     pub fn new(analysis: &'a Analysis, snapshot: &Snapshot) -> Result<Self, Failure> {
-        let findings = analysis.findings.iter().map(|finding| document(finding, snapshot));
+        let findings = analysis
+            .findings
+            .iter()
+            .map(|finding| document(finding, snapshot));
         Ok(Self {
             verdict: analysis.verdict(),
             findings: findings.collect::<Result<_, _>>()?,
@@ -93,7 +96,10 @@ pub fn sockets(rows: &[u32], snapshot: &Snapshot) -> Result<Vec<Value>, Failure>
             names: &NoNames,
         };
         let mut bytes = Vec::new();
-        let parts = Parts { owners: snapshot.coverage.owners_read, ..Parts::default() };
+        let parts = Parts {
+            owners: snapshot.coverage.owners_read,
+            ..Parts::default()
+        };
         json::write_socket(&mut bytes, &record, parts)?;
         let mut value: Value = serde_json::from_slice(&bytes)
             .map_err(|error| Failure::failed(format!("cannot write JSON: {error}"), None))?;
@@ -129,8 +135,14 @@ pub fn print(
     content: impl Serialize,
 ) -> Result<(), Failure> {
     let warnings = snapshot.coverage.warnings();
-    let tail = Tail { complete: snapshot.coverage.complete(), warnings: &warnings };
-    let envelope = Envelope { head: source::head(schema, common, snapshot), tail };
+    let tail = Tail {
+        complete: snapshot.coverage.complete(),
+        warnings: &warnings,
+    };
+    let envelope = Envelope {
+        head: source::head(schema, common, snapshot),
+        tail,
+    };
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     json::write_document(&mut out, &Document { envelope, content })?;
     std::io::Write::flush(&mut out)?;

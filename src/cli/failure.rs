@@ -32,12 +32,20 @@ pub enum Failure {
 impl Failure {
     /// Wrong usage.
     pub const fn usage(message: String, hint: String) -> Self {
-        Self::Said { message, hint: Some(hint), code: USAGE }
+        Self::Said {
+            message,
+            hint: Some(hint),
+            code: USAGE,
+        }
     }
 
     /// Something failed.
     pub fn failed(message: impl Into<String>, hint: Option<String>) -> Self {
-        Self::Said { message: message.into(), hint, code: FAILED }
+        Self::Said {
+            message: message.into(),
+            hint,
+            code: FAILED,
+        }
     }
 
     /// The exit code.
@@ -58,7 +66,8 @@ impl fmt::Display for Failure {
             Self::Said { message, hint, .. } => {
                 // Names of files and states are the user's, or somebody else's: one line, nothing that steers.
                 write!(f, "linger: {}", Lines(message))?;
-                hint.as_ref().map_or(Ok(()), |hint| write!(f, "\nhint: {}", Lines(hint)))
+                hint.as_ref()
+                    .map_or(Ok(()), |hint| write!(f, "\nhint: {}", Lines(hint)))
             }
         }
     }
@@ -97,7 +106,9 @@ impl From<clap::Error> for Failure {
 impl From<collect::Error> for Failure {
     fn from(error: collect::Error) -> Self {
         let hint = match &error {
-            collect::Error::NoSockDiag(_) => Some("--collector auto falls back to /proc/net".to_owned()),
+            collect::Error::NoSockDiag(_) => {
+                Some("--collector auto falls back to /proc/net".to_owned())
+            }
             collect::Error::File { .. } | collect::Error::Nothing(_) => {
                 Some("--proc-root names the directory that is read, /proc unless set".to_owned())
             }

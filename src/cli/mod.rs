@@ -32,7 +32,11 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Err(Failure::Clap(error)) => {
             // Help and version go to standard output and are no failure; clap knows.
             let _ = error.print();
-            ExitCode::from(if error.use_stderr() { failure::USAGE } else { 0 })
+            ExitCode::from(if error.use_stderr() {
+                failure::USAGE
+            } else {
+                0
+            })
         }
         Err(failure) => {
             let _ = writeln!(std::io::stderr().lock(), "{failure}");
@@ -45,7 +49,9 @@ fn dispatch(arguments: Vec<OsString>) -> Result<(), Failure> {
     match words::intent(arguments) {
         Intent::Run(arguments) => execute(parse(arguments)?),
         Intent::Word { word, subject } => {
-            let Command::Subject(args) = parse(subject)? else { return Ok(()) };
+            let Command::Subject(args) = parse(subject)? else {
+                return Ok(());
+            };
             match subject::find(&word, &args)? {
                 Some(found) => subject::run(&args, &found),
                 None => Err(not_understood(&word)),
@@ -71,7 +77,12 @@ fn execute(command: Command) -> Result<(), Failure> {
             None => Err(not_understood(&args.subject)),
         },
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "linger", &mut std::io::stdout().lock());
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "linger",
+                &mut std::io::stdout().lock(),
+            );
             Ok(())
         }
         Command::Man { page, dir } => man::run(page.as_deref(), dir.as_deref()),
@@ -96,11 +107,14 @@ fn not_understood(word: &str) -> Failure {
     if crate::model::TcpState::parse(word).is_some() {
         return Failure::usage(
             format!("'{word}' is a state, not a command"),
-            format!("linger state {word}    lists its sockets; linger explain {word} says what it means"),
+            format!(
+                "linger state {word}    lists its sockets; linger explain {word} says what it means"
+            ),
         );
     }
     Failure::usage(
         format!("'{word}' is no command, port, address, pid, or program that runs here"),
-        "`linger --help` lists the commands; `linger state X` lists the sockets in a state".to_owned(),
+        "`linger --help` lists the commands; `linger state X` lists the sockets in a state"
+            .to_owned(),
     )
 }

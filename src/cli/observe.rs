@@ -51,9 +51,17 @@ pub fn settings(select: &Select) -> Result<Settings, Failure> {
 ///
 /// # Errors
 /// When the sockets cannot be read.
-pub fn observe(source: &mut dyn Source, plan: Plan, settings: &Settings) -> Result<Observation, Failure> {
+pub fn observe(
+    source: &mut dyn Source,
+    plan: Plan,
+    settings: &Settings,
+) -> Result<Observation, Failure> {
     let needs = analyze::needs(settings);
-    let want = Want { tcp_info: needs.tcp_info, memory: needs.drops, ..Want::states(StateSet::ALL) };
+    let want = Want {
+        tcp_info: needs.tcp_info,
+        memory: needs.drops,
+        ..Want::states(StateSet::ALL)
+    };
     let mut history = History::default();
     let mut left = plan.samples.max(1);
     let (snapshot, tally, sample) = loop {
@@ -69,9 +77,16 @@ pub fn observe(source: &mut dyn Source, plan: Plan, settings: &Settings) -> Resu
         source.advance(plan.interval);
     };
     // A capture brings its second look with it, and nobody waits for that.
-    if needs.deltas && (plan.pulse || (source.is_capture() && plan.samples <= 1)) && source.advance(plan.interval) {
+    if needs.deltas
+        && (plan.pulse || (source.is_capture() && plan.samples <= 1))
+        && source.advance(plan.interval)
+    {
         history.set_pulse(collect::pulse(source)?);
     }
     let analysis = analyze::run(&snapshot, &tally, &sample, &history, settings);
-    Ok(Observation { snapshot, tally, analysis })
+    Ok(Observation {
+        snapshot,
+        tally,
+        analysis,
+    })
 }

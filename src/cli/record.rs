@@ -36,7 +36,10 @@ pub fn run(args: &args::Record) -> Result<(), Failure> {
         tos: true,
         ..Want::states(StateSet::ALL)
     };
-    let light = Want { memory: true, ..Want::states(StateSet::of(TcpState::Listen)) };
+    let light = Want {
+        memory: true,
+        ..Want::states(StateSet::of(TcpState::Listen))
+    };
     let mut rows = 0u64;
     for (sample, want) in [whole, light].into_iter().enumerate() {
         if sample > 0 {
@@ -76,8 +79,17 @@ pub fn run(args: &args::Record) -> Result<(), Failure> {
         writeln!(out, "{document}")?;
     } else {
         let path = crate::render::text::Safe(&path).to_string();
-        writeln!(out, "{path}: {}, {}", count(rows, "socket"), count(size, "byte"))?;
-        writeln!(out, "next           linger diagnose{}", source::again_at(&args.file))?;
+        writeln!(
+            out,
+            "{path}: {}, {}",
+            count(rows, "socket"),
+            count(size, "byte")
+        )?;
+        writeln!(
+            out,
+            "next           linger diagnose{}",
+            source::again_at(&args.file)
+        )?;
     }
     Ok(())
 }

@@ -1,15 +1,16 @@
 //! From the common options to something that can be read.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use jiff::tz::TimeZone;
 
 use super::args::{CollectorChoice, Common};
 use super::failure::Failure;
-use crate::collect::Source;
 use crate::collect::live::{Choice, Live};
 use crate::collect::procfs::ProcRoot;
-use crate::model::{Coverage, Snapshot};
+use crate::collect::{Source, Want};
+use crate::model::{Coverage, Snapshot, StateSet, TcpState};
 use crate::record::Capture;
 use crate::render::json::Head;
 
@@ -31,7 +32,10 @@ pub fn open(common: &Common) -> Result<Box<dyn Source>, Failure> {
 pub fn live(common: &Common) -> Result<Live, Failure> {
     if !common.proc_root.is_dir() {
         return Err(Failure::failed(
-            format!("'{}' is no directory to read as /proc", common.proc_root.display()),
+            format!(
+                "'{}' is no directory to read as /proc",
+                common.proc_root.display()
+            ),
             Some("--proc-root names a mounted proc file system, or a copy of one".to_owned()),
         ));
     }
@@ -45,7 +49,21 @@ pub fn live(common: &Common) -> Result<Live, Failure> {
 
 /// How JSON names where rows come from.
 pub const fn collector(common: &Common, coverage: &Coverage) -> &'static str {
-    if common.from.is_some() { "file" } else { coverage.collector.name() }
+    if common.from.is_some() {
+        "file"
+    } else {
+        coverage.collector.name()
+    }
+}
+
+/// How JSON names the collector that a dump will use, found out by one that ends at once.
+pub fn probe(common: &Common, source: &mut dyn Source) -> &'static str {
+    let want = Want {
+        ipv6: false,
+        ..Want::states(StateSet::of(TcpState::Listen))
+    };
+    let coverage = source.dump(&want, &mut |_| ControlFlow::Break(()));
+    collector(common, &coverage.unwrap_or_default())
 }
 
 /// The head of a document about a snapshot.
@@ -77,8 +95,14 @@ pub fn again(common: &Common) -> String {
 /// ` --from FILE`, quoted for a shell where it must be.
 pub fn again_at(path: &Path) -> String {
     let path = path.display().to_string();
-    let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c));
-    if plain { format!(" --from {path}") } else { format!(" --from '{}'", path.replace('\'', r"'\''")) }
+    let plain = path
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c));
+    if plain {
+        format!(" --from {path}")
+    } else {
+        format!(" --from '{}'", path.replace('\'', r"'\''"))
+    }
 }
 
 /// One note on standard error if the view is partial; standard output carries only what was asked for.

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::observe::{self, Observation, Plan};
 use super::{source, terminal};
 use crate::history::top;
-use crate::model::{Process, Socket, Snapshot, TcpState, Top};
+use crate::model::{Process, Snapshot, Socket, TcpState, Top};
 use crate::render::status;
 
 /// How many of each the JSON document ranks.
@@ -25,7 +25,12 @@ pub fn run(args: &args::Status) -> Result<(), Failure> {
     let settings = observe::settings(&args.select)?;
     let mut machine = source::open(&args.common)?;
     let owners = !args.no_owners;
-    let plan = Plan { samples: 1, interval: Duration::ZERO, pulse: false, owners };
+    let plan = Plan {
+        samples: 1,
+        interval: Duration::ZERO,
+        pulse: false,
+        owners,
+    };
     let seen = observe::observe(machine.as_mut(), plan, &settings)?;
     let top = top(&seen.snapshot, &seen.tally, RANKED);
     source::note(&seen.snapshot.coverage);
@@ -39,7 +44,11 @@ pub fn run(args: &args::Status) -> Result<(), Failure> {
         return document::print("linger.status/1", &args.common, &seen.snapshot, document);
     }
     let screen = terminal::screen(args.common.color);
-    let Observation { snapshot, tally, analysis } = &seen;
+    let Observation {
+        snapshot,
+        tally,
+        analysis,
+    } = &seen;
     let status = status::Status {
         snapshot,
         states: tally.states(),
@@ -80,8 +89,11 @@ pub fn states(counts: &[u64; TcpState::SHOWN.len()], unknown: u64) -> Value {
 
 fn ranked(top: &Top<'_>) -> Value {
     let processes: Vec<Value> = top.processes.iter().map(|(p, n)| process(p, *n)).collect();
-    let peers: Vec<Value> =
-        top.peers.iter().map(|(peer, n)| json!({ "address": peer, "sockets": n })).collect();
+    let peers: Vec<Value> = top
+        .peers
+        .iter()
+        .map(|(peer, n)| json!({ "address": peer, "sockets": n }))
+        .collect();
     let listeners: Vec<Value> = top.listeners.iter().map(|(l, n)| listener(l, *n)).collect();
     json!({ "processes": processes, "peers": peers, "listeners": listeners })
 }
@@ -101,7 +113,13 @@ pub fn process(process: &Process, sockets: u64) -> Value {
     put("user", process.user.as_deref().map(Value::from));
     put("unit", process.unit().map(Value::from));
     put("open_descriptors", process.fds.map(Value::from));
-    put("descriptor_limit", process.nofile.filter(|limit| *limit != u64::MAX).map(Value::from));
+    put(
+        "descriptor_limit",
+        process
+            .nofile
+            .filter(|limit| *limit != u64::MAX)
+            .map(Value::from),
+    );
     Value::Object(map)
 }
 

@@ -12,13 +12,23 @@ const WIDTH: usize = 80;
 
 /// How standard output shows text.
 pub fn screen(color: ColorChoice) -> Screen {
-    Screen { width: width(), unicode: unicode(), paint: Paint(colours(color)) }
+    Screen {
+        width: width(),
+        unicode: unicode(),
+        paint: Paint(colours(color)),
+    }
 }
 
 /// The columns of the terminal; `None` in a pipe without `COLUMNS`.
 pub fn columns() -> Option<usize> {
-    let set = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
-    let seen = || rustix::termios::tcgetwinsize(stdout()).ok().map(|size| usize::from(size.ws_col));
+    let set = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let seen = || {
+        rustix::termios::tcgetwinsize(stdout())
+            .ok()
+            .map(|size| usize::from(size.ws_col))
+    };
     set.or_else(seen).filter(|columns| *columns > 0)
 }
 
@@ -43,7 +53,11 @@ fn colours(choice: ColorChoice) -> bool {
         ColorChoice::Always => true,
         ColorChoice::Never => false,
         ColorChoice::Auto if set("NO_COLOR") => false,
-        ColorChoice::Auto if std::env::var("CLICOLOR_FORCE").is_ok_and(|v| !v.is_empty() && v != "0") => true,
+        ColorChoice::Auto
+            if std::env::var("CLICOLOR_FORCE").is_ok_and(|v| !v.is_empty() && v != "0") =>
+        {
+            true
+        }
         ColorChoice::Auto => {
             stdout().is_terminal()
                 && std::env::var("TERM").is_ok_and(|term| term != "dumb")

@@ -38,11 +38,17 @@ impl Options {
     }
 
     fn long(&self, name: &str) -> Option<bool> {
-        self.long.iter().find(|(long, _)| long == name).map(|(_, takes)| *takes)
+        self.long
+            .iter()
+            .find(|(long, _)| long == name)
+            .map(|(_, takes)| *takes)
     }
 
     fn short(&self, name: char) -> Option<bool> {
-        self.short.iter().find(|(short, _)| *short == name).map(|(_, takes)| *takes)
+        self.short
+            .iter()
+            .find(|(short, _)| *short == name)
+            .map(|(_, takes)| *takes)
     }
 
     fn has(&self, token: &str) -> bool {
@@ -64,7 +70,10 @@ pub fn intent(arguments: Vec<OsString>) -> Intent {
     };
     let takes = |long: Option<&str>, short: char| {
         let of = |o: &Options| long.map_or_else(|| o.short(short), |name| o.long(name));
-        of(&list).or_else(|| of(&status)).or_else(|| of(&diagnose)).unwrap_or(false)
+        of(&list)
+            .or_else(|| of(&status))
+            .or_else(|| of(&diagnose))
+            .unwrap_or(false)
     };
 
     let mut words: Vec<usize> = Vec::new();
@@ -105,7 +114,10 @@ pub fn intent(arguments: Vec<OsString>) -> Intent {
     }
 
     let with = |command: &str, without: Option<usize>| {
-        let kept = arguments.iter().enumerate().filter(|(index, _)| Some(*index) != without);
+        let kept = arguments
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| Some(*index) != without);
         let mut all = vec![OsString::from(command)];
         all.extend(kept.map(|(_, argument)| argument.clone()));
         all
@@ -117,15 +129,24 @@ pub fn intent(arguments: Vec<OsString>) -> Intent {
             (false, false) => with("status", None),
         });
     };
-    let word = arguments.get(first).and_then(|word| word.to_str()).unwrap_or_default();
-    if cli.get_subcommands().any(|command| command.get_name() == word) {
+    let word = arguments
+        .get(first)
+        .and_then(|word| word.to_str())
+        .unwrap_or_default();
+    if cli
+        .get_subcommands()
+        .any(|command| command.get_name() == word)
+    {
         return Intent::Run(with(word, Some(first)));
     }
     // A filter has several words, or blanks within one; options of `list` say that rows are wanted.
     if words.len() > 1 || lists || word.contains(char::is_whitespace) || word.is_empty() {
         return Intent::Run(with("list", None));
     }
-    Intent::Word { word: word.to_owned(), subject: with("subject", None) }
+    Intent::Word {
+        word: word.to_owned(),
+        subject: with("subject", None),
+    }
 }
 
 #[cfg(test)]
@@ -133,11 +154,17 @@ mod tests {
     use super::*;
 
     fn run(line: &str) -> String {
-        let arguments = line.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect();
+        let arguments = line
+            .split(' ')
+            .filter(|word| !word.is_empty())
+            .map(OsString::from)
+            .collect();
         match intent(arguments) {
-            Intent::Run(arguments) => {
-                arguments.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ")
-            }
+            Intent::Run(arguments) => arguments
+                .iter()
+                .map(|a| a.to_string_lossy())
+                .collect::<Vec<_>>()
+                .join(" "),
             Intent::Word { word, .. } => format!("word {word}"),
         }
     }
@@ -152,7 +179,10 @@ mod tests {
             ("-tan4", "list -tan4"),
             ("-4", "list -4"),
             ("state close-wait", "list state close-wait"),
-            ("-tan state close-wait --json", "list -tan state close-wait --json"),
+            (
+                "-tan state close-wait --json",
+                "list -tan state close-wait --json",
+            ),
             ("--from f.linger list -t", "list --from f.linger -t"),
             ("--json diagnose", "diagnose --json"),
             ("diagnose --samples 3", "diagnose --samples 3"),

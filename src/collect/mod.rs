@@ -1,6 +1,7 @@
 //! The only place that reads the system. A [`Source`] pushes rows; what it could not see is in its [`Coverage`].
 
 pub mod live;
+pub mod names;
 pub mod netlink;
 pub mod procfs;
 

@@ -74,7 +74,8 @@ impl Counts {
             .map(|(state, _)| state)
     }
 
-    fn add(&mut self, state: TcpState) {
+    /// Counts one more socket.
+    pub fn add(&mut self, state: TcpState) {
         if let Some(count) = state.index().and_then(|index| self.states.get_mut(index)) {
             *count += 1;
         }

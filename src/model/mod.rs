@@ -6,6 +6,7 @@ pub mod finding;
 pub mod host;
 pub mod nearest;
 pub mod owner;
+pub mod printable;
 pub mod snapshot;
 pub mod socket;
 pub mod state;

@@ -29,13 +29,17 @@ pub struct Process {
 impl Process {
     /// The systemd unit (service, scope, socket) that the cgroup path names, the innermost one.
     pub fn unit(&self) -> Option<&str> {
-        let cgroup = self.cgroup.as_deref()?;
-        cgroup.rsplit('/').find(|part| {
-            [".service", ".scope", ".socket", ".mount", ".swap"]
-                .iter()
-                .any(|suffix| part.ends_with(suffix))
-        })
+        unit_of(self.cgroup.as_deref()?)
     }
+}
+
+/// The systemd unit that a cgroup path names, the innermost one.
+pub fn unit_of(cgroup: &str) -> Option<&str> {
+    cgroup.rsplit('/').find(|part| {
+        [".service", ".scope", ".socket", ".mount", ".swap"]
+            .iter()
+            .any(|suffix| part.ends_with(suffix))
+    })
 }
 
 /// One descriptor of one process that refers to a socket.

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::knowledge::{StateText, Topic, Transition};
 use crate::model::Facts;
-use crate::render::text::{NO_BREAK, thousands, wrap};
+use crate::model::words::thousands;
+use crate::render::text::{NO_BREAK, wrap};
 
 /// Longer lines are hard to read, however wide the terminal is.
 const WIDEST: usize = 100;

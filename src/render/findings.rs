@@ -43,8 +43,15 @@ pub fn full(
     let paint = screen.paint;
     let width = screen.text_width();
     let severity = finding.severity.name().to_uppercase();
-    let variant = finding.variant.map(|variant| format!(" ({variant})")).unwrap_or_default();
-    let once = if finding.one_sample { "  one sample" } else { "" };
+    let variant = finding
+        .variant
+        .map(|variant| format!(" ({variant})"))
+        .unwrap_or_default();
+    let once = if finding.one_sample {
+        "  one sample"
+    } else {
+        ""
+    };
     writeln!(
         out,
         "{}  {}{variant}{once}",
@@ -60,7 +67,12 @@ pub fn full(
         paragraph(if at == 0 { "do" } else { "" }, advice, width, out)?;
     }
     for (at, line) in sockets.iter().enumerate() {
-        writeln!(out, "  {:<w$}{line}", if at == 0 { "sockets" } else { "" }, w = LABEL - 2)?;
+        writeln!(
+            out,
+            "  {:<w$}{line}",
+            if at == 0 { "sockets" } else { "" },
+            w = LABEL - 2
+        )?;
     }
     for other in follows {
         let line = format!("{}: {}", other.id, safe(&other.title));
@@ -71,7 +83,12 @@ pub fn full(
 }
 
 fn paragraph(label: &str, text: &str, width: usize, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "  {label:<w$}{}", wrap(&safe(text), width, LABEL), w = LABEL - 2)
+    writeln!(
+        out,
+        "  {label:<w$}{}",
+        wrap(&safe(text), width, LABEL),
+        w = LABEL - 2
+    )
 }
 
 fn safe(text: &str) -> String {
@@ -87,8 +104,12 @@ fn who(finding: &Finding) -> String {
         Actor::Nobody => "nobody has to act",
     };
     match &finding.subject {
-        crate::model::Subject::Process { unit: Some(unit), .. }
-        | crate::model::Subject::Listener { unit: Some(unit), .. } => format!("{act} ({unit})"),
+        crate::model::Subject::Process {
+            unit: Some(unit), ..
+        }
+        | crate::model::Subject::Listener {
+            unit: Some(unit), ..
+        } => format!("{act} ({unit})"),
         _ => act.to_owned(),
     }
 }
@@ -100,15 +121,34 @@ fn measured(evidence: &[Evidence], screen: Screen, out: &mut dyn Write) -> io::R
         .map(|evidence| {
             let name = evidence.name.replace('_', " ");
             let unit = evidence.unit.unwrap_or_default();
-            let limit = evidence.limit.map(|limit| format!("limit {}", number(limit)));
-            (name, value(&evidence.value, unit, screen), limit.unwrap_or_default(), evidence.source)
+            let limit = evidence
+                .limit
+                .map(|limit| format!("limit {}", number(limit)));
+            (
+                name,
+                value(&evidence.value, unit, screen),
+                limit.unwrap_or_default(),
+                evidence.source,
+            )
         })
         .collect();
     let is_text = |text: &str| text.chars().count() > 24;
-    let names = rows.iter().map(|row| row.0.chars().count()).max().unwrap_or(0);
-    let values =
-        rows.iter().map(|row| row.1.chars().count()).filter(|n| *n <= 24).max().unwrap_or(0);
-    let limits = rows.iter().map(|row| row.2.chars().count()).max().unwrap_or(0);
+    let names = rows
+        .iter()
+        .map(|row| row.0.chars().count())
+        .max()
+        .unwrap_or(0);
+    let values = rows
+        .iter()
+        .map(|row| row.1.chars().count())
+        .filter(|n| *n <= 24)
+        .max()
+        .unwrap_or(0);
+    let limits = rows
+        .iter()
+        .map(|row| row.2.chars().count())
+        .max()
+        .unwrap_or(0);
     for (at, (name, value, limit, source)) in rows.iter().enumerate() {
         let label = if at == 0 { "measured" } else { "" };
         if is_text(value) {
@@ -202,15 +242,20 @@ mod tests {
     use super::*;
     use crate::model::{Severity, Subject};
 
-    const SCREEN: Screen = Screen { width: 80, unicode: true, paint: Paint(false) };
+    const SCREEN: Screen = Screen {
+        width: 80,
+        unicode: true,
+        paint: Paint(false),
+    };
 
     fn finding() -> Finding {
         Finding {
             id: "close-wait-leak",
             variant: None,
             severity: Severity::Critical,
-            title: "ev\x1b[31mil[7]: 604 of 900 sockets to 10.2.3.4:443 are CLOSE-WAIT, oldest 51 min"
-                .into(),
+            title:
+                "ev\x1b[31mil[7]: 604 of 900 sockets to 10.2.3.4:443 are CLOSE-WAIT, oldest 51 min"
+                    .into(),
             subject: Subject::Host,
             evidence: vec![
                 Evidence::count("close_wait_sockets", 604, "sockets", "idiag_state").limit(10),
@@ -236,16 +281,28 @@ mod tests {
     #[test]
     fn fits_eighty_columns_and_lets_no_escape_through() {
         let text = print(SCREEN);
-        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
         assert!(!text.contains('\x1b'));
         assert!(text.contains("limit 10") && text.contains("51 min"));
         assert!(text.contains("now|▁ █|then, at most 8"), "{text}");
-        assert!(print(Screen { unicode: false, ..SCREEN }).is_ascii());
+        assert!(
+            print(Screen {
+                unicode: false,
+                ..SCREEN
+            })
+            .is_ascii()
+        );
     }
 
     #[test]
     fn colour_is_an_addition() {
-        let text = print(Screen { paint: Paint(true), ..SCREEN });
+        let text = print(Screen {
+            paint: Paint(true),
+            ..SCREEN
+        });
         assert!(text.contains("\x1b[1;31mCRITICAL\x1b[0m"));
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::knowledge::transitions::successors;
 use crate::model::TcpState;
-use crate::render::text::{thousands, wrap};
+use crate::model::words::thousands;
+use crate::render::text::wrap;
 
 /// The drawing's width in columns; a terminal that has less gets a list.
 pub const WIDTH: usize = 78;

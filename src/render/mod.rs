@@ -1,5 +1,13 @@
-//! Text and JSON from data; nothing here reads the system.
+//! Output: tables, text, JSON. Nothing here reads the system, and everything that others chose the bytes of is
+//! neutralised here.
 
+pub mod cell;
 pub mod explain;
+pub mod findings;
+pub mod info;
+pub mod json;
 pub mod machine;
+pub mod paint;
+pub mod rows;
+pub mod status;
 pub mod text;

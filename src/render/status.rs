@@ -9,9 +9,24 @@ use crate::model::{Analysis, Process, Snapshot, TcpState, Top};
 
 /// The states in three columns: what is many with bars, then what passes, then what is rare.
 const COLUMNS: [[TcpState; 4]; 3] = [
-    [TcpState::Established, TcpState::TimeWait, TcpState::CloseWait, TcpState::Listen],
-    [TcpState::SynSent, TcpState::SynReceived, TcpState::FinWait1, TcpState::FinWait2],
-    [TcpState::LastAck, TcpState::Closing, TcpState::Closed, TcpState::BoundInactive],
+    [
+        TcpState::Established,
+        TcpState::TimeWait,
+        TcpState::CloseWait,
+        TcpState::Listen,
+    ],
+    [
+        TcpState::SynSent,
+        TcpState::SynReceived,
+        TcpState::FinWait1,
+        TcpState::FinWait2,
+    ],
+    [
+        TcpState::LastAck,
+        TcpState::Closing,
+        TcpState::Closed,
+        TcpState::BoundInactive,
+    ],
 ];
 
 /// How many findings the first screen shows.
@@ -40,7 +55,10 @@ pub struct Status<'a> {
 
 impl Status<'_> {
     fn of(&self, state: TcpState) -> u64 {
-        state.index().and_then(|index| self.states.get(index).copied()).unwrap_or(0)
+        state
+            .index()
+            .and_then(|index| self.states.get(index).copied())
+            .unwrap_or(0)
     }
 
     fn total(&self) -> u64 {
@@ -54,8 +72,16 @@ pub fn head(snapshot: &Snapshot, total: u64, clock: &str, screen: Screen) -> Str
         crate::model::Collector::Netlink => "sock_diag",
         crate::model::Collector::Procfs => "/proc/net",
     };
-    let complete = if snapshot.coverage.complete() { "complete" } else { "PARTIAL, see below" };
-    let host = if snapshot.host.name.is_empty() { "unnamed host" } else { &snapshot.host.name };
+    let complete = if snapshot.coverage.complete() {
+        "complete"
+    } else {
+        "PARTIAL, see below"
+    };
+    let host = if snapshot.host.name.is_empty() {
+        "unnamed host"
+    } else {
+        &snapshot.host.name
+    };
     format!(
         "{}   {source}, {complete}   {} TCP socket{}   {clock}",
         screen.paint.bold(&Safe(host).to_string()),
@@ -69,8 +95,14 @@ pub fn head(snapshot: &Snapshot, total: u64, clock: &str, screen: Screen) -> Str
 /// # Errors
 /// When `out` fails.
 pub fn write(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Result<()> {
-    let Status { snapshot, analysis, .. } = status;
-    writeln!(out, "{}", head(snapshot, status.total(), status.clock, screen))?;
+    let Status {
+        snapshot, analysis, ..
+    } = status;
+    writeln!(
+        out,
+        "{}",
+        head(snapshot, status.total(), status.clock, screen)
+    )?;
     states(status, screen, out)?;
     writeln!(out)?;
     findings(status, screen, out)?;
@@ -85,13 +117,24 @@ pub fn write(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Re
 
 fn states(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Result<()> {
     let [first, second, third] = COLUMNS;
-    let most = first.iter().map(|state| status.of(*state)).max().unwrap_or(0);
+    let most = first
+        .iter()
+        .map(|state| status.of(*state))
+        .max()
+        .unwrap_or(0);
     // Numbers may be longer than the columns are made for; then the columns give way, not the numbers.
-    let bar_room = screen.width.saturating_sub(12 + 9 + 1 + 24 + 24).clamp(4, 40);
+    let bar_room = screen
+        .width
+        .saturating_sub(12 + 9 + 1 + 24 + 24)
+        .clamp(4, 40);
     for row in 0..first.len() {
         let cell = |column: &[TcpState; 4], name: usize, number: usize| {
             column.get(row).map_or(String::new(), |state| {
-                format!("{:<name$}{:>number$}", state.to_string(), thousands(status.of(*state)))
+                format!(
+                    "{:<name$}{:>number$}",
+                    state.to_string(),
+                    thousands(status.of(*state))
+                )
             })
         };
         let count = first.get(row).map_or(0, |state| status.of(*state));
@@ -116,7 +159,16 @@ fn bar(count: u64, most: u64, room: usize, screen: Screen) -> String {
     let eighths = if count > 0 { eighths.max(1) } else { 0 };
     let (full, rest) = ((eighths / 8) as usize, (eighths % 8) as usize);
     let bar = if screen.unicode {
-        let part = [None, Some('▏'), Some('▎'), Some('▍'), Some('▌'), Some('▋'), Some('▊'), Some('▉')];
+        let part = [
+            None,
+            Some('▏'),
+            Some('▎'),
+            Some('▍'),
+            Some('▌'),
+            Some('▋'),
+            Some('▊'),
+            Some('▉'),
+        ];
         let mut bar = "█".repeat(full);
         bar.extend(part.get(rest).copied().flatten());
         bar
@@ -127,15 +179,28 @@ fn bar(count: u64, most: u64, room: usize, screen: Screen) -> String {
 }
 
 fn findings(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Result<()> {
-    let roots: Vec<_> =
-        status.analysis.findings.iter().filter(|finding| finding.caused_by.is_none()).collect();
-    let ids = roots.iter().take(FINDINGS).map(|finding| finding.id.len()).max().unwrap_or(0);
+    let roots: Vec<_> = status
+        .analysis
+        .findings
+        .iter()
+        .filter(|finding| finding.caused_by.is_none())
+        .collect();
+    let ids = roots
+        .iter()
+        .take(FINDINGS)
+        .map(|finding| finding.id.len())
+        .max()
+        .unwrap_or(0);
     for finding in roots.iter().take(FINDINGS) {
         brief(finding, ids, screen, out)?;
     }
     if roots.len() > FINDINGS {
         let more = roots.len() - FINDINGS;
-        writeln!(out, "          and {more} more: linger diagnose{}", status.again)?;
+        writeln!(
+            out,
+            "          and {more} more: linger diagnose{}",
+            status.again
+        )?;
     }
     Ok(())
 }
@@ -176,11 +241,22 @@ fn top(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Result<(
         writeln!(out, "{}", labelled(label, &items.join("   "), screen))
     };
     let processes = status.top.processes.iter().take(4);
-    line("most sockets", processes.map(|(p, n)| item(&name(p), *n)).collect())?;
+    line(
+        "most sockets",
+        processes.map(|(p, n)| item(&name(p), *n)).collect(),
+    )?;
     let listeners = status.top.listeners.iter().filter(|(_, n)| *n > 0).take(4);
-    line("busy listeners", listeners.map(|(l, n)| item(&format!(":{}", l.local.port), *n)).collect())?;
+    line(
+        "busy listeners",
+        listeners
+            .map(|(l, n)| item(&format!(":{}", l.local.port), *n))
+            .collect(),
+    )?;
     let peers = status.top.peers.iter().take(4);
-    line("top peers", peers.map(|(peer, n)| item(&peer.to_string(), *n)).collect())?;
+    line(
+        "top peers",
+        peers.map(|(peer, n)| item(&peer.to_string(), *n)).collect(),
+    )?;
     if !status.owners {
         line("owners", vec!["not read (--no-owners)".to_owned()])?;
     }
@@ -189,7 +265,12 @@ fn top(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Result<(
 
 /// A name and its number, which stay together when lines are wrapped.
 fn item(name: &str, n: u64) -> String {
-    format!("{}{}{}", name.replace(' ', "\u{a0}"), super::text::NO_BREAK, thousands(n))
+    format!(
+        "{}{}{}",
+        name.replace(' ', "\u{a0}"),
+        super::text::NO_BREAK,
+        thousands(n)
+    )
 }
 
 fn next(status: &Status<'_>) -> String {

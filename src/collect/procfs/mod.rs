@@ -157,6 +157,23 @@ fn is_procfs(directory: impl AsFd) -> bool {
     fstatfs(directory).is_ok_and(|stat| stat.f_type == PROC_SUPER_MAGIC)
 }
 
+/// Whether a process calls itself `name`, whatever it holds.
+pub fn runs(root: &Path, name: &str) -> bool {
+    let Ok(processes) = fs::read_dir(root) else {
+        return false;
+    };
+    processes.flatten().any(|process| {
+        let is_pid = process
+            .file_name()
+            .as_bytes()
+            .iter()
+            .all(u8::is_ascii_digit);
+        is_pid
+            && fs::read(process.path().join("comm"))
+                .is_ok_and(|comm| comm.strip_suffix(b"\n").unwrap_or(&comm) == name.as_bytes())
+    })
+}
+
 /// A machine seen through `/proc` alone.
 #[derive(Clone, Debug)]
 pub struct Procfs {

@@ -1,0 +1,265 @@
+//! `linger explain`: states, findings, topics, and the state machine with the counts of now.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use super::args;
+use super::failure::Failure;
+use super::{document, source, status, terminal};
+use crate::analyze::{Detector, Unit, detectors};
+use crate::collect::{self, Want};
+use crate::history::Tally;
+use crate::knowledge::{self, Entry};
+use crate::model::nearest::nearest;
+use crate::model::{Coverage, Snapshot, StateSet, TcpState};
+use crate::render::explain::{state_json, state_text, topic_json, topic_text};
+use crate::render::findings::Screen;
+use crate::render::machine;
+use crate::render::status::labelled;
+use crate::render::text::wrap;
+
+/// Explains. The numbers of this machine are an addition: without them the text stands.
+///
+/// # Errors
+/// For a word that names nothing, or a capture that cannot be read.
+pub fn run(args: &args::Explain) -> Result<(), Failure> {
+    let screen = terminal::screen(args.common.color);
+    let Some(word) = args.what.as_deref() else {
+        return machine_of_states(args, screen);
+    };
+    // A word may name a state, a topic or a finding; none of their names is another's.
+    let entry = knowledge::find(word);
+    let detector = detectors::find(word);
+    let (snapshot, tally) = match (&entry, detector) {
+        (None, None) => return Err(unknown(word)),
+        (Some(Entry::State(_)), _) => look(&args.common)?,
+        _ => (Snapshot::default(), None),
+    };
+    if args.common.json {
+        let content = match (entry, detector) {
+            (Some(Entry::State(text)), _) => state_json(
+                text,
+                tally.map(|tally| tally.of(text.state)),
+                &snapshot.facts,
+            ),
+            (Some(Entry::Topic(topic)), _) => topic_json(topic),
+            (None, Some(detector)) => detector_json(detector),
+            (None, None) => Value::Null,
+        };
+        return document::print("linger.explain/1", &args.common, &snapshot, content);
+    }
+    let mut out = Vec::new();
+    match (entry, detector) {
+        (Some(Entry::State(text)), _) => {
+            let count = tally.map(|tally| tally.of(text.state));
+            state_text(text, count, &snapshot.facts, &mut out, screen.text_width())?;
+        }
+        (Some(Entry::Topic(topic)), _) => topic_text(topic, &mut out, screen.text_width())?,
+        (None, Some(detector)) => detector_text(detector, screen, &mut out)?,
+        (None, None) => {}
+    }
+    terminal::print(&out)
+}
+
+/// Counts the sockets of now. Of a capture an error is an error; this machine's is a note.
+fn look(common: &args::Common) -> Result<(Snapshot, Option<Tally>), Failure> {
+    let mut machine = source::open(common)?;
+    let want = Want::states(StateSet::ALL);
+    match collect::snapshot(machine.as_mut(), &want, false) {
+        Ok(snapshot) => {
+            source::note(&snapshot.coverage);
+            let tally = Tally::new(&snapshot);
+            Ok((snapshot, Some(tally)))
+        }
+        Err(error) if common.from.is_none() => {
+            let coverage = Coverage {
+                missing: vec![error.to_string()],
+                ..Coverage::default()
+            };
+            source::note(&coverage);
+            let facts = machine.facts();
+            let (taken, host) = (machine.now(), machine.host());
+            Ok((
+                Snapshot {
+                    taken,
+                    host,
+                    facts,
+                    coverage,
+                    ..Snapshot::default()
+                },
+                None,
+            ))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn machine_of_states(args: &args::Explain, screen: Screen) -> Result<(), Failure> {
+    let (snapshot, tally) = look(&args.common)?;
+    if args.common.json {
+        let counts = tally
+            .as_ref()
+            .map(|tally| status::states(tally.states(), tally.unknown));
+        let states: Vec<Value> = TcpState::SHOWN
+            .iter()
+            .filter_map(|state| state.slug())
+            .map(Value::from)
+            .collect();
+        let topics: Vec<&str> = knowledge::TOPICS.iter().map(|topic| topic.name).collect();
+        let findings: Vec<&str> = detectors::ALL.iter().map(|detector| detector.id).collect();
+        let mut content = json!({
+            "kind": "machine", "states": states, "topics": topics, "findings": findings,
+        });
+        if let (Some(counts), Some(map)) = (counts, content.as_object_mut()) {
+            map.insert("counts".to_owned(), counts);
+        }
+        return document::print("linger.explain/1", &args.common, &snapshot, content);
+    }
+    let mut out = Vec::new();
+    let counts = tally.as_ref().map(Tally::states);
+    writeln!(
+        out,
+        "{}",
+        machine::draw(counts, screen.unicode, screen.width).trim_end()
+    )?;
+    writeln!(out)?;
+    let topics: Vec<&str> = knowledge::TOPICS.iter().map(|topic| topic.name).collect();
+    let findings: Vec<&str> = detectors::ALL.iter().map(|detector| detector.id).collect();
+    writeln!(
+        out,
+        "{}",
+        labelled("states", "linger explain close-wait", screen)
+    )?;
+    writeln!(out, "{}", labelled("topics", &topics.join(", "), screen))?;
+    writeln!(
+        out,
+        "{}",
+        labelled("findings", &findings.join(", "), screen)
+    )?;
+    terminal::print(&out)
+}
+
+fn unknown(word: &str) -> Failure {
+    let findings = detectors::ALL
+        .iter()
+        .flat_map(|detector| detector.aliases.iter().copied().chain([detector.id]));
+    let near = nearest(word, knowledge::names().chain(findings));
+    Failure::usage(
+        format!("nothing to explain under '{word}': no state, finding or topic has this name"),
+        match near.first() {
+            Some(near) => format!("did you mean 'linger explain {near}'?"),
+            None => "`linger explain` alone lists states, topics and findings".to_owned(),
+        },
+    )
+}
+
+fn default(value: f64, unit: Unit) -> String {
+    match unit {
+        Unit::Count => format!("{value}"),
+        Unit::Seconds => format!("{value}s"),
+        Unit::Percent => format!("{value}%"),
+        Unit::PerSecond => format!("{value}/s"),
+    }
+}
+
+/// The text of a finding: the same words with which it is found, and its thresholds with their reasons.
+///
+/// # Errors
+/// When `out` fails.
+pub fn detector_text(
+    detector: &Detector,
+    screen: Screen,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    const INDENT: usize = 11;
+    let width = screen.text_width();
+    let mut part =
+        |label: &str, text: &str| writeln!(out, "{label:<INDENT$}{}", wrap(text, width, INDENT));
+    part(detector.id, "")?;
+    part("", detector.summary)?;
+    if !detector.aliases.is_empty() {
+        part("also", &detector.aliases.join(", "))?;
+    }
+    part("", "")?;
+    part("looks at", detector.signals)?;
+    part("meaning", detector.explanation)?;
+    for (at, advice) in detector.advice.iter().enumerate() {
+        part(if at == 0 { "do" } else { "" }, advice)?;
+    }
+    for (at, folklore) in detector.folklore.iter().enumerate() {
+        part(if at == 0 { "do not" } else { "" }, folklore)?;
+    }
+    part("", "")?;
+    for (at, threshold) in detector.thresholds.iter().enumerate() {
+        let label = if at == 0 { "limits" } else { "" };
+        let value = default(threshold.default, threshold.unit);
+        part(
+            label,
+            &format!("{} = {value}: {}", threshold.key, threshold.doc),
+        )?;
+    }
+    if let Some(threshold) = detector.thresholds.first() {
+        let value = default(threshold.default, threshold.unit);
+        part(
+            "set",
+            &format!(
+                "linger diagnose --threshold {}.{}={value}",
+                detector.id, threshold.key
+            ),
+        )?;
+    }
+    part(
+        "severity",
+        "critical: users are hurt now or will be within the hour; warning: a person should look today; info: worth knowing while diagnosing",
+    )?;
+    part("ground", &detector.grounds.join("; "))?;
+    let states: Vec<&str> = detector
+        .states
+        .iter()
+        .filter_map(|state| state.slug())
+        .collect();
+    part(
+        "states",
+        &states
+            .iter()
+            .map(|s| format!("linger explain {s}"))
+            .collect::<Vec<_>>()
+            .join(", "),
+    )?;
+    Ok(())
+}
+
+fn detector_json(detector: &Detector) -> Value {
+    let thresholds: Vec<Value> = detector
+        .thresholds
+        .iter()
+        .map(|threshold| {
+            let unit = match threshold.unit {
+                Unit::Count => "count",
+                Unit::Seconds => "s",
+                Unit::Percent => "%",
+                Unit::PerSecond => "1/s",
+            };
+            json!({ "key": threshold.key, "default": threshold.default, "unit": unit, "doc": threshold.doc })
+        })
+        .collect();
+    let states: Vec<&str> = detector
+        .states
+        .iter()
+        .filter_map(|state| state.slug())
+        .collect();
+    json!({
+        "kind": "finding",
+        "id": detector.id,
+        "aliases": detector.aliases,
+        "summary": detector.summary,
+        "signals": detector.signals,
+        "explanation": detector.explanation,
+        "advice": detector.advice,
+        "folklore": detector.folklore,
+        "states": states,
+        "thresholds": thresholds,
+        "grounds": detector.grounds,
+    })
+}

@@ -1,0 +1,462 @@
+//! `linger SUBJECT`: everything about one port, program, pid or address on one screen.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::args;
+use super::document::{self, Judged};
+use super::failure::Failure;
+use super::observe::{self, Observation, Plan};
+use super::{diagnose, source, status, terminal};
+use crate::collect::Source;
+use crate::history::Counts;
+use crate::model::words::{count, thousands};
+use crate::model::{Analysis, Finding, Process, Snapshot, Socket, TcpState};
+use crate::render::status::{head, labelled, name};
+use crate::render::text::Safe;
+
+/// What a word names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// a local or remote port
+    Port(u16),
+    /// a process
+    Pid(u32),
+    /// all processes of a name
+    Program(String),
+    /// a local or remote address, with a port or without
+    Address(IpAddr, Option<u16>),
+}
+
+impl Subject {
+    fn words(&self) -> String {
+        match self {
+            Self::Port(port) => format!("port {port}"),
+            Self::Pid(pid) => format!("pid {pid}"),
+            Self::Program(name) => format!("program {}", Safe(name)),
+            Self::Address(ip, None) => format!("address {ip}"),
+            Self::Address(IpAddr::V6(ip), Some(port)) => format!("address [{ip}]:{port}"),
+            Self::Address(ip, Some(port)) => format!("address {ip}:{port}"),
+        }
+    }
+
+    fn json(&self) -> Value {
+        match self {
+            Self::Port(port) => json!({ "kind": "port", "port": port }),
+            Self::Pid(pid) => json!({ "kind": "pid", "pid": pid }),
+            Self::Program(name) => json!({ "kind": "program", "comm": name }),
+            Self::Address(ip, port) => json!({ "kind": "address", "address": ip, "port": port }),
+        }
+    }
+
+    /// Whether the socket is the subject's.
+    fn owns(&self, snapshot: &Snapshot, socket: &Socket) -> bool {
+        let held = |fits: &dyn Fn(&Process) -> bool| {
+            snapshot
+                .owners
+                .of(socket.inode)
+                .any(|(process, _)| fits(process))
+        };
+        match self {
+            Self::Port(port) => socket.local.port == *port || socket.remote.port == *port,
+            Self::Pid(pid) => held(&|process| process.pid == *pid),
+            Self::Program(name) => held(&|process| process.comm == *name),
+            Self::Address(ip, port) => [socket.local, socket.remote]
+                .iter()
+                .any(|end| end.ip() == *ip && port.is_none_or(|port| port == end.port)),
+        }
+    }
+}
+
+/// What the word names by its form alone; a bare number may be a port or a pid.
+fn by_form(word: &str) -> Option<Subject> {
+    let port = |text: &str| text.parse().ok().map(Subject::Port);
+    if let Some(text) = word
+        .strip_prefix("port:")
+        .or_else(|| word.strip_prefix(':'))
+    {
+        return port(text);
+    }
+    if let Some(text) = word.strip_prefix("pid:") {
+        return text.parse().ok().map(Subject::Pid);
+    }
+    let bare = word
+        .strip_prefix('[')
+        .and_then(|word| word.strip_suffix(']'))
+        .unwrap_or(word);
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return Some(Subject::Address(ip.to_canonical(), None));
+    }
+    let end: std::net::SocketAddr = word.parse().ok()?;
+    Some(Subject::Address(end.ip().to_canonical(), Some(end.port())))
+}
+
+/// Finds what the word names on this machine or in the capture; `None` if it names nothing there.
+///
+/// # Errors
+/// For a port or pid that is none, or when the machine cannot be read.
+pub fn find(word: &str, args: &args::SubjectArgs) -> Result<Option<Subject>, Failure> {
+    if let Some(subject) = by_form(word) {
+        return Ok(Some(subject));
+    }
+    if word.starts_with(':') || word.starts_with("port:") || word.starts_with("pid:") {
+        return Err(Failure::usage(
+            format!("'{word}' is no port and no pid"),
+            "ports are 1 to 65535: linger :443, linger pid:2211".to_owned(),
+        ));
+    }
+    let mut machine = source::open(&args.common)?;
+    if let Ok(number) = word.parse::<u32>() {
+        return number_of(number, machine.as_mut()).map(Some);
+    }
+    let (owners, _) = machine.owners();
+    let holds = owners
+        .processes()
+        .iter()
+        .any(|process| process.comm == word);
+    let runs = holds
+        || (args.common.from.is_none()
+            && crate::collect::procfs::runs(&args.common.proc_root, word));
+    Ok(runs.then(|| Subject::Program(word.to_owned())))
+}
+
+/// The port if a socket uses it, else the pid.
+fn number_of(number: u32, machine: &mut dyn Source) -> Result<Subject, Failure> {
+    let Ok(port) = u16::try_from(number) else {
+        return Ok(Subject::Pid(number));
+    };
+    let mut used = false;
+    let want = crate::collect::Want::states(crate::model::StateSet::ALL);
+    machine.dump(&want, &mut |row| {
+        let crate::collect::Row::Inet { socket, .. } = row;
+        used |= socket.local.port == port || socket.remote.port == port;
+        if used {
+            std::ops::ControlFlow::Break(())
+        } else {
+            std::ops::ControlFlow::Continue(())
+        }
+    })?;
+    if used {
+        return Ok(Subject::Port(port));
+    }
+    let (owners, _) = machine.owners();
+    let known = owners
+        .processes()
+        .iter()
+        .any(|process| process.pid == number);
+    Ok(if known {
+        Subject::Pid(number)
+    } else {
+        Subject::Port(port)
+    })
+}
+
+/// What belongs to the subject.
+struct View<'a> {
+    listeners: Vec<(u32, &'a Socket)>,
+    states: Counts,
+    peers: Vec<(IpAddr, u64)>,
+    processes: Vec<(&'a Process, u64)>,
+    findings: Vec<Finding>,
+    total: u64,
+}
+
+/// Prints the screen or the document.
+///
+/// # Errors
+/// When the machine cannot be read.
+pub fn run(args: &args::SubjectArgs, subject: &Subject) -> Result<(), Failure> {
+    let settings = observe::settings(&args.select)?;
+    let mut machine = source::open(&args.common)?;
+    let plan = Plan {
+        samples: 1,
+        interval: Duration::ZERO,
+        pulse: false,
+        owners: true,
+    };
+    let seen = observe::observe(machine.as_mut(), plan, &settings)?;
+    source::note(&seen.snapshot.coverage);
+    let view = view(&seen, subject);
+    if args.common.json {
+        return print_json(args, subject, &seen, &view);
+    }
+    let mut out = Vec::new();
+    write(args, subject, &seen, &view, &mut out)?;
+    terminal::print(&out)
+}
+
+fn view<'a>(seen: &'a Observation, subject: &Subject) -> View<'a> {
+    let snapshot = &seen.snapshot;
+    let mut rows = Vec::new();
+    let mut listeners = Vec::new();
+    let mut states = Counts::default();
+    let mut peers: BTreeMap<IpAddr, u64> = BTreeMap::new();
+    let mut processes: BTreeMap<u32, (&Process, u64)> = BTreeMap::new();
+    // A program's connections that have lost their holder are found by its listening ports.
+    let own_ports: Vec<u16> = snapshot
+        .sockets
+        .iter()
+        .filter(|socket| socket.state == TcpState::Listen && subject.owns(snapshot, socket))
+        .map(|socket| socket.local.port)
+        .collect();
+    for (row, socket) in (0u32..).zip(&snapshot.sockets) {
+        let ownerless = socket.inode == 0 && own_ports.contains(&socket.local.port);
+        if !subject.owns(snapshot, socket) && !ownerless {
+            continue;
+        }
+        rows.push(row);
+        states.add(socket.state);
+        if socket.state == TcpState::Listen {
+            listeners.push((row, socket));
+        } else if socket.state != TcpState::BoundInactive {
+            *peers.entry(socket.remote.ip()).or_default() += 1;
+        }
+        for (process, _) in snapshot.owners.of(socket.inode) {
+            processes.entry(process.pid).or_insert((process, 0)).1 += 1;
+        }
+    }
+    let concerns = |finding: &&Finding| {
+        let subject_of = serde_json::to_value(&finding.subject).unwrap_or_default();
+        let is = |key: &str, value: &Value| subject_of.get(key) == Some(value);
+        let named = match subject {
+            Subject::Port(port) => is("port", &json!(port)),
+            Subject::Pid(pid) => is("pid", &json!(pid)),
+            Subject::Program(name) => is("comm", &json!(name)),
+            Subject::Address(ip, _) => is("address", &json!(ip)),
+        };
+        named
+            || finding
+                .rows
+                .iter()
+                .any(|row| rows.binary_search(row).is_ok())
+    };
+    let findings = seen
+        .analysis
+        .findings
+        .iter()
+        .filter(concerns)
+        .cloned()
+        .collect();
+    let mut peers: Vec<_> = peers.into_iter().collect();
+    peers.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    let mut processes: Vec<_> = processes.into_values().collect();
+    processes.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.pid.cmp(&b.0.pid)));
+    View {
+        listeners,
+        states,
+        peers,
+        processes,
+        findings,
+        total: rows.len() as u64,
+    }
+}
+
+fn write(
+    args: &args::SubjectArgs,
+    subject: &Subject,
+    seen: &Observation,
+    view: &View<'_>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let screen = terminal::screen(args.common.color);
+    let Observation {
+        snapshot, tally, ..
+    } = seen;
+    let clock = source::clock(&args.common, snapshot);
+    writeln!(out, "{}", head(snapshot, tally.total(), &clock, screen))?;
+    writeln!(
+        out,
+        "{}   {}",
+        screen.paint.bold(&subject.words()),
+        count(view.total, "socket")
+    )?;
+    if view.total == 0 {
+        writeln!(out, "\nno TCP socket belongs to it, in any state")?;
+    }
+    writeln!(out)?;
+    let holders: Vec<String> = view
+        .processes
+        .iter()
+        .take(8)
+        .map(|(p, n)| process(p, *n))
+        .collect();
+    for (at, line) in holders.iter().enumerate() {
+        writeln!(
+            out,
+            "{}",
+            labelled(if at == 0 { "held by" } else { "" }, line, screen)
+        )?;
+    }
+    for (at, (_, listener)) in view.listeners.iter().take(8).enumerate() {
+        let label = if at == 0 { "listens" } else { "" };
+        writeln!(
+            out,
+            "{}",
+            labelled(label, &listening(snapshot, listener), screen)
+        )?;
+    }
+    if view.listeners.len() > 8 {
+        let more = view.listeners.len() - 8;
+        writeln!(out, "{}", labelled("", &format!("and {more} more"), screen))?;
+    }
+    let states: Vec<String> = TcpState::SHOWN
+        .into_iter()
+        .filter(|state| *state != TcpState::Listen && view.states.of(*state) > 0)
+        .map(|state| format!("{state}\u{a0}{}", thousands(view.states.of(state))))
+        .collect();
+    if !states.is_empty() {
+        writeln!(
+            out,
+            "{}",
+            labelled("connections", &states.join("   "), screen)
+        )?;
+    }
+    let peers: Vec<String> = view
+        .peers
+        .iter()
+        .take(6)
+        .map(|(peer, n)| format!("{peer}\u{a0}{}", thousands(*n)))
+        .collect();
+    if !peers.is_empty() {
+        let more = view.peers.len().saturating_sub(6);
+        let more = if more > 0 {
+            format!("   and {} more", thousands(more as u64))
+        } else {
+            String::new()
+        };
+        writeln!(
+            out,
+            "{}",
+            labelled("peers", &format!("{}{more}", peers.join("   ")), screen)
+        )?;
+    }
+    writeln!(out)?;
+    diagnose::print_findings(&view.findings, snapshot, screen, out)?;
+    if view.findings.is_empty() {
+        writeln!(out, "{}", labelled("findings", "none", screen))?;
+    }
+    for warning in snapshot.coverage.warnings() {
+        writeln!(out, "{}", labelled("note", &warning, screen))?;
+    }
+    let again = source::again(&args.common);
+    writeln!(
+        out,
+        "{}",
+        labelled("next", &format!("linger diagnose{again}"), screen)
+    )?;
+    Ok(())
+}
+
+fn process(process: &Process, sockets: u64) -> String {
+    let mut text = format!("{}   {}", name(process), count(sockets, "socket"));
+    if let Some(user) = process.user.as_deref() {
+        text.push_str(&format!("   user {}", Safe(user)));
+    }
+    if let Some(unit) = process.unit() {
+        text.push_str(&format!("   {}", Safe(unit)));
+    }
+    if let Some(fds) = process.fds {
+        let limit = match process.nofile {
+            Some(u64::MAX) => " of unlimited".to_owned(),
+            Some(limit) => format!(" of {}", thousands(limit)),
+            None => String::new(),
+        };
+        text.push_str(&format!("   {}{limit} descriptors", thousands(fds)));
+    }
+    text
+}
+
+fn listening(snapshot: &Snapshot, listener: &Socket) -> String {
+    let address = match listener.local_ip() {
+        IpAddr::V4(ip) => format!("{ip}:{}", listener.local.port),
+        IpAddr::V6(ip) => format!("[{ip}]:{}", listener.local.port),
+    };
+    let limit = listener
+        .backlog()
+        .map_or("?".to_owned(), |limit| thousands(limit));
+    let holder = status::holder(snapshot, listener).unwrap_or_else(|| "holder not seen".to_owned());
+    format!(
+        "{address}   {holder}   accept queue {}/{limit}",
+        thousands(listener.recv_q)
+    )
+}
+
+#[derive(Serialize)]
+struct SubjectDocument<'a> {
+    subject: Value,
+    states: Value,
+    listeners: Vec<Value>,
+    processes: Vec<Value>,
+    peers: Vec<Value>,
+    #[serde(flatten)]
+    judged: Judged<'a>,
+}
+
+fn print_json(
+    args: &args::SubjectArgs,
+    subject: &Subject,
+    seen: &Observation,
+    view: &View<'_>,
+) -> Result<(), Failure> {
+    let snapshot = &seen.snapshot;
+    let counts = TcpState::SHOWN.map(|state| u64::from(view.states.of(state)));
+    let listeners: Vec<u32> = view.listeners.iter().map(|(row, _)| *row).collect();
+    let analysis = Analysis {
+        findings: view.findings.clone(),
+        ..seen.analysis.clone()
+    };
+    let document = SubjectDocument {
+        subject: subject.json(),
+        states: json!({ "tcp": status::states(&counts, 0) }),
+        listeners: document::sockets(&listeners, snapshot)?,
+        processes: view
+            .processes
+            .iter()
+            .map(|(p, n)| status::process(p, *n))
+            .collect(),
+        peers: view
+            .peers
+            .iter()
+            .map(|(peer, n)| json!({ "address": peer, "sockets": n }))
+            .collect(),
+        judged: Judged::new(&analysis, snapshot)?,
+    };
+    document::print("linger.subject/1", &args.common, snapshot, document)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_name_their_subject_by_form() {
+        let ip = |text: &str| text.parse().unwrap();
+        let table = [
+            (":443", Some(Subject::Port(443))),
+            ("port:443", Some(Subject::Port(443))),
+            ("pid:2211", Some(Subject::Pid(2211))),
+            ("10.0.0.1", Some(Subject::Address(ip("10.0.0.1"), None))),
+            (
+                "10.0.0.1:80",
+                Some(Subject::Address(ip("10.0.0.1"), Some(80))),
+            ),
+            ("::1", Some(Subject::Address(ip("::1"), None))),
+            ("[::1]:80", Some(Subject::Address(ip("::1"), Some(80)))),
+            (
+                "::ffff:10.0.0.1",
+                Some(Subject::Address(ip("10.0.0.1"), None)),
+            ),
+            (":65536", None),
+            ("nginx", None),
+            ("443", None),
+        ];
+        for (word, subject) in table {
+            assert_eq!(by_form(word), subject, "{word}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Which socket it is.
+
+use super::{Align, Field, Get, Needs, Value};
+
+pub(super) const STATE: Field = Field {
+    id: "state",
+    header: "State",
+    doc: "the TCP state",
+    unit: None,
+    align: Align::Left,
+    needs: Needs::Row,
+    get: Get::Row(|record| Value::State(record.socket.state)),
+};
+
+pub(super) const LOCAL: Field = Field {
+    id: "local",
+    header: "Local Address:Port",
+    doc: "this end: address, interface if bound to one, and port",
+    unit: None,
+    align: Align::Left,
+    needs: Needs::Row,
+    get: Get::Row(|record| Value::Endpoint {
+        ip: record.socket.local_ip(),
+        port: record.socket.local.port,
+        interface: record.interface(),
+    }),
+};
+
+pub(super) const PEER: Field = Field {
+    id: "peer",
+    header: "Peer Address:Port",
+    doc: "the other end: address and port",
+    unit: None,
+    align: Align::Left,
+    needs: Needs::Row,
+    get: Get::Row(|record| Value::Endpoint {
+        ip: record.socket.remote_ip(),
+        port: record.socket.remote.port,
+        interface: None,
+    }),
+};
+
+pub(super) const LOCAL_ADDRESS: Field = Field {
+    id: "local-address",
+    header: "Local Address",
+    doc: "the address of this end",
+    unit: None,
+    align: Align::Left,
+    needs: Needs::Row,
+    get: Get::Row(|record| Value::Address(record.socket.local_ip())),
+};
+
+pub(super) const LOCAL_PORT: Field = Field {
+    id: "local-port",
+    header: "Local Port",
+    doc: "the port of this end",
+    unit: None,
+    align: Align::Right,
+    needs: Needs::Row,
+    get: Get::Row(|record| Value::Port(record.socket.local.port)),
+};
+
+pub(super) const PEER_ADDRESS: Field = Field {
+    id: "peer-address",
+    header: "Peer Address",
+    doc: "the address of the other end",
+    unit: None,
+    align: Align::Left,
+    needs: Needs::Row,
+    get: Get::Row(|record| Value::Address(record.socket.remote_ip())),
+};
+
+pub(super) const PEER_PORT: Field = Field {
+    id: "peer-port",
+    header: "Peer Port",
+    doc: "the port of the other end",
+    unit: None,
+    align: Align::Right,
+    needs: Needs::Row,
+    get: Get::Row(|record| Value::Port(record.socket.remote.port)),
+};
+
+pub(super) const FAMILY: Field = Field {
+    id: "family",
+    header: "Family",
+    doc: "the address family of the socket: ipv4 or ipv6",
+    unit: None,
+    align: Align::Left,
+    needs: Needs::Row,
+    get: Get::Row(|record| Value::text(record.socket.family.name())),
+};
+
+pub(super) const PROTOCOL: Field = Field {
+    id: "protocol",
+    header: "Protocol",
+    doc: "the transport protocol",
+    unit: None,
+    align: Align::Left,
+    needs: Needs::Row,
+    get: Get::Row(|record| Value::text(record.socket.protocol.name())),
+};
+
+pub(super) const INTERFACE: Field = Field {
+    id: "interface",
+    header: "Interface",
+    doc: "the interface that the socket is bound to, not the one that its route takes",
+    unit: None,
+    align: Align::Left,
+    needs: Needs::Row,
+    get: Get::Row(|record| Value::of(record.interface(), Value::Interface)),
+};
+
+pub(super) const INODE: Field = Field {
+    id: "inode",
+    header: "Inode",
+    doc: "the inode of the socket's file; none where no process has it open",
+    unit: None,
+    align: Align::Right,
+    needs: Needs::Row,
+    get: Get::Row(|record| match record.socket.inode {
+        0 => Value::Absent,
+        inode => Value::Count(u64::from(inode)),
+    }),
+};
+
+pub(super) const COOKIE: Field = Field {
+    id: "cookie",
+    header: "Cookie",
+    doc: "the kernel's identity of the socket, the same from the handshake to the end of TIME-WAIT",
+    unit: None,
+    align: Align::Right,
+    needs: Needs::Row,
+    get: Get::Row(|record| Value::of(record.socket.cookie, |cookie| Value::Hex(cookie.get()))),
+};

@@ -1,0 +1,173 @@
+//! What a column says of a row: typed, so that every output shows it in its own way.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use crate::model::{Age, Owners, Process, Socket, TcpState, Timer};
+
+/// A value of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// not known, or there is none
+    Absent,
+    /// a TCP state
+    State(TcpState),
+    /// a number without a unit
+    Count(u64),
+    /// bytes
+    Bytes(u64),
+    /// bytes per second
+    BytesPerSecond(u64),
+    /// milliseconds
+    Millis(u64),
+    /// microseconds
+    Micros(u64),
+    /// an identity or a mask
+    Hex(u64),
+    /// yes or no
+    Flag(bool),
+    /// text; what comes from others is not yet safe to print
+    Text(Cow<'a, str>),
+    /// an address
+    Address(IpAddr),
+    /// a port; 0 is none
+    Port(u16),
+    /// one end of the socket
+    Endpoint {
+        /// the address, as the socket's family has it
+        ip: IpAddr,
+        /// the port; 0 is none
+        port: u16,
+        /// the interface that this end is bound to
+        interface: Option<Interface<'a>>,
+    },
+    /// an interface
+    Interface(Interface<'a>),
+    /// a running timer
+    Timer {
+        /// which
+        timer: Timer,
+        /// milliseconds until it is due
+        expires_ms: u32,
+        /// how often it has fired in vain
+        retransmits: u8,
+    },
+    /// bit 0: receiving was shut down, bit 1: sending was
+    Shutdown(u8),
+    /// the time in the state
+    Age(Age),
+    /// the processes that hold it
+    Owners(Holders<'a>),
+    /// their ids alone
+    Pids(Holders<'a>),
+}
+
+impl<'a> Value<'a> {
+    /// The value, or [`Value::Absent`].
+    pub fn of<T>(value: Option<T>, make: impl FnOnce(T) -> Self) -> Self {
+        value.map_or(Self::Absent, make)
+    }
+
+    /// Text that is borrowed.
+    pub const fn text(text: &'a str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+/// A network interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interface<'a> {
+    /// its number
+    pub index: u32,
+    /// its name, where known; not yet safe to print
+    pub name: Option<&'a str>,
+}
+
+/// Why no process holds a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoOwner {
+    /// the kernel alone keeps it until its time is over
+    TimeWait,
+    /// the kernel completes the handshake; the program has nothing to do with it yet
+    Handshake,
+    /// its process has closed it; the kernel finishes the close
+    Orphan,
+    /// it waits in the accept queue of its listener
+    NotAccepted,
+    /// nothing in its state explains it
+    NotFound,
+}
+
+impl NoOwner {
+    /// The reason, for people; `None` where there is none to tell.
+    pub const fn text(self) -> Option<&'static str> {
+        match self {
+            Self::TimeWait => Some("time-wait"),
+            Self::Handshake => Some("handshake"),
+            Self::Orphan => Some("closed by its process"),
+            Self::NotAccepted => Some("not accepted yet"),
+            Self::NotFound => None,
+        }
+    }
+
+    /// The reason in JSON.
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::TimeWait => "time-wait",
+            Self::Handshake => "handshake",
+            Self::Orphan => "orphan",
+            Self::NotAccepted => "not-accepted",
+            Self::NotFound => "not-found",
+        }
+    }
+}
+
+/// The processes that hold a socket.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Holders<'a> {
+    owners: &'a Owners,
+    inode: u32,
+    state: TcpState,
+}
+
+impl<'a> Holders<'a> {
+    /// The holders of `socket` among `owners`.
+    pub const fn new(owners: &'a Owners, socket: &Socket) -> Self {
+        Self {
+            owners,
+            inode: socket.inode,
+            state: socket.state,
+        }
+    }
+
+    /// Process and descriptor; a process that holds the socket by several descriptors comes as often, in a row.
+    pub fn links(&self) -> impl Iterator<Item = (&'a Process, u32)> + use<'a> {
+        self.owners.of(self.inode)
+    }
+
+    /// Each process once.
+    pub fn processes(&self) -> impl Iterator<Item = &'a Process> + use<'a> {
+        let mut last = None;
+        self.links().filter_map(move |(process, _)| {
+            (last.replace(process.pid) != Some(process.pid)).then_some(process)
+        })
+    }
+
+    /// Why there is no holder; `None` if there is one.
+    pub fn missing(&self) -> Option<NoOwner> {
+        if self.links().next().is_some() {
+            return None;
+        }
+        Some(match (self.state, self.inode) {
+            (TcpState::TimeWait, _) => NoOwner::TimeWait,
+            (TcpState::SynReceived | TcpState::NewSynReceived, _) => NoOwner::Handshake,
+            // A socket gets its inode from accept; until then the listener alone refers to it.
+            (TcpState::Established | TcpState::CloseWait, 0) => NoOwner::NotAccepted,
+            (
+                TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing | TcpState::LastAck,
+                0,
+            ) => NoOwner::Orphan,
+            _ => NoOwner::NotFound,
+        })
+    }
+}

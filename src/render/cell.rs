@@ -1,0 +1,294 @@
+//! A [`Value`] as a cell of a table: no blanks but between processes, so that columns can be cut; `-` is "not known".
+
+use std::fmt::{self, Display, Write};
+use std::net::IpAddr;
+
+use super::text::{self, Safe};
+use crate::fields::{Holders, Interface, Value};
+use crate::model::{Age, Timer};
+
+/// Appends `value` to `out`, safe to print; with `descriptors`, owners come with the numbers of theirs.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(out: &mut impl Write, value: &Value<'_>, descriptors: bool) -> fmt::Result {
+    match value {
+        Value::Absent => out.write_char('-'),
+        Value::State(state) => write!(out, "{state}"),
+        Value::Count(n)
+        | Value::Bytes(n)
+        | Value::BytesPerSecond(n)
+        | Value::Millis(n)
+        | Value::Micros(n) => {
+            write!(out, "{n}")
+        }
+        Value::Hex(n) => write!(out, "0x{n:x}"),
+        Value::Flag(yes) => out.write_str(if *yes { "yes" } else { "no" }),
+        Value::Text(text) => write!(out, "{}", Safe(text)),
+        Value::Address(ip) => write!(out, "{ip}"),
+        Value::Port(port) => write!(out, "{}", Port(*port)),
+        Value::Endpoint {
+            ip,
+            port,
+            interface,
+        } => {
+            match ip {
+                IpAddr::V4(ip) => write!(out, "{ip}")?,
+                IpAddr::V6(ip) => write!(out, "[{ip}]")?,
+            }
+            if let Some(interface) = interface {
+                out.write_char('%')?;
+                write_interface(out, interface)?;
+            }
+            write!(out, ":{}", Port(*port))
+        }
+        Value::Interface(interface) => write_interface(out, interface),
+        Value::Timer {
+            timer,
+            expires_ms,
+            retransmits,
+        } => {
+            let (name, expires) = (timer_name(*timer), Expires(*expires_ms));
+            write!(out, "{name},{expires},{retransmits}")
+        }
+        Value::Shutdown(directions) => out.write_str(arrows(*directions)),
+        Value::Age(age) => write!(out, "{}", AgeText(*age)),
+        Value::Owners(holders) => write_owners(out, holders, descriptors),
+        Value::Pids(holders) => {
+            if holders.missing().is_some() {
+                return out.write_char('-');
+            }
+            separated(out, ",", holders.processes(), |out, process| {
+                write!(out, "{}", process.pid)
+            })
+        }
+    }
+}
+
+fn separated<W: Write, T>(
+    out: &mut W,
+    separator: &str,
+    items: impl Iterator<Item = T>,
+    mut write: impl FnMut(&mut W, T) -> fmt::Result,
+) -> fmt::Result {
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            out.write_str(separator)?;
+        }
+        write(out, item)?;
+    }
+    Ok(())
+}
+
+fn write_owners(out: &mut impl Write, holders: &Holders<'_>, descriptors: bool) -> fmt::Result {
+    if let Some(why) = holders.missing() {
+        return match why.text() {
+            Some(text) => write!(out, "- ({text})"),
+            None => out.write_char('-'),
+        };
+    }
+    if descriptors {
+        separated(out, ", ", holders.links(), |out, (process, fd)| {
+            write!(out, "{}[{}] fd {fd}", Safe(&process.comm), process.pid)
+        })
+    } else {
+        separated(out, ", ", holders.processes(), |out, process| {
+            write!(out, "{}[{}]", Safe(&process.comm), process.pid)
+        })
+    }
+}
+
+fn write_interface(out: &mut impl Write, interface: &Interface<'_>) -> fmt::Result {
+    match interface.name {
+        Some(name) => write!(out, "{}", Safe(name)),
+        None => write!(out, "if{}", interface.index),
+    }
+}
+
+/// A port; 0 is shown as ss shows it.
+struct Port(u16);
+
+impl Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("*"),
+            port => write!(f, "{port}"),
+        }
+    }
+}
+
+/// The open directions: `<->` both, `-->` only sending, `<--` only receiving, `---` none.
+pub(super) const fn arrows(shutdown: u8) -> &'static str {
+    match shutdown & 3 {
+        0 => "<->",
+        1 => "-->",
+        2 => "<--",
+        _ => "---",
+    }
+}
+
+/// The name of a timer as ss has it.
+pub(super) const fn timer_name(timer: Timer) -> &'static str {
+    match timer {
+        Timer::None => "off",
+        Timer::Retransmit => "on",
+        Timer::Keepalive => "keepalive",
+        Timer::TimeWait => "timewait",
+        Timer::Persist => "persist",
+        Timer::Unknown(_) => "unknown",
+    }
+}
+
+/// The time until a timer is due in the words of ss: `119min`, `2min59sec`, `12sec`, `1.204sec`, `204ms`. Where ss says
+/// nothing (due now) it is `0ms`, and 1.2 seconds are not `1.204ms`.
+pub(super) struct Expires(pub u32);
+
+impl Display for Expires {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ms, seconds) = (self.0 % 1000, self.0 / 1000);
+        match (seconds / 60, seconds % 60) {
+            (0, 0) => write!(f, "{ms}ms"),
+            (0, 1..10) if ms > 0 => write!(f, "{seconds}.{ms:03}sec"),
+            (0, seconds) => write!(f, "{seconds}sec"),
+            (minutes @ 10.., _) | (minutes, 0) => write!(f, "{minutes}min"),
+            (minutes, seconds) => write!(f, "{minutes}min{seconds}sec"),
+        }
+    }
+}
+
+/// An age: `12s`, `7s..1min03s` where only bounds are known, `>=5s` where nothing bounds it from above.
+pub(super) struct AgeText(pub Age);
+
+impl Display for AgeText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let low = text::age(self.0.low_ms);
+        match self.0.high_ms {
+            Some(high) if high == self.0.low_ms => write!(f, "{low:#}"),
+            Some(high) => write!(f, "{low:#}..{:#}", text::age(high)),
+            None => write!(f, ">={low:#}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fields::by_id;
+    use crate::fields::tests::{Fixture, owners};
+    use crate::model::{Endpoint, Family, TcpState};
+
+    fn cell(fixture: &Fixture, id: &str) -> String {
+        let mut out = String::new();
+        fixture.with(|record| write(&mut out, &by_id(id).unwrap().value(record), false).unwrap());
+        out
+    }
+
+    fn v6(text: &str, port: u16) -> Endpoint {
+        Endpoint::v6(text.parse::<std::net::Ipv6Addr>().unwrap().octets(), port)
+    }
+
+    #[test]
+    fn endpoints_are_whole_and_unambiguous() {
+        let mut fixture = Fixture::new();
+        assert_eq!(cell(&fixture, "local"), "127.0.0.1:80");
+        fixture.socket.local = Endpoint::v4([0; 4], 80);
+        fixture.socket.remote = Endpoint::v4([0; 4], 0);
+        assert_eq!(
+            (cell(&fixture, "local"), cell(&fixture, "peer")),
+            ("0.0.0.0:80".into(), "0.0.0.0:*".into())
+        );
+        fixture.socket.ifindex = 2;
+        assert_eq!(cell(&fixture, "local"), "0.0.0.0%eth0:80");
+        assert_eq!(
+            cell(&fixture, "peer"),
+            "0.0.0.0:*",
+            "only this end is bound"
+        );
+        fixture.socket.ifindex = 3;
+        fixture.socket.family = Family::Ipv6;
+        fixture.socket.local = v6("fe80::1", 22);
+        fixture.socket.remote = v6("::ffff:1.2.3.4", 80);
+        assert_eq!(
+            (cell(&fixture, "local"), cell(&fixture, "peer")),
+            ("[fe80::1]%if3:22".into(), "[::ffff:1.2.3.4]:80".into())
+        );
+        fixture.socket.remote = v6("::", 0);
+        assert_eq!(
+            (cell(&fixture, "peer"), cell(&fixture, "peer-port")),
+            ("[::]:*".into(), "*".into())
+        );
+        fixture.socket.local = v6("2001:db8:1111:2222:3333:4444:5555:6666", 65535);
+        fixture.socket.ifindex = 0;
+        assert_eq!(
+            cell(&fixture, "local"),
+            "[2001:db8:1111:2222:3333:4444:5555:6666]:65535"
+        );
+    }
+
+    #[test]
+    fn owners_are_all_shown_or_why_there_is_none() {
+        let mut fixture = Fixture::new();
+        fixture.owners = owners(&["nginx", "evil\x1b]0;\u{202e}"]);
+        assert_eq!(
+            cell(&fixture, "process"),
+            "nginx[101], evil\\x1b]0;\\u{202e}[102]"
+        );
+        assert_eq!(cell(&fixture, "pid"), "101,102");
+        let mut out = String::new();
+        fixture.with(|record| {
+            write(&mut out, &by_id("process").unwrap().value(record), true).unwrap()
+        });
+        assert!(
+            out.starts_with("nginx[101] fd 6, nginx[101] fd 7, evil"),
+            "{out}"
+        );
+        fixture.socket.inode = 0;
+        assert_eq!(cell(&fixture, "process"), "- (not accepted yet)");
+        assert_eq!(cell(&fixture, "pid"), "-");
+        fixture.socket.state = TcpState::TimeWait;
+        assert_eq!(cell(&fixture, "process"), "- (time-wait)");
+    }
+
+    #[test]
+    fn timers_expire_in_the_words_of_ss() {
+        let table: &[(u32, &str)] = &[
+            (0, "0ms"),
+            (204, "204ms"),
+            (1_204, "1.204sec"),
+            (9_000, "9sec"),
+            (12_345, "12sec"),
+            (60_000, "1min"),
+            (179_999, "2min59sec"),
+            (600_000, "10min"),
+            (7_199_000, "119min"),
+        ];
+        for (ms, text) in table {
+            assert_eq!(Expires(*ms).to_string(), *text);
+        }
+        assert_eq!(cell(&Fixture::new(), "timer"), "keepalive,12sec,3");
+    }
+
+    #[test]
+    fn ages_say_what_they_do_not_know() {
+        let text = |age| AgeText(age).to_string();
+        assert_eq!(text(Age::exactly(12_000)), "12s");
+        assert_eq!(text(Age::between(63_000, 7_000)), "7s..1min03s");
+        assert_eq!(text(Age::at_least(5_000)), ">=5s");
+        assert_eq!(cell(&Fixture::new(), "age"), ">=7s");
+    }
+
+    #[test]
+    fn arrows_point_where_data_can_still_flow() {
+        assert_eq!([0, 1, 2, 3].map(arrows), ["<->", "-->", "<--", "---"]);
+    }
+
+    #[test]
+    fn the_unknown_is_a_dash() {
+        let mut fixture = Fixture::new();
+        fixture.socket.cookie = None;
+        fixture.info.clear();
+        for id in ["cookie", "interface", "v6only", "rtt_us", "age"] {
+            assert_eq!(cell(&fixture, id), "-", "{id}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! JSON: the envelope of every document, and the streaming writer of `linger.sockets/1`.
+//!
+//! A document is `{"schema", "generated_at", "host", "netns", "collector", ...}`. What was not asked for is absent, and
+//! so is what is not known (`timer` and `netns` are `null` then). 64-bit identities are strings, because many readers
+//! have only doubles. Characters that are not printable are escaped, so that a document may be looked at on a terminal
+//! too; a reader gets them back unchanged.
+
+mod sockets;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use serde_json::ser::Formatter;
+
+use crate::model::printable::{all_printable, is_printable};
+
+pub use sockets::{Parts, SOCKETS, Sockets, write_socket};
+
+/// What every document begins with.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Head<'a> {
+    /// name and version of the contract, `linger.NAME/1`
+    pub schema: &'a str,
+    /// the time of the reading
+    #[serde(serialize_with = "rfc3339")]
+    pub generated_at: Timestamp,
+    /// the node name
+    pub host: &'a str,
+    /// the inode of the network namespace; `null` if unknown
+    pub netns: Option<u64>,
+    /// `netlink`, `procfs` or `file`
+    pub collector: &'a str,
+}
+
+/// What every document says of its gaps.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Tail<'a> {
+    /// whether everything that was asked for was seen
+    pub complete: bool,
+    /// one sentence for each gap
+    pub warnings: &'a [String],
+}
+
+/// Head and tail together, for documents that do not stream: flatten it into them (`#[serde(flatten)]`).
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Envelope<'a> {
+    /// the beginning
+    #[serde(flatten)]
+    pub head: Head<'a>,
+    /// the gaps
+    #[serde(flatten)]
+    pub tail: Tail<'a>,
+}
+
+fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{time:.3}"))
+}
+
+/// Writes any document on one line, with a newline at its end.
+///
+/// # Errors
+/// Those of `out`, and of the document's own `Serialize`.
+pub fn write_document(out: &mut impl Write, document: &impl Serialize) -> io::Result<()> {
+    write_value(out, document)?;
+    out.write_all(b"\n")
+}
+
+fn write_value(out: &mut impl Write, value: &(impl Serialize + ?Sized)) -> io::Result<()> {
+    value.serialize(&mut serde_json::Serializer::with_formatter(out, Printable))?;
+    Ok(())
+}
+
+/// Escapes what is not printable, beyond what JSON demands.
+struct Printable;
+
+impl Formatter for Printable {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        if all_printable(fragment) {
+            return out.write_all(fragment.as_bytes());
+        }
+        let mut rest = fragment;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| !is_printable(*c)) {
+            out.write_all(rest.get(..at).unwrap_or_default().as_bytes())?;
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}")?;
+            }
+            rest = rest.get(at + c.len_utf8()..).unwrap_or_default();
+        }
+        out.write_all(rest.as_bytes())
+    }
+}
+
+/// The members of an object, one after the other.
+struct Object<'w, W> {
+    out: &'w mut W,
+    first: bool,
+}
+
+impl<'w, W: Write> Object<'w, W> {
+    fn begin(out: &'w mut W) -> io::Result<Self> {
+        out.write_all(b"{")?;
+        Ok(Self { out, first: true })
+    }
+
+    /// The key; keys are ours and need no escapes.
+    fn key(&mut self, key: &str) -> io::Result<&mut W> {
+        let before: &[u8] = if self.first { b"\"" } else { b",\"" };
+        self.first = false;
+        self.out.write_all(before)?;
+        self.out.write_all(key.as_bytes())?;
+        self.out.write_all(b"\":")?;
+        Ok(self.out)
+    }
+
+    /// A number, `true` or `false`, `null`, or text of others.
+    fn value(&mut self, key: &str, value: impl Serialize) -> io::Result<()> {
+        write_value(self.key(key)?, &value)
+    }
+
+    /// What is left out if it is not known.
+    fn known(&mut self, key: &str, value: Option<impl Serialize>) -> io::Result<()> {
+        value.map_or(Ok(()), |value| self.value(key, value))
+    }
+
+    /// Text of ours that needs no escapes.
+    fn plain(&mut self, key: &str, text: impl Display) -> io::Result<()> {
+        write!(self.key(key)?, "\"{text}\"")
+    }
+
+    fn end(self) -> io::Result<()> {
+        self.out.write_all(b"}")
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use serde_json::{Value as Json, json};
+
+    /// A head with every key.
+    pub(crate) fn head() -> Head<'static> {
+        Head {
+            schema: SOCKETS,
+            generated_at: Timestamp::from_millisecond(1_700_000_000_123).unwrap(),
+            host: "web-7",
+            netns: Some(4_026_531_840),
+            collector: "netlink",
+        }
+    }
+
+    #[test]
+    fn other_documents_flatten_the_envelope() {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            #[serde(flatten)]
+            envelope: Envelope<'a>,
+            answer: &'a str,
+        }
+        let envelope = Envelope {
+            head: head(),
+            tail: Tail {
+                complete: true,
+                warnings: &[],
+            },
+        };
+        let mut out = Vec::new();
+        write_document(
+            &mut out,
+            &Document {
+                envelope,
+                answer: "\u{202e}",
+            },
+        )
+        .unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.ends_with("\"answer\":\"\\u202e\"}\n"), "{text}");
+        let document: Json = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (&document["schema"], &document["complete"]),
+            (&json!(SOCKETS), &json!(true))
+        );
+    }
+}

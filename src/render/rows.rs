@@ -1,0 +1,515 @@
+//! The table of `list`: a row is written when it comes.
+//!
+//! The cells of the first thousand rows wait in one buffer until the widths of the columns are known; from then on a
+//! row is written at once. Memory is constant, and after the warm-up no row allocates: cells are formatted into
+//! buffers that are used again. A cell that is wider than its column is never cut; it widens the column for the rows
+//! that follow.
+
+use std::io::{self, Write};
+
+use super::cell;
+use super::info;
+use super::text;
+use crate::fields::{self, Align, Field, Record};
+
+/// Rows that are looked at before the widths are fixed.
+const SAMPLE: usize = 1_000;
+
+/// What follows the columns of a row, by the options of ss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// `-o`
+    pub timer: bool,
+    /// `-e`; owners are shown with their descriptors
+    pub extended: bool,
+    /// `-m`
+    pub memory: bool,
+    /// `-i`, on lines of its own
+    pub info: bool,
+    /// `-p`: the column `process` comes last
+    pub process: bool,
+}
+
+impl Extras {
+    const fn any(self) -> bool {
+        self.timer || self.extended || self.memory || self.info
+    }
+}
+
+/// How a table is laid out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// whether the first line names the columns
+    pub header: bool,
+    /// what follows the columns
+    pub extras: Extras,
+    /// the columns of the terminal; without it the words after a row are not wrapped
+    pub width: Option<usize>,
+    /// `-O`: one line for a row, whatever it holds
+    pub one_line: bool,
+}
+
+/// The columns of `list` unasked.
+pub fn default_columns() -> Vec<&'static Field> {
+    fields::DEFAULT
+        .iter()
+        .filter_map(|id| fields::by_id(id).ok())
+        .collect()
+}
+
+/// A piece of the buffer: its end, and what it takes on the terminal.
+#[derive(Clone, Copy)]
+struct Piece {
+    end: usize,
+    width: usize,
+}
+
+/// Writes rows as a table.
+pub struct Table<W> {
+    out: W,
+    columns: Vec<&'static Field>,
+    widths: Vec<usize>,
+    options: Options,
+    /// the text of all pieces, one behind the other
+    arena: String,
+    /// for each row a piece a column, then, with extras, one for the words on its line and one for the lines below
+    pieces: Vec<Piece>,
+    waiting: usize,
+    streaming: bool,
+    line: String,
+}
+
+impl<W: Write> Table<W> {
+    /// A table of `columns` that is written to `out`.
+    pub fn new(out: W, mut columns: Vec<&'static Field>, options: Options) -> Self {
+        if options.extras.process
+            && let Ok(process) = fields::by_id("process")
+            && !columns.contains(&process)
+        {
+            columns.push(process);
+        }
+        let header = |field: &&'static Field| {
+            if options.header {
+                text::width(field.header)
+            } else {
+                0
+            }
+        };
+        Self {
+            out,
+            widths: columns.iter().map(header).collect(),
+            columns,
+            options,
+            arena: String::new(),
+            pieces: Vec::new(),
+            waiting: 0,
+            streaming: false,
+            line: String::new(),
+        }
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn push(&mut self, record: &Record<'_>) -> io::Result<()> {
+        self.format(record).map_err(io::Error::other)?;
+        self.waiting += 1;
+        if self.streaming || self.waiting >= SAMPLE {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Writes what still waits, and gives the writer back.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.flush()?;
+        self.out.flush()?;
+        Ok(self.out)
+    }
+
+    /// Puts the row's pieces into the buffer and widens the columns.
+    fn format(&mut self, record: &Record<'_>) -> std::fmt::Result {
+        let extras = self.options.extras;
+        for (field, width) in self.columns.iter().zip(&mut self.widths) {
+            let start = self.arena.len();
+            cell::write(&mut self.arena, &field.value(record), extras.extended)?;
+            let piece = Piece::new(&self.arena, start);
+            *width = piece.width.max(*width);
+            self.pieces.push(piece);
+        }
+        if extras.any() {
+            let start = self.arena.len();
+            if extras.timer {
+                info::write_timer(&mut self.arena, record)?;
+            }
+            if extras.extended {
+                info::write_extended(&mut self.arena, record)?;
+            }
+            if extras.memory {
+                info::write_memory(&mut self.arena, record)?;
+            }
+            self.pieces.push(Piece::new(&self.arena, start));
+            let start = self.arena.len();
+            if extras.info {
+                info::write_info(&mut self.arena, record)?;
+            }
+            self.pieces.push(Piece::new(&self.arena, start));
+        }
+        Ok(())
+    }
+
+    /// Writes the rows that wait.
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.streaming {
+            self.streaming = true;
+            self.write_header()?;
+        }
+        let extras = if self.options.extras.any() { 2 } else { 0 };
+        let columns = self.columns.len();
+        let mut start = 0;
+        for row in self.pieces.chunks((columns + extras).max(1)) {
+            self.line.clear();
+            let mut pieces = row.iter();
+            let mut gap = 0;
+            for ((field, width), piece) in self
+                .columns
+                .iter()
+                .zip(&self.widths)
+                .zip(pieces.by_ref().take(columns))
+            {
+                let text = self.arena.get(start..piece.end).unwrap_or_default();
+                start = piece.end;
+                place(
+                    &mut self.line,
+                    &mut gap,
+                    text,
+                    piece.width,
+                    field.align,
+                    *width,
+                );
+            }
+            let mut words = || {
+                let piece = pieces.next()?;
+                let words = self.arena.get(start..piece.end)?;
+                start = piece.end;
+                Some((words, piece.width))
+            };
+            let Options {
+                width, one_line, ..
+            } = self.options;
+            if let Some((words, own)) = words() {
+                let fits = |width| text::width(&self.line) + 1 + own <= width;
+                if one_line || width.is_none_or(fits) {
+                    append_words(&mut self.line, words);
+                } else {
+                    wrap_words(&mut self.line, words, width);
+                }
+            }
+            if let Some((words, _)) = words() {
+                if one_line {
+                    append_words(&mut self.line, words);
+                } else {
+                    wrap_words(&mut self.line, words, width);
+                }
+            }
+            self.line.push('\n');
+            self.out.write_all(self.line.as_bytes())?;
+        }
+        self.arena.clear();
+        self.pieces.clear();
+        self.waiting = 0;
+        Ok(())
+    }
+
+    fn write_header(&mut self) -> io::Result<()> {
+        if !self.options.header {
+            return Ok(());
+        }
+        self.line.clear();
+        let mut gap = 0;
+        for (field, width) in self.columns.iter().zip(&self.widths) {
+            let own = text::width(field.header);
+            place(
+                &mut self.line,
+                &mut gap,
+                field.header,
+                own,
+                field.align,
+                *width,
+            );
+        }
+        self.line.push('\n');
+        self.out.write_all(self.line.as_bytes())
+    }
+}
+
+impl Piece {
+    /// The piece that goes from `start` to the end of `arena`.
+    fn new(arena: &str, start: usize) -> Self {
+        Self {
+            end: arena.len(),
+            width: text::width(arena.get(start..).unwrap_or_default()),
+        }
+    }
+}
+
+/// Appends a cell. `gap` is what has to come before it: the blanks that fill the cell before, which a last cell
+/// does not need, and two between columns.
+fn place(line: &mut String, gap: &mut usize, text: &str, own: usize, align: Align, width: usize) {
+    let fill = width.saturating_sub(own);
+    let (before, after) = match align {
+        Align::Left => (0, fill),
+        Align::Right => (fill, 0),
+    };
+    line.extend(std::iter::repeat_n(' ', *gap + before));
+    line.push_str(text);
+    *gap = after + 2;
+}
+
+/// Appends `words`, the first of which has a blank before it, to the row.
+fn append_words(line: &mut String, words: &str) {
+    if !words.is_empty() {
+        line.push(' ');
+        line.push_str(words);
+    }
+}
+
+/// Appends `words`, each with a blank before it, on indented lines of at most `width` columns; a word that is longer has
+/// a line of its own.
+fn wrap_words(line: &mut String, words: &str, width: Option<usize>) {
+    const INDENT: &str = "       ";
+    let mut column = usize::MAX;
+    for word in words.split(' ').filter(|word| !word.is_empty()) {
+        let own = text::width(word);
+        let fits = match width {
+            Some(width) => column.saturating_add(1 + own) <= width,
+            None => column != usize::MAX,
+        };
+        if !fits {
+            line.push('\n');
+            line.push_str(INDENT);
+            column = INDENT.len();
+        }
+        line.push(' ');
+        line.push_str(word);
+        column += 1 + own;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fields::tests::{Fixture, owners};
+    use crate::model::{Endpoint, Owners, TcpState, Timer};
+
+    fn options(extras: Extras) -> Options {
+        Options {
+            header: true,
+            extras,
+            ..Options::default()
+        }
+    }
+
+    fn show(rows: &[&Fixture], options: Options) -> String {
+        let mut table = Table::new(Vec::new(), default_columns(), options);
+        for row in rows {
+            row.with(|record| table.push(record)).unwrap();
+        }
+        String::from_utf8(table.finish().unwrap()).unwrap()
+    }
+
+    fn listener() -> Fixture {
+        let mut fixture = Fixture::new();
+        fixture.socket.state = TcpState::Listen;
+        fixture.socket.local = Endpoint::v4([0; 4], 443);
+        fixture.socket.remote = Endpoint::v4([0; 4], 0);
+        fixture.socket.timer = Timer::None;
+        (fixture.socket.recv_q, fixture.socket.send_q) = (0, 4096);
+        fixture
+    }
+
+    #[test]
+    fn the_columns_are_those_of_ss() {
+        let table = show(
+            &[&listener(), &Fixture::new()],
+            options(Extras {
+                process: true,
+                ..Extras::default()
+            }),
+        );
+        let want = [
+            "State        Recv-Q  Send-Q  Local Address:Port  Peer Address:Port  Process",
+            "LISTEN            0    4096  0.0.0.0:443         0.0.0.0:*          nginx[101]",
+            "ESTABLISHED       1      20  127.0.0.1:80        10.0.0.7:51000     nginx[101]",
+        ];
+        assert_eq!(table.lines().collect::<Vec<_>>(), want);
+    }
+
+    #[test]
+    fn without_rows_there_is_the_header_or_nothing() {
+        assert_eq!(show(&[], options(Extras::default())).lines().count(), 1);
+        assert_eq!(show(&[], Options::default()), "");
+        let row = show(&[&listener()], Options::default());
+        assert_eq!(
+            row, "LISTEN  0  4096  0.0.0.0:443  0.0.0.0:*\n",
+            "no header, no blanks for it"
+        );
+    }
+
+    #[test]
+    fn extras_follow_the_row_and_info_comes_below_it() {
+        let all = Extras {
+            timer: true,
+            extended: true,
+            memory: true,
+            info: true,
+            process: true,
+        };
+        let table = show(&[&Fixture::new()], options(all));
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), 3, "{table}");
+        assert!(
+            lines[1]
+                .contains("nginx[101] fd 6, nginx[101] fd 7  timer:(keepalive,12sec,3) uid:1000"),
+            "{table}"
+        );
+        assert!(
+            lines[1].ends_with("<-> skmem:(r0,rb131072,t0,tb46080,f0,w0,o0,bl0,d4)"),
+            "{table}"
+        );
+        assert!(
+            lines[2].starts_with("        age:>=7s cubic wscale:7,7 rto:201"),
+            "{table}"
+        );
+        let one_line = show(
+            &[&Fixture::new()],
+            Options {
+                one_line: true,
+                ..options(all)
+            },
+        );
+        assert_eq!(one_line.lines().count(), 2, "{one_line}");
+        assert!(one_line.contains(" rto:201 "), "{one_line}");
+    }
+
+    #[test]
+    fn words_are_wrapped_and_addresses_never_cut() {
+        let mut fixture = Fixture::new();
+        let v6 = "2001:db8:1111:2222:3333:4444:5555:6666";
+        fixture.socket.family = crate::model::Family::Ipv6;
+        fixture.socket.local =
+            Endpoint::v6(v6.parse::<std::net::Ipv6Addr>().unwrap().octets(), 65_535);
+        let extras = Extras {
+            extended: true,
+            info: true,
+            ..Extras::default()
+        };
+        let narrow = show(
+            &[&fixture],
+            Options {
+                width: Some(60),
+                ..options(extras)
+            },
+        );
+        assert!(narrow.contains(&format!("[{v6}]:65535")), "{narrow}");
+        let below: Vec<&str> = narrow.lines().skip(2).collect();
+        assert!(
+            below.len() >= 3 && below.iter().all(|line| line.len() <= 60),
+            "{narrow}"
+        );
+        assert!(
+            below
+                .iter()
+                .all(|line| line.starts_with("        ") && !line.ends_with(' ')),
+            "{narrow}"
+        );
+    }
+
+    #[test]
+    fn wide_letters_and_hostile_names_keep_the_columns_straight() {
+        let (mut wide, mut evil) = (listener(), listener());
+        wide.owners = owners(&["服务器"]);
+        evil.owners = owners(&["\x1b[31m\n"]);
+        let columns = ["process", "local"]
+            .map(|id| fields::by_id(id).unwrap())
+            .to_vec();
+        let mut table = Table::new(Vec::new(), columns, options(Extras::default()));
+        for row in [&wide, &evil] {
+            row.with(|record| table.push(record)).unwrap();
+        }
+        let table = String::from_utf8(table.finish().unwrap()).unwrap();
+        let at: Vec<usize> = table
+            .lines()
+            .skip(1)
+            .map(|line| text::width(&line[..line.find("0.0.0.0").unwrap()]))
+            .collect();
+        assert_eq!(table.lines().count(), 3, "{table}");
+        assert_eq!(at, [19, 19], "{table}");
+        assert!(!table.contains('\x1b'), "{table}");
+    }
+
+    #[test]
+    fn after_the_sample_rows_stream_and_nothing_grows() {
+        let mut fixture = Fixture::new();
+        fixture.owners = Owners::default();
+        let extras = Extras {
+            timer: true,
+            extended: true,
+            memory: true,
+            info: true,
+            process: true,
+        };
+        let mut table = Table::new(io::sink(), default_columns(), options(extras));
+        let mut push = |table: &mut Table<_>, port: u16| {
+            fixture.socket.remote = Endpoint::v4([10, 200, 100, 7], port);
+            fixture.with(|record| table.push(record)).unwrap();
+        };
+        for port in 0..u16::try_from(SAMPLE).unwrap() - 1 {
+            push(&mut table, 10_000 + port);
+        }
+        assert_eq!(table.waiting, SAMPLE - 1, "the widths are not known yet");
+        push(&mut table, 1);
+        assert_eq!(table.waiting, 0);
+        let capacity = |table: &Table<_>| {
+            (
+                table.arena.capacity(),
+                table.pieces.capacity(),
+                table.line.capacity(),
+            )
+        };
+        push(&mut table, 65_535);
+        let warm = capacity(&table);
+        for port in 0..5_000 {
+            push(&mut table, port);
+            assert_eq!(table.waiting, 0, "streams");
+        }
+        assert_eq!(capacity(&table), warm, "buffers are used again");
+    }
+
+    #[test]
+    fn a_wide_cell_after_the_sample_is_whole_and_widens_its_column() {
+        let narrow = listener();
+        let mut wide = listener();
+        wide.socket.state = TcpState::BoundInactive;
+        let mut table = Table::new(Vec::new(), default_columns(), Options::default());
+        for _ in 0..SAMPLE {
+            narrow.with(|record| table.push(record)).unwrap();
+        }
+        wide.with(|record| table.push(record)).unwrap();
+        narrow.with(|record| table.push(record)).unwrap();
+        let table = String::from_utf8(table.finish().unwrap()).unwrap();
+        let last: Vec<&str> = table.lines().skip(SAMPLE - 1).collect();
+        assert_eq!(
+            last,
+            [
+                "LISTEN  0  4096  0.0.0.0:443  0.0.0.0:*",
+                "BOUND-INACTIVE  0  4096  0.0.0.0:443  0.0.0.0:*",
+                "LISTEN          0  4096  0.0.0.0:443  0.0.0.0:*",
+            ]
+        );
+    }
+}
