@@ -156,7 +156,7 @@ pub fn is_enough(
 /// many minutes.
 pub fn minutes_left(owner: Option<&Process>, per_minute: f64) -> Option<f64> {
     let owner = owner?;
-    let free = owner.nofile?.checked_sub(owner.fds?).unwrap_or(0) as f64;
+    let free = owner.nofile?.saturating_sub(owner.fds?) as f64;
     if free == 0.0 {
         return Some(0.0);
     }

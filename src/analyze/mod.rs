@@ -192,7 +192,7 @@ pub fn run(
 
 /// The worst first; a consequence behind its root, as bad as it may be.
 fn order(findings: &mut Vec<Finding>) {
-    findings.sort_by(|a, b| b.severity.cmp(&a.severity));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let (consequences, roots): (Vec<Finding>, Vec<Finding>) = findings
         .drain(..)
         .partition(|finding| finding.caused_by.is_some());

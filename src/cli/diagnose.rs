@@ -11,6 +11,7 @@ use super::{list, source, terminal};
 use crate::model::{Finding, Overall, Snapshot};
 use crate::render::findings::{self, Screen};
 use crate::render::status::{head, labelled};
+use crate::render::text::Safe;
 
 /// The time between two looks unless told otherwise.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -66,11 +67,15 @@ fn write(seen: &Observation, args: &args::Diagnose, out: &mut dyn Write) -> Resu
         )?;
     }
     for unknown in &analysis.unknown {
-        let text = format!("{}: {}", unknown.id, unknown.reason);
+        let text = format!("{}: {}", unknown.id, Safe(&unknown.reason));
         writeln!(out, "{}", labelled("cannot tell", &text, screen))?;
     }
     for warning in snapshot.coverage.warnings() {
-        writeln!(out, "{}", labelled("note", &warning, screen))?;
+        writeln!(
+            out,
+            "{}",
+            labelled("note", &Safe(&warning).to_string(), screen)
+        )?;
     }
     Ok(())
 }

@@ -62,7 +62,10 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => Ok(()),
-            Self::Clap(error) => write!(f, "{error}"),
+            Self::Clap(error) => {
+                let (message, hint) = clap_words(error);
+                write!(f, "linger: {}\nhint: {}", Lines(&message), Lines(&hint))
+            }
             Self::Said { message, hint, .. } => {
                 // Names of files and states are the user's, or somebody else's: one line, nothing that steers.
                 write!(f, "linger: {}", Lines(message))?;
@@ -72,6 +75,50 @@ impl fmt::Display for Failure {
         }
     }
 }
+
+/// clap's words in our form: what was wrong in one line, then one hint.
+fn clap_words(error: &clap::Error) -> (String, String) {
+    let text = error.to_string();
+    let mut message = String::new();
+    let mut hint = None;
+    let mut usage = None;
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if let Some(tip) = line.strip_prefix("tip: ") {
+            hint.get_or_insert_with(|| tip.to_owned());
+        } else if let Some(line) = line.strip_prefix("Usage: ") {
+            usage = Some(line.to_owned());
+        } else if line.starts_with("For more information") {
+            break;
+        } else if usage.is_none() && hint.is_none() {
+            message.push_str(if message.is_empty() { "" } else { " " });
+            message.push_str(line.strip_prefix("error: ").unwrap_or(line));
+        }
+    }
+    let unknown = error
+        .get(clap::error::ContextKind::InvalidArg)
+        .map(ToString::to_string);
+    let of_ss = unknown.filter(|_| error.kind() == clap::error::ErrorKind::UnknownArgument);
+    if let Some(option) = of_ss.filter(|option| OF_SS.contains(&option.as_str())) {
+        hint = Some(format!(
+            "linger reads TCP sockets; what ss shows with {option} it does not"
+        ));
+    }
+    let command = usage.unwrap_or_else(|| "linger".to_owned());
+    let command: Vec<&str> = command
+        .split(' ')
+        .take_while(|word| !word.starts_with(['[', '<', '-']))
+        .collect();
+    (
+        message,
+        hint.unwrap_or_else(|| format!("{} --help lists what there is", command.join(" "))),
+    )
+}
+
+/// Options of ss that fingers type and that linger has not.
+const OF_SS: [&str; 17] = [
+    "-u", "-w", "-x", "-0", "-M", "-S", "-A", "-f", "-r", "-s", "-O", "-N", "-E", "-K", "-D", "-Z",
+    "-b",
+];
 
 /// Text whose lines are safe each; the caret of a filter error stands on a line of its own.
 struct Lines<'a>(&'a str);

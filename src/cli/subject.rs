@@ -75,22 +75,21 @@ impl Subject {
 
 /// What the word names by its form alone; a bare number may be a port or a pid.
 fn by_form(word: &str) -> Option<Subject> {
-    let port = |text: &str| text.parse().ok().map(Subject::Port);
-    if let Some(text) = word
-        .strip_prefix("port:")
-        .or_else(|| word.strip_prefix(':'))
-    {
-        return port(text);
-    }
-    if let Some(text) = word.strip_prefix("pid:") {
-        return text.parse().ok().map(Subject::Pid);
-    }
     let bare = word
         .strip_prefix('[')
         .and_then(|word| word.strip_suffix(']'))
         .unwrap_or(word);
     if let Ok(ip) = bare.parse::<IpAddr>() {
         return Some(Subject::Address(ip.to_canonical(), None));
+    }
+    if let Some(text) = word
+        .strip_prefix("port:")
+        .or_else(|| word.strip_prefix(':'))
+    {
+        return text.parse().ok().map(Subject::Port);
+    }
+    if let Some(text) = word.strip_prefix("pid:") {
+        return text.parse().ok().map(Subject::Pid);
     }
     let end: std::net::SocketAddr = word.parse().ok()?;
     Some(Subject::Address(end.ip().to_canonical(), Some(end.port())))
@@ -313,7 +312,7 @@ fn write(
         writeln!(
             out,
             "{}",
-            labelled("connections", &states.join("   "), screen)
+            labelled("connections", &states.join(", "), screen)
         )?;
     }
     let peers: Vec<String> = view
@@ -325,14 +324,14 @@ fn write(
     if !peers.is_empty() {
         let more = view.peers.len().saturating_sub(6);
         let more = if more > 0 {
-            format!("   and {} more", thousands(more as u64))
+            format!(", and {} more", thousands(more as u64))
         } else {
             String::new()
         };
         writeln!(
             out,
             "{}",
-            labelled("peers", &format!("{}{more}", peers.join("   ")), screen)
+            labelled("peers", &format!("{}{more}", peers.join(", ")), screen)
         )?;
     }
     writeln!(out)?;
@@ -341,7 +340,11 @@ fn write(
         writeln!(out, "{}", labelled("findings", "none", screen))?;
     }
     for warning in snapshot.coverage.warnings() {
-        writeln!(out, "{}", labelled("note", &warning, screen))?;
+        writeln!(
+            out,
+            "{}",
+            labelled("note", &Safe(&warning).to_string(), screen)
+        )?;
     }
     let again = source::again(&args.common);
     writeln!(
@@ -353,12 +356,12 @@ fn write(
 }
 
 fn process(process: &Process, sockets: u64) -> String {
-    let mut text = format!("{}   {}", name(process), count(sockets, "socket"));
+    let mut text = format!("{}, {}", name(process), count(sockets, "socket"));
     if let Some(user) = process.user.as_deref() {
-        text.push_str(&format!("   user {}", Safe(user)));
+        text.push_str(&format!(", user {}", Safe(user)));
     }
     if let Some(unit) = process.unit() {
-        text.push_str(&format!("   {}", Safe(unit)));
+        text.push_str(&format!(", {}", Safe(unit)));
     }
     if let Some(fds) = process.fds {
         let limit = match process.nofile {
@@ -366,7 +369,7 @@ fn process(process: &Process, sockets: u64) -> String {
             Some(limit) => format!(" of {}", thousands(limit)),
             None => String::new(),
         };
-        text.push_str(&format!("   {}{limit} descriptors", thousands(fds)));
+        text.push_str(&format!(", {}{limit} descriptors", thousands(fds)));
     }
     text
 }
@@ -376,12 +379,10 @@ fn listening(snapshot: &Snapshot, listener: &Socket) -> String {
         IpAddr::V4(ip) => format!("{ip}:{}", listener.local.port),
         IpAddr::V6(ip) => format!("[{ip}]:{}", listener.local.port),
     };
-    let limit = listener
-        .backlog()
-        .map_or("?".to_owned(), |limit| thousands(limit));
+    let limit = listener.backlog().map_or("?".to_owned(), thousands);
     let holder = status::holder(snapshot, listener).unwrap_or_else(|| "holder not seen".to_owned());
     format!(
-        "{address}   {holder}   accept queue {}/{limit}",
+        "{address}, {holder}, accept queue {}/{limit}",
         thousands(listener.recv_q)
     )
 }

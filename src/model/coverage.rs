@@ -132,7 +132,7 @@ impl Coverage {
         }
         if self.owners_hidden() {
             warnings.push(format!(
-                "who holds {} is not known: {} could not be read without root or CAP_SYS_PTRACE + CAP_DAC_READ_SEARCH",
+                "who holds {} is not known: {} could not be read (that takes root, or CAP_SYS_PTRACE + CAP_DAC_READ_SEARCH)",
                 count(self.unowned, "socket"),
                 count(u64::from(self.unreadable_processes), "process")
             ));

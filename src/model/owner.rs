@@ -83,6 +83,12 @@ impl Owners {
         Self { processes, links }
     }
 
+    /// The same after a journey through a file, whose order is not to be believed.
+    #[must_use]
+    pub fn sane(self) -> Self {
+        Self::new(self.processes, self.links)
+    }
+
     /// All processes that hold a socket.
     pub fn processes(&self) -> &[Process] {
         &self.processes

@@ -173,10 +173,10 @@ mod tests {
             (&["state", "=", "listen"], of(&[Listen])),
             (&["state", "all"], StateSet::ALL),
             (&["state", "Connected"], StateSet::CONNECTED),
-            (&["exclude", "listen"], StateSet::ALL.without(of(&[Listen]))),
+            (&["exclude", "listen"], UNASKED.without(of(&[Listen]))),
             (
                 &["excl", "listen", "exclude", "time-wait"],
-                StateSet::ALL.without(of(&[Listen, TimeWait])),
+                UNASKED.without(of(&[Listen, TimeWait])),
             ),
             (
                 &["state", "bucket", "exclude", "time-wait"],
@@ -184,7 +184,7 @@ mod tests {
             ),
             (
                 &["exclude", "bucket", "state", "time-wait"],
-                StateSet::ALL.without(of(&[TcpState::SynReceived])),
+                UNASKED.without(of(&[TcpState::SynReceived])),
             ),
             (&["state", "listen", "exclude", "listen"], StateSet::EMPTY),
         ];

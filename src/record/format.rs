@@ -151,8 +151,9 @@ impl Header {
 
 /// `HOST`, version 1.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Origin {
-    /// first, so that it can be read whatever follows
+    /// whether netlink's numbers in the file are big-endian
     pub big_endian: bool,
     /// the version of linger that recorded
     pub tool: String,

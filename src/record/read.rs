@@ -10,8 +10,7 @@ use super::format::{Asked, Kind, Origin};
 use super::replay::{Outcome, Replay, label};
 use super::sections::{Section, Sections};
 use crate::collect::{self, RowSink, Source, Want};
-use crate::model::owner::Link;
-use crate::model::{Collector, Coverage, Facts, Family, Host, Owners, Process};
+use crate::model::{Collector, Coverage, Facts, Family, Host, Owners};
 
 /// One sample: where its parts are.
 #[derive(Debug, Default)]
@@ -256,18 +255,15 @@ fn index(sections: &mut Sections) -> Result<(Origin, Vec<Sample>), Error> {
 
 /// `HOST`, as soon as it is read: nothing else of a foreign machine would make sense.
 fn host(sections: &mut Sections, section: &Section) -> Result<Origin, Error> {
-    let big = match sections.payload(section)?.first().copied() {
-        Some(0) => false,
-        Some(1) => true,
-        _ => return sections.wrong(section, "it names no byte order"),
-    };
+    let origin: Origin = sections.decode(section)?;
+    let big = origin.big_endian;
     if big != cfg!(target_endian = "big") {
         return Err(Error::ForeignEndian {
             path: sections.path().to_owned(),
             recorded: if big { "big-endian" } else { "little-endian" },
         });
     }
-    sections.decode(section)
+    Ok(origin)
 }
 
 /// A part of a sample. What is small is decoded once, to be sure that it can be; of dumps the place is kept.
@@ -313,8 +309,8 @@ fn part(
 
 /// `OWNR`. The order and the sanity that look-ups need are made here, not believed.
 fn owners(sections: &mut Sections, section: &Section) -> Result<Owners, Error> {
-    let (processes, links): (Vec<Process>, Vec<Link>) = sections.decode(section)?;
-    Ok(Owners::new(processes, links))
+    let owners: Owners = sections.decode(section)?;
+    Ok(owners.sane())
 }
 
 /// The coverage as recorded.
@@ -349,6 +345,8 @@ mod tests {
 
     use super::*;
     use crate::collect::netlink::Netlink;
+    use crate::model::Process;
+    use crate::model::owner::Link;
     use crate::model::{StateSet, TcpState};
     use crate::record::testing::{self, ALL, begun, by_hand, ports, rows, section};
 
@@ -456,8 +454,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x");
         let sample = || section(Kind::Sample, None, &[0; 8]);
-        let facts = || section(Kind::Facts, None, &[0, 0, 0]);
-        let host = || section(Kind::Host, None, &[0]);
+        let facts = || section(Kind::Facts, None, b"{}");
+        let host = || section(Kind::Host, None, b"{}");
         let end = |count: u32| section(Kind::End, None, &count.to_le_bytes());
         let message = |sections: &[_]| match by_hand(&path, sections) {
             Ok(_) => String::new(),
@@ -470,8 +468,7 @@ mod tests {
         assert!(message(&[end(1)]).contains("no sample"));
         assert!(message(&[sample(), section(Kind::Netlink, None, &[]), end(3)]).contains("family"));
         assert!(
-            message(&[sample(), section(Kind::Facts, None, &[0, 0, 0, 0]), end(3)])
-                .contains("follows")
+            message(&[sample(), section(Kind::Facts, None, b"{}{}"), end(3)]).contains("malformed")
         );
     }
 
@@ -480,8 +477,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = testing::small(directory.path());
         let whole = std::fs::read(&path).unwrap();
-        let mut origin = whole[36..36 + usize::from(whole[20])].to_vec();
-        origin[0] ^= 1;
+        let length = usize::from(u16::from_le_bytes([whole[20], whole[21]]));
+        let origin = String::from_utf8(whole[36..36 + length].to_vec()).unwrap();
+        let origin = origin
+            .replace(r#""big_endian":false"#, r#""big_endian":true"#)
+            .into_bytes();
         let (header, payload) = section(Kind::Host, None, &origin);
         std::fs::write(&path, [&whole[..12], &header.to_bytes(), &payload].concat()).unwrap();
         let error = Capture::open(&path).unwrap_err();
@@ -500,10 +500,10 @@ mod tests {
             process,
             fd: 1,
         };
-        let hostile = (
-            vec![Process::default()],
-            vec![link(9, 0), link(3, 0), link(5, 70)],
-        );
+        let hostile = serde_json::json!({
+            "processes": [Process::default()],
+            "links": [link(9, 0), link(3, 0), link(5, 70)],
+        });
         let owners = section(Kind::Owners, None, &serde_json::to_vec(&hostile).unwrap());
         let sample = section(Kind::Sample, None, &[0; 8]);
         let end = section(Kind::End, None, &3u32.to_le_bytes());

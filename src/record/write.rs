@@ -543,7 +543,7 @@ mod tests {
         assert!(matches!(writer.finish(), Err(Error::Order(_))), "no sample");
         let mut writer = Writer::create(&path, false).unwrap();
         writer.host(&Host::default()).unwrap();
-        writer.tee()(Family::Ipv4, &[]);
+        writer.tee()(Collector::Netlink, Family::Ipv4, &[]);
         assert!(
             matches!(writer.finish(), Err(Error::Order(_))),
             "the tee's error comes out"

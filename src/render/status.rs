@@ -110,7 +110,11 @@ pub fn write(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Re
     writeln!(out)?;
     top(status, screen, out)?;
     for warning in snapshot.coverage.warnings() {
-        writeln!(out, "{}", labelled("note", &warning, screen))?;
+        writeln!(
+            out,
+            "{}",
+            labelled("note", &Safe(&warning).to_string(), screen)
+        )?;
     }
     writeln!(out, "{}", labelled("next", &next(status), screen))
 }
@@ -216,15 +220,15 @@ pub fn checks(analysis: &Analysis, screen: Screen, out: &mut dyn Write) -> io::R
     let nothing = if found { "   nothing is stuck" } else { "" };
     writeln!(out, "quiet: {quiet} check{plural}{nothing}")?;
     for unknown in &analysis.unknown {
-        let text = format!("{}: {}", unknown.id, unknown.reason);
+        let text = format!("{}: {}", unknown.id, Safe(&unknown.reason));
         writeln!(out, "{}", labelled("cannot tell", &text, screen))?;
     }
     Ok(())
 }
 
-/// `label         text`, wrapped behind the label.
+/// `label         text`, wrapped behind the label. The text is safe already: it may hold spaces that do not break.
 pub fn labelled(label: &str, text: &str, screen: Screen) -> String {
-    let text = wrap(&Safe(text).to_string(), screen.width.clamp(40, 140), 15);
+    let text = wrap(text, screen.width.clamp(40, 140), 15);
     format!("{label:<15}{text}")
 }
 
@@ -238,7 +242,7 @@ fn top(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Result<(
         if items.is_empty() {
             return Ok(());
         }
-        writeln!(out, "{}", labelled(label, &items.join("   "), screen))
+        writeln!(out, "{}", labelled(label, &items.join(", "), screen))
     };
     let processes = status.top.processes.iter().take(4);
     line(

@@ -71,7 +71,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
         let Some(listener) = snapshot.socket(*row) else {
             continue;
         };
-        if !listener.backlog().is_some() {
+        if listener.backlog().is_none() {
             unknown += u64::from(listener.recv_q > 0);
             continue;
         }
