@@ -29,14 +29,10 @@ use self::words::Intent;
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     match dispatch(arguments) {
         Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
-        Err(Failure::Clap(error)) => {
-            // Help and version go to standard output and are no failure; clap knows.
+        // Help and version are what was asked for.
+        Err(Failure::Clap(error)) if !error.use_stderr() => {
             let _ = error.print();
-            ExitCode::from(if error.use_stderr() {
-                failure::USAGE
-            } else {
-                0
-            })
+            ExitCode::SUCCESS
         }
         Err(failure) => {
             let _ = writeln!(std::io::stderr().lock(), "{failure}");

@@ -76,6 +76,12 @@ pub fn intent(arguments: Vec<OsString>) -> Intent {
             .unwrap_or(false)
     };
 
+    let takes_known = |short: char| {
+        list.short(short)
+            .or_else(|| status.short(short))
+            .or_else(|| diagnose.short(short))
+    };
+
     let mut words: Vec<usize> = Vec::new();
     let mut lists = false;
     let mut asks = false;
@@ -110,7 +116,10 @@ pub fn intent(arguments: Vec<OsString>) -> Intent {
             words.push(at - 1);
             continue;
         }
-        lists |= list.has(text) && !status.has(text) && !diagnose.has(text);
+        // A letter that nobody knows is one of ss's: `list` is where it would belong.
+        let stranger =
+            !text.starts_with("--") && text.chars().skip(1).all(|c| takes_known(c).is_none());
+        lists |= stranger || list.has(text) && !status.has(text) && !diagnose.has(text);
     }
 
     let with = |command: &str, without: Option<usize>| {
@@ -178,6 +187,8 @@ mod tests {
             ("-tlnp", "list -tlnp"),
             ("-tan4", "list -tan4"),
             ("-4", "list -4"),
+            ("-x", "list -x"),
+            ("-uln", "list -uln"),
             ("state close-wait", "list state close-wait"),
             (
                 "-tan state close-wait --json",
