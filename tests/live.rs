@@ -1,1 +1,52 @@
-fn main() {}
+//! linger against the kernel: each test opens real sockets in network namespaces of its own and asks the program
+//! about them.
+//!
+//! The usual test harness runs tests as threads of one process. Here a test *is* a process, because descriptors,
+//! `RLIMIT_NOFILE`, `/proc/PID/ns/net` and blame belong to processes; `harness` starts, limits and reports them.
+//! Root is not needed where user namespaces are allowed; where neither works the tests are skipped, which
+//! `CI=true` turns into a failure. Needs `ip` (`apt-get install iproute2`).
+//!
+//! * `harness`: cargo's arguments, one process for each test, the report.
+//! * `world`: two namespaces joined by a veth pair; the program is run in the near one.
+//! * `kernel`: `/proc/net/tcp` read anew, so that a test knows its scenario is in place without asking linger.
+//! * `answers`: linger's JSON, as far as the tests depend on it.
+//! * the rest: the tests.
+
+#[path = "live/answers.rs"]
+mod answers;
+#[path = "live/blame.rs"]
+mod blame;
+#[path = "live/collectors.rs"]
+mod collectors;
+#[path = "live/findings.rs"]
+mod findings;
+#[path = "live/harness.rs"]
+mod harness;
+#[path = "live/healthy.rs"]
+mod healthy;
+#[path = "live/hostile.rs"]
+mod hostile;
+#[path = "live/kernel.rs"]
+mod kernel;
+#[path = "live/record.rs"]
+mod record;
+#[path = "live/states.rs"]
+mod states;
+#[path = "live/sys.rs"]
+mod sys;
+#[path = "live/world.rs"]
+mod world;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    harness::main(&[
+        states::TESTS,
+        collectors::TESTS,
+        findings::TESTS,
+        blame::TESTS,
+        healthy::TESTS,
+        hostile::TESTS,
+        record::TESTS,
+    ])
+}
