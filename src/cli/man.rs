@@ -55,10 +55,8 @@ fn pages() -> Result<Vec<(String, Vec<u8>)>, Failure> {
         .filter(|command| !command.is_hide_set())
     {
         let name = format!("linger-{}", command.get_name());
-        let command = command
-            .clone()
-            .name(name.clone())
-            .version(env!("CARGO_PKG_VERSION"));
+        let typed = format!("linger {}", command.get_name());
+        let command = command.clone().name(name.clone()).bin_name(typed);
         pages.push((
             format!("{name}.8"),
             command_page(command, &name.to_uppercase())?,
@@ -228,7 +226,7 @@ fn escape(text: &str) -> String {
     }
 }
 
-/// What mandoc objects to in generated pages: blanks at the ends of lines, empty lines.
+/// What mandoc objects to in generated pages: blanks at the ends of lines, empty lines, one break behind another.
 fn tidy(page: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(page);
     let mut tidy = String::with_capacity(text.len());
@@ -240,6 +238,9 @@ fn tidy(page: &[u8]) -> Vec<u8> {
             _ => {}
         }
         let line = line.trim_end();
+        if line == ".br" && tidy.ends_with(".br\n") {
+            continue;
+        }
         if line.is_empty() {
             tidy.push_str(if verbatim { "\\&\n" } else { "" });
             continue;
