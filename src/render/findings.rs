@@ -76,7 +76,7 @@ pub fn full(
     }
     for other in follows {
         let line = format!("{}: {}", other.id, safe(&other.title));
-        paragraph("therefore", &line, width, out)?;
+        paragraph("so also", &line, width, out)?;
     }
     paragraph("ground", &finding.grounds.join("; "), width, out)?;
     writeln!(out)
