@@ -180,6 +180,8 @@ impl fmt::Display for TcpState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.name(), self) {
             (Some(name), _) => f.pad(name),
+            // On a row's way nobody pads, and so nothing is allocated.
+            (None, state) if f.width().is_none() => write!(f, "UNKNOWN({})", state.number()),
             (None, state) => f.pad(&format!("UNKNOWN({})", state.number())),
         }
     }
