@@ -1,0 +1,301 @@
+//! What is done for each socket allocates nothing: decoding, and writing a row once the first ones have been written.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::hint::black_box;
+use std::io;
+use std::ops::ControlFlow;
+
+use jiff::Timestamp;
+use linger::collect::netlink::{Progress, Stream};
+use linger::collect::{Row, Want};
+use linger::fields::{self, Field, NoNames, Record};
+use linger::model::owner::Link;
+use linger::model::tcp_info::MEMBERS;
+use linger::model::{AgeFacts, Coverage, Facts, Owners, Process, StateSet, TcpInfo};
+use linger::render::json::{Head, Parts, SOCKETS, Sockets};
+use linger::render::rows::{Extras, Options, Table, default_columns};
+
+/// Counts what each thread asks for; tests run as threads of one process.
+struct Counting;
+
+thread_local! {
+    // Made at compile time and without a destructor: to look at it does not allocate.
+    static ASKED: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // While a thread ends there may be nothing to count with, and nobody who asks.
+    ASKED.try_with(|asked| asked.set(asked.get() + 1)).ok();
+}
+
+#[expect(
+    unsafe_code,
+    reason = "there is no other way to see allocations than to be the allocator"
+)]
+// SAFETY: each call is handed on unchanged to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are those that are asked for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above; `block` is of this allocator, which is the system's.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How often this thread has asked for memory so far.
+fn asked() -> u64 {
+    ASKED.with(Cell::get)
+}
+
+const ROWS: u32 = 10_000;
+/// After so many rows the widths of a table's columns are known and buffers have the size that they need.
+const WARM: u32 = 2_000;
+/// Rows repeat after so many: whatever makes one long has been seen while it was warm.
+const KINDS: u32 = 1_000;
+
+/// `SOCK_DIAG_BY_FAMILY` (`include/uapi/linux/sock_diag.h`)
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const SEQUENCE: u32 = 7;
+
+/// The dump of so many sockets, as the kernel sends it: datagrams of several messages, each with every attribute that
+/// linger asks for.
+fn dump() -> Vec<Vec<u8>> {
+    let rows: Vec<u32> = (0..ROWS).collect();
+    rows.chunks(40)
+        .map(|rows| rows.iter().flat_map(|n| message(n % KINDS)).collect())
+        .collect()
+}
+
+fn message(n: u32) -> Vec<u8> {
+    // Numbers of every length.
+    let any = n.wrapping_mul(2_654_435_761) >> (n % 31);
+    let low = any.to_be_bytes();
+    let v6 = n % 2 == 1;
+    let states = [1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 7, 14];
+    let state = states.iter().copied().cycle().nth(n as usize);
+    // struct inet_diag_msg
+    let mut payload = vec![if v6 { 10 } else { 2 }, state.unwrap_or(1), (n % 5) as u8];
+    payload.push((n % 16) as u8);
+    payload.extend((n as u16).to_be_bytes());
+    payload.extend((any as u16).to_be_bytes());
+    for host in 0..2u8 {
+        if v6 {
+            payload.extend([0xfd, 0x99, host, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+            payload.extend(low);
+        } else {
+            payload.extend([198, 51, 100 + host, n as u8]);
+            payload.extend([0; 12]);
+        }
+    }
+    // interface, cookie, expires, queues, uid, inode
+    for number in [n % 3, n + 1, any, any, any / 3, any / 7, n % 70, n] {
+        payload.extend(number.to_ne_bytes());
+    }
+    let info: Vec<u8> = (0..280u32).map(|at| (at * (n + 1)) as u8).collect();
+    let memory: Vec<u8> = (0..9).flat_map(|m| (any / (m + 1)).to_ne_bytes()).collect();
+    let id = u64::from(any).to_ne_bytes();
+    for (kind, value) in [
+        (2u16, info.as_slice()),  // INET_DIAG_INFO
+        (4, b"cubic\0"),          // INET_DIAG_CONG
+        (5, &[16]),               // INET_DIAG_TOS
+        (6, &[32]),               // INET_DIAG_TCLASS
+        (7, &memory),             // INET_DIAG_SKMEMINFO
+        (8, &[(n % 4) as u8]),    // INET_DIAG_SHUTDOWN
+        (11, &[(n % 2) as u8]),   // INET_DIAG_SKV6ONLY
+        (15, &any.to_ne_bytes()), // INET_DIAG_MARK
+        (17, &any.to_ne_bytes()), // INET_DIAG_CLASS_ID
+        (21, &id),                // INET_DIAG_CGROUP_ID
+        (99, b"unknown to linger"),
+    ] {
+        payload.extend((value.len() as u16 + 4).to_ne_bytes());
+        payload.extend(kind.to_ne_bytes());
+        payload.extend(value);
+        payload.resize(payload.len().next_multiple_of(4), 0);
+    }
+    let mut message = (payload.len() as u32 + 16).to_ne_bytes().to_vec();
+    message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    message.extend(2u16.to_ne_bytes());
+    message.extend(SEQUENCE.to_ne_bytes());
+    message.extend([0; 4]);
+    message.extend(payload);
+    message
+}
+
+/// Feeds the dump to the sink: how often memory was asked for in all, and after the first rows.
+fn feed(sink: &mut dyn FnMut(Row<'_>) -> ControlFlow<()>) -> (u64, u64) {
+    let dump = dump();
+    let want = Want {
+        tcp_info: true,
+        memory: true,
+        congestion: true,
+        tos: true,
+        ..Want::states(StateSet::ALL)
+    };
+    let mut coverage = Coverage::default();
+    let mut stream = Stream::new(Some(SEQUENCE));
+    let (mut rows, mut warm) = (0, None);
+    let before = asked();
+    for datagram in &dump {
+        let progress = stream.feed(datagram, &want, &mut coverage, &mut |row| {
+            if rows == WARM {
+                warm = Some(asked());
+            }
+            rows += 1;
+            sink(row)
+        });
+        assert!(matches!(progress, Progress::More), "{progress:?}");
+    }
+    let after = asked();
+    assert_eq!(rows, ROWS, "every row arrives");
+    assert_eq!(coverage.undecoded, 0);
+    (after - before, after - warm.unwrap_or(before))
+}
+
+/// Feeds the dump to the sink as records that have whatever a record may have.
+fn feed_records(push: &mut dyn FnMut(&Record<'_>) -> io::Result<()>) -> (u64, u64) {
+    let process = |pid: u32| Process {
+        pid,
+        comm: format!("worker/{pid}:\u{202e}\n"),
+        user: Some("www-data".to_owned()),
+        cgroup: Some("/system.slice/web.service".to_owned()),
+        ..Process::default()
+    };
+    let link = |inode, process| Link {
+        inode,
+        process,
+        fd: inode + 3,
+    };
+    // Some have no holder, some one, some two.
+    let links = (0..KINDS).filter(|n| n % 3 > 0).map(|n| link(n, n % 7));
+    let shared = (0..KINDS).filter(|n| n % 3 > 1).map(|n| link(n, 7));
+    let owners = Owners::new(
+        (100..108).map(process).collect(),
+        links.chain(shared).collect(),
+    );
+    let mut facts = Facts::default();
+    let mut set = |name: &str, value: &str| facts.sysctls.insert(name.into(), value.into());
+    set("net/ipv4/tcp_fin_timeout", "60");
+    set("net/ipv4/tcp_syn_linear_timeouts", "4");
+    let ages = AgeFacts::new(&facts);
+    feed(&mut |row| {
+        let Row::Inet { socket, attributes } = row;
+        let written = push(&Record {
+            socket: &socket,
+            attributes: &attributes,
+            owners: Some(&owners),
+            ages: &ages,
+            names: &NoNames,
+        });
+        assert!(written.is_ok(), "{written:?}");
+        ControlFlow::Continue(())
+    })
+}
+
+#[test]
+fn what_is_allocated_is_counted() {
+    let before = asked();
+    black_box(vec![1u8; 10]);
+    assert_eq!(asked() - before, 1);
+    let mut text = black_box(String::with_capacity(1));
+    text.push_str("more than one byte");
+    assert_eq!(asked() - before, 3, "growing counts too");
+}
+
+#[test]
+fn decoding_allocates_nothing() {
+    let (mut infos, mut sum) = (0, 0u64);
+    let (all, _) = feed(&mut |row| {
+        let Row::Inet { socket, attributes } = row;
+        infos += u32::from(attributes.tcp_info.and_then(TcpInfo::parse).is_some());
+        let raw = attributes.tcp_info.unwrap_or_default();
+        let members = MEMBERS.iter().filter_map(|member| member.get(raw));
+        sum = members.fold(sum, u64::wrapping_add);
+        let memory = attributes.memory();
+        assert!(memory.is_some() && attributes.congestion == Some(b"cubic"));
+        black_box((socket, memory));
+        ControlFlow::Continue(())
+    });
+    assert_eq!(infos, ROWS, "each has its tcp_info");
+    assert_ne!(black_box(sum), 0);
+    assert_eq!(all, 0, "allocations for {ROWS} sockets");
+}
+
+const EVERYTHING: Extras = Extras {
+    timer: true,
+    extended: true,
+    memory: true,
+    info: true,
+    process: true,
+};
+
+/// Rows as a table: allocations in all and after the first.
+fn as_table(columns: Vec<&'static Field>, extras: Extras, width: Option<usize>) -> (u64, u64) {
+    let options = Options {
+        header: true,
+        extras,
+        width,
+        one_line: false,
+    };
+    let mut table = Table::new(io::sink(), columns, options);
+    feed_records(&mut |record| table.push(record))
+}
+
+#[test]
+fn rows_of_a_table_allocate_nothing_after_the_first() {
+    for extras in [Extras::default(), EVERYTHING] {
+        for width in [None, Some(80)] {
+            let (all, later) = as_table(default_columns(), extras, width);
+            assert!(all > 0, "its buffers are of some size");
+            assert_eq!(later, 0, "{extras:?} {width:?}");
+        }
+    }
+    let every_column: Vec<&Field> = fields::ALL.iter().collect();
+    assert!(every_column.len() > 20);
+    let (_, later) = as_table(every_column, Extras::default(), None);
+    assert_eq!(later, 0, "every column");
+}
+
+#[test]
+fn rows_as_json_allocate_nothing() {
+    let parts = Parts {
+        owners: true,
+        info: true,
+        memory: true,
+        extended: true,
+    };
+    for parts in [Parts::default(), parts] {
+        let head = Head {
+            schema: SOCKETS,
+            generated_at: Timestamp::UNIX_EPOCH,
+            host: "web-7",
+            netns: None,
+            collector: "netlink",
+        };
+        let mut document = Sockets::document(io::sink(), &head, parts).unwrap();
+        let (all, _) = feed_records(&mut |record| document.push(record));
+        assert_eq!(all, 0, "a document, {parts:?}");
+        let mut lines = Sockets::lines(io::sink(), parts);
+        let (all, _) = feed_records(&mut |record| lines.push(record));
+        assert_eq!(all, 0, "lines, {parts:?}");
+    }
+}
