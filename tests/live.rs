@@ -18,6 +18,8 @@ mod answers;
 mod blame;
 #[path = "live/collectors.rs"]
 mod collectors;
+#[path = "live/controls.rs"]
+mod controls;
 #[path = "live/findings.rs"]
 mod findings;
 #[path = "live/harness.rs"]
@@ -28,8 +30,14 @@ mod healthy;
 mod hostile;
 #[path = "live/kernel.rs"]
 mod kernel;
+#[path = "live/many.rs"]
+mod many;
+#[path = "live/owners.rs"]
+mod owners;
 #[path = "live/record.rs"]
 mod record;
+#[path = "live/refused.rs"]
+mod refused;
 #[path = "live/states.rs"]
 mod states;
 #[path = "live/sys.rs"]
@@ -46,6 +54,10 @@ fn main() -> ExitCode {
         findings::TESTS,
         blame::TESTS,
         healthy::TESTS,
+        controls::TESTS,
+        many::TESTS,
+        owners::TESTS,
+        refused::TESTS,
         hostile::TESTS,
         record::TESTS,
     ])

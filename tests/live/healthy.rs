@@ -35,7 +35,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Two samples, and ages at which whatever stands still for a moment is old.
-const STRICT: [&str; 14] = [
+pub const STRICT: [&str; 14] = [
     "--samples",
     "3",
     "--interval",
