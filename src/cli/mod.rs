@@ -29,14 +29,10 @@ use self::words::Intent;
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     match dispatch(arguments) {
         Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
-        Err(Failure::Clap(error)) => {
-            // Help and version go to standard output and are no failure; clap knows.
-            let _ = error.print();
-            ExitCode::from(if error.use_stderr() {
-                failure::USAGE
-            } else {
-                0
-            })
+        Err(Failure::Clap(page)) if !page.use_stderr() => {
+            // Help and version are no failure.
+            let _ = page.print();
+            ExitCode::SUCCESS
         }
         Err(failure) => {
             let _ = writeln!(std::io::stderr().lock(), "{failure}");
@@ -77,13 +73,10 @@ fn execute(command: Command) -> Result<(), Failure> {
             None => Err(not_understood(&args.subject)),
         },
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "linger",
-                &mut std::io::stdout().lock(),
-            );
-            Ok(())
+            // Not straight to standard output: the generator panics where that is closed.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "linger", &mut script);
+            terminal::print(&script)
         }
         Command::Man { page, dir } => man::run(page.as_deref(), dir.as_deref()),
     }
