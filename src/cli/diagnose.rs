@@ -31,7 +31,7 @@ pub fn run(args: &args::Diagnose) -> Result<(), Failure> {
         owners: true,
     };
     let seen = observe::observe(machine.as_mut(), plan, &settings)?;
-    source::note(&seen.snapshot.coverage);
+    source::note_beside(&seen.snapshot.coverage, args.common.json);
     if args.common.json {
         let judged = Judged::new(&seen.analysis, &seen.snapshot)?;
         return document::print("linger.findings/1", &args.common, &seen.snapshot, judged);
@@ -52,6 +52,8 @@ fn write(seen: &Observation, args: &args::Diagnose, out: &mut dyn Write) -> Resu
     writeln!(out, "{}\n", head(snapshot, tally.total(), &clock, screen))?;
     print_findings(&analysis.findings, snapshot, screen, out)?;
     let verdict = match analysis.verdict() {
+        // What was not judged may be what is stuck.
+        Overall::Ok if !analysis.unknown.is_empty() => "ok as far as can be told",
         Overall::Ok if analysis.findings.is_empty() => "ok: nothing is stuck",
         Overall::Ok => "ok: nothing above info",
         Overall::Warning => "warning: a person should look today",
@@ -103,7 +105,7 @@ pub fn print_findings(
             .iter()
             .filter(|other| first && other.caused_by == Some(finding.id))
             .collect();
-        let sockets = list::sample(&finding.rows, snapshot, screen)?;
+        let sockets = list::sample(&finding.rows, snapshot);
         findings::full(finding, &follows, &sockets, screen, out)?;
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! `linger explain`: states, findings, topics, and the state machine with the counts of now.
 
 use std::io::Write;
+use std::ops::ControlFlow;
 
 use serde_json::{Value, json};
 
@@ -34,6 +35,7 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
     let (snapshot, tally) = match (&entry, detector) {
         (None, None) => return Err(unknown(word)),
         (Some(Entry::State(_)), _) => look(&args.common)?,
+        _ if args.common.json => (glance(&args.common)?, None),
         _ => (Snapshot::default(), None),
     };
     if args.common.json {
@@ -53,6 +55,12 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
     match (entry, detector) {
         (Some(Entry::State(text)), _) => {
             let count = tally.map(|tally| tally.of(text.state));
+            let place = if args.common.from.is_some() {
+                "in this capture"
+            } else {
+                "here now"
+            };
+            let count = count.map(|count| (count, place));
             state_text(text, count, &snapshot.facts, &mut out, screen.text_width())?;
         }
         (Some(Entry::Topic(topic)), _) => topic_text(topic, &mut out, screen.text_width())?,
@@ -93,6 +101,28 @@ fn look(common: &args::Common) -> Result<(Snapshot, Option<Tally>), Failure> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// What the head of a document needs, and no sockets.
+fn glance(common: &args::Common) -> Result<Snapshot, Failure> {
+    let mut machine = source::open(common)?;
+    let want = Want {
+        ipv6: false,
+        ..Want::states(StateSet::of(TcpState::Listen))
+    };
+    let dumped = machine.dump(&want, &mut |_| ControlFlow::Break(()));
+    let coverage = match dumped {
+        Ok(coverage) => coverage,
+        // The text does not rest on the sockets.
+        Err(_) if common.from.is_none() => Coverage::default(),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Snapshot {
+        taken: machine.now(),
+        host: machine.host(),
+        coverage,
+        ..Snapshot::default()
+    })
 }
 
 fn machine_of_states(args: &args::Explain, screen: Screen) -> Result<(), Failure> {
@@ -174,8 +204,10 @@ pub fn detector_text(
 ) -> Result<(), Failure> {
     const INDENT: usize = 11;
     let width = screen.text_width();
-    let mut part =
-        |label: &str, text: &str| writeln!(out, "{label:<INDENT$}{}", wrap(text, width, INDENT));
+    let mut part = |label: &str, text: &str| {
+        let line = format!("{label:<INDENT$}{}", wrap(text, width, INDENT));
+        writeln!(out, "{}", line.trim_end())
+    };
     part(detector.id, "")?;
     part("", detector.summary)?;
     if !detector.aliases.is_empty() {

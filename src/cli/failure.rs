@@ -3,6 +3,10 @@
 use std::fmt;
 use std::io;
 
+use clap::CommandFactory;
+use clap::error::{ContextKind, ErrorKind};
+
+use super::args::Cli;
 use crate::analyze::settings;
 use crate::{collect, query, record};
 
@@ -84,7 +88,12 @@ fn clap_words(error: &clap::Error) -> (String, String) {
     let mut usage = None;
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(tip) = line.strip_prefix("tip: ") {
-            hint.get_or_insert_with(|| tip.to_owned());
+            // Behind `--` an option would be a filter, and that is not what was meant.
+            if !tip.starts_with("to pass") {
+                hint.get_or_insert_with(|| tip.to_owned());
+            }
+        } else if line.starts_with("[possible values: ") {
+            hint = Some(line.trim_matches(['[', ']']).to_owned());
         } else if let Some(line) = line.strip_prefix("Usage: ") {
             usage = Some(line.to_owned());
         } else if line.starts_with("For more information") {
@@ -95,23 +104,43 @@ fn clap_words(error: &clap::Error) -> (String, String) {
         }
     }
     let unknown = error
-        .get(clap::error::ContextKind::InvalidArg)
-        .map(ToString::to_string);
-    let of_ss = unknown.filter(|_| error.kind() == clap::error::ErrorKind::UnknownArgument);
-    if let Some(option) = of_ss.filter(|option| OF_SS.contains(&option.as_str())) {
-        hint = Some(format!(
-            "linger reads TCP sockets; what ss shows with {option} it does not"
-        ));
+        .get(ContextKind::InvalidArg)
+        .map(ToString::to_string)
+        .filter(|_| error.kind() == ErrorKind::UnknownArgument);
+    if let Some(option) = &unknown {
+        if OF_SS.contains(&option.as_str()) {
+            hint = Some(format!(
+                "linger reads TCP sockets; what ss shows with {option} it does not"
+            ));
+        } else if of_list(option) {
+            hint = Some(format!("{option} is an option of 'linger list'"));
+        }
     }
     let command = usage.unwrap_or_else(|| "linger".to_owned());
+    // `subject` is what a bare word stands for, and nobody's to type.
     let command: Vec<&str> = command
         .split(' ')
-        .take_while(|word| !word.starts_with(['[', '<', '-']))
+        .take_while(|word| !word.starts_with(['[', '<', '-']) && *word != "subject")
         .collect();
     (
         message,
-        hint.unwrap_or_else(|| format!("{} --help lists what there is", command.join(" "))),
+        hint.unwrap_or_else(|| format!("'{} --help' lists what there is", command.join(" "))),
     )
+}
+
+/// Whether `list` has the option.
+fn of_list(option: &str) -> bool {
+    let cli = Cli::command();
+    cli.find_subcommand("list").is_some_and(|list| {
+        list.get_arguments().any(|argument| {
+            let long = argument.get_long().map(|name| format!("--{name}"));
+            let short = argument.get_short().map(|letter| format!("-{letter}"));
+            [long, short]
+                .into_iter()
+                .flatten()
+                .any(|name| name == option)
+        })
+    })
 }
 
 /// Options of ss that fingers type and that linger has not.
@@ -156,6 +185,10 @@ impl From<collect::Error> for Failure {
             collect::Error::NoSockDiag(_) => {
                 Some("--collector auto falls back to /proc/net".to_owned())
             }
+            collect::Error::Capture(_) => Some(
+                "a copy must be whole and binary, on a machine of the same byte order; 'linger record' makes a new one"
+                    .to_owned(),
+            ),
             collect::Error::File { .. } | collect::Error::Nothing(_) => {
                 Some("--proc-root names the directory that is read, /proc unless set".to_owned())
             }
@@ -167,7 +200,21 @@ impl From<collect::Error> for Failure {
 
 impl From<record::Error> for Failure {
     fn from(error: record::Error) -> Self {
-        Self::failed(error.to_string(), error.hint())
+        let said = match &error {
+            record::Error::Io { what, source, .. } => match (*what, source.kind()) {
+                ("create", io::ErrorKind::NotFound) => Some("the directory must be there already"),
+                ("create", io::ErrorKind::PermissionDenied) => {
+                    Some("name a file in a directory that you may write to")
+                }
+                (_, io::ErrorKind::NotFound) => {
+                    Some("--from names a file that 'linger record FILE' has written")
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        let hint = said.map(str::to_owned).or_else(|| error.hint());
+        Self::failed(error.to_string(), hint)
     }
 }
 

@@ -10,11 +10,12 @@ use super::failure::Failure;
 use super::{source, terminal};
 use crate::collect::{Row, Want, names};
 use crate::fields::{self, Names, NoNames, Record};
-use crate::model::{AgeFacts, Attributes, Coverage, Owners, Snapshot, StateSet, TcpState};
+use crate::model::{AgeFacts, Attributes, Coverage, Snapshot, StateSet, TcpState, words};
 use crate::query::Filter;
-use crate::render::findings::Screen;
+use crate::render::cell;
 use crate::render::json::{Head, Parts, SOCKETS, Sockets, Tail};
 use crate::render::rows::{Extras, Options, Table, default_columns};
+use crate::render::text::width;
 
 /// The size of the output buffer: rows are short, and each write is a system call.
 const BUFFER: usize = 64 * 1024;
@@ -77,10 +78,10 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
         names::interfaces()
     });
     let host = machine.host();
-    let output = if args.common.json {
-        Output::Json
-    } else {
-        args.output
+    // `--json` says no more than that it is not a table; `--output` may say more.
+    let output = match args.output {
+        Output::Table if args.common.json => Output::Json,
+        output => output,
     };
     let out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
     let parts = Parts {
@@ -199,41 +200,74 @@ fn options(args: &args::List) -> Options {
     }
 }
 
-/// A few rows of a snapshot as lines, for a finding.
-///
-/// # Errors
-/// When memory cannot be written to, which does not happen.
-pub fn sample(rows: &[u32], snapshot: &Snapshot, screen: Screen) -> Result<Vec<String>, Failure> {
-    let ids = ["state", "recv-q", "send-q", "local", "peer"];
-    let columns = ids.iter().filter_map(|id| fields::by_id(id).ok()).collect();
-    let options = Options {
-        header: false,
-        width: Some(screen.width),
-        ..Options::default()
-    };
-    let mut table = Table::new(Vec::new(), columns, options);
+/// A few rows of a snapshot as lines below their heads, for a finding; its indent leaves no room for the long heads of
+/// `list`.
+pub fn sample(rows: &[u32], snapshot: &Snapshot) -> Vec<String> {
+    const COLUMNS: [(&str, &str); 5] = [
+        ("state", "State"),
+        ("recv-q", "Recv-Q"),
+        ("send-q", "Send-Q"),
+        ("local", "Local"),
+        ("peer", "Peer"),
+    ];
     let ages = AgeFacts::new(&snapshot.facts);
     let attributes = Attributes::default();
-    let owners: Option<&Owners> = None;
-    let mut seen = Vec::new();
+    let heads = COLUMNS.iter().map(|(_, head)| (*head).to_owned());
+    let mut lines: Vec<Vec<String>> = vec![heads.chain(["Age".to_owned()]).collect()];
     for socket in rows.iter().take(5).filter_map(|row| snapshot.socket(*row)) {
         let record = Record {
             socket,
             attributes: &attributes,
-            owners,
+            owners: None,
             ages: &ages,
             names: &NoNames,
         };
-        table.push(&record)?;
-        seen.push(snapshot.age(socket));
+        let mut cells: Vec<String> = COLUMNS
+            .iter()
+            .filter_map(|(id, _)| fields::by_id(id).ok())
+            .map(|field| {
+                let mut cell = String::new();
+                // Writing to a String does not fail.
+                let _ = cell::write(&mut cell, &field.value(&record), false);
+                cell
+            })
+            .collect();
+        let age = snapshot.age(socket);
+        cells.push(age.map_or(String::new(), |age| words::time(age.low_ms)));
+        lines.push(cells);
     }
-    let text = String::from_utf8_lossy(&table.finish()?).into_owned();
-    let lines = text.lines().zip(seen).map(|(line, age)| {
-        let age = age.map(|age| crate::model::words::time(age.low_ms));
-        match age {
-            Some(age) => format!("{}  {age}", line.trim_end()),
-            None => line.trim_end().to_owned(),
+    if lines.len() == 1 {
+        return Vec::new();
+    }
+    let aged = lines
+        .iter()
+        .skip(1)
+        .any(|cells| cells.last().is_some_and(|age| !age.is_empty()));
+    let longest: Vec<usize> = (0..=COLUMNS.len())
+        .map(|at| {
+            lines
+                .iter()
+                .filter_map(|cells| cells.get(at))
+                .map(|cell| width(cell))
+                .max()
+        })
+        .map(Option::unwrap_or_default)
+        .collect();
+    let shown = if aged {
+        COLUMNS.len() + 1
+    } else {
+        COLUMNS.len()
+    };
+    let line = |cells: &Vec<String>| {
+        let mut line = String::new();
+        for (cell, longest) in cells.iter().zip(&longest).take(shown) {
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(
+                ' ',
+                longest.saturating_sub(width(cell)) + 2,
+            ));
         }
-    });
-    Ok(lines.collect())
+        line.trim_end().to_owned()
+    };
+    lines.iter().map(line).collect()
 }

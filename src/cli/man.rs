@@ -40,7 +40,10 @@ pub fn run(page: Option<&str>, dir: Option<&Path>) -> Result<(), Failure> {
     for (name, text) in pages()? {
         let path = dir.join(name);
         std::fs::write(&path, text).map_err(|error| {
-            Failure::failed(format!("cannot write '{}': {error}", path.display()), None)
+            Failure::failed(
+                format!("cannot write '{}': {error}", path.display()),
+                Some("--dir names a directory that exists and may be written to".to_owned()),
+            )
         })?;
     }
     Ok(())

@@ -29,9 +29,9 @@ use self::words::Intent;
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     match dispatch(arguments) {
         Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
-        // Help and version are what was asked for.
-        Err(Failure::Clap(error)) if !error.use_stderr() => {
-            let _ = error.print();
+        Err(Failure::Clap(page)) if !page.use_stderr() => {
+            // Help and version are no failure.
+            let _ = page.print();
             ExitCode::SUCCESS
         }
         Err(failure) => {
@@ -73,13 +73,10 @@ fn execute(command: Command) -> Result<(), Failure> {
             None => Err(not_understood(&args.subject)),
         },
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "linger",
-                &mut std::io::stdout().lock(),
-            );
-            Ok(())
+            // Not straight to standard output: the generator panics where that is closed.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "linger", &mut script);
+            terminal::print(&script)
         }
         Command::Man { page, dir } => man::run(page.as_deref(), dir.as_deref()),
     }

@@ -1,5 +1,6 @@
 //! From the common options to something that can be read.
 
+use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -13,6 +14,7 @@ use crate::collect::{Source, Want};
 use crate::model::{Coverage, Snapshot, StateSet, TcpState};
 use crate::record::Capture;
 use crate::render::json::Head;
+use crate::render::text::Safe;
 
 /// The machine or capture that the options name.
 ///
@@ -89,25 +91,50 @@ pub fn clock(common: &Common, snapshot: &Snapshot) -> String {
 
 /// What to put behind a command so that it looks at the same machine.
 pub fn again(common: &Common) -> String {
-    common.from.as_deref().map(again_at).unwrap_or_default()
+    if let Some(path) = &common.from {
+        return again_at(path);
+    }
+    let mut options = match common.collector {
+        CollectorChoice::Auto => String::new(),
+        CollectorChoice::Netlink => " --collector netlink".to_owned(),
+        CollectorChoice::Procfs => " --collector procfs".to_owned(),
+    };
+    if common.proc_root != Path::new("/proc") {
+        options.push_str(&format!(" --proc-root {}", quoted(&common.proc_root)));
+    }
+    options
 }
 
-/// ` --from FILE`, quoted for a shell where it must be.
+/// ` --from FILE`.
 pub fn again_at(path: &Path) -> String {
+    format!(" --from {}", quoted(path))
+}
+
+/// A name of a file, safe to show and quoted for a shell where it must be.
+fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     let plain = path
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c));
     if plain {
-        format!(" --from {path}")
+        path
     } else {
-        format!(" --from '{}'", path.replace('\'', r"'\''"))
+        format!("'{}'", Safe(&path.replace('\'', r"'\''")))
     }
 }
 
 /// One note on standard error if the view is partial; standard output carries only what was asked for.
 pub fn note(coverage: &Coverage) {
     for warning in coverage.warnings() {
-        eprintln!("note: {}", crate::render::text::Safe(&warning));
+        // A standard error that is gone is no reason to fail, and none to panic.
+        let _ = writeln!(std::io::stderr(), "note: {}", Safe(&warning));
+    }
+}
+
+/// As [`note`], for a page that shows the notes itself: a reader who sees both streams reads them once.
+pub fn note_beside(coverage: &Coverage, json: bool) {
+    let twice = !json && std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+    if !twice {
+        note(coverage);
     }
 }

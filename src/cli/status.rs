@@ -33,7 +33,7 @@ pub fn run(args: &args::Status) -> Result<(), Failure> {
     };
     let seen = observe::observe(machine.as_mut(), plan, &settings)?;
     let top = top(&seen.snapshot, &seen.tally, RANKED);
-    source::note(&seen.snapshot.coverage);
+    source::note_beside(&seen.snapshot.coverage, args.common.json);
     if args.common.json {
         let document = StatusDocument {
             states: json!({ "tcp": states(seen.tally.states(), seen.tally.unknown) }),

@@ -179,7 +179,7 @@ pub fn run(args: &args::SubjectArgs, subject: &Subject) -> Result<(), Failure> {
         owners: true,
     };
     let seen = observe::observe(machine.as_mut(), plan, &settings)?;
-    source::note(&seen.snapshot.coverage);
+    source::note_beside(&seen.snapshot.coverage, args.common.json);
     let view = view(&seen, subject);
     if args.common.json {
         return print_json(args, subject, &seen, &view);
@@ -275,9 +275,10 @@ fn write(
         count(view.total, "socket")
     )?;
     if view.total == 0 {
-        writeln!(out, "\nno TCP socket belongs to it, in any state")?;
+        writeln!(out, "\nno TCP socket belongs to it, in any state\n")?;
+    } else {
+        writeln!(out)?;
     }
-    writeln!(out)?;
     let holders: Vec<String> = view
         .processes
         .iter()
@@ -334,7 +335,9 @@ fn write(
             labelled("peers", &format!("{}{more}", peers.join(", ")), screen)
         )?;
     }
-    writeln!(out)?;
+    if view.total > 0 {
+        writeln!(out)?;
+    }
     diagnose::print_findings(&view.findings, snapshot, screen, out)?;
     if view.findings.is_empty() {
         writeln!(out, "{}", labelled("findings", "none", screen))?;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::knowledge::{StateText, Topic, Transition};
 use crate::model::Facts;
-use crate::model::words::thousands;
+use crate::model::words::count as count_of;
 use crate::render::text::{NO_BREAK, wrap};
 
 /// Longer lines are hard to read, however wide the terminal is.
@@ -23,18 +23,17 @@ fn labelled(out: &mut dyn Write, label: &str, text: &str, width: usize) -> io::R
     writeln!(out, "{label:<LABEL$}{}", wrap(text, columns(width), LABEL))
 }
 
-/// Writes what a state means, with the number of sockets in it if that is known.
+/// Writes what a state means, with the number of sockets in it, and where that is, if it is known.
 pub fn state_text(
     text: &StateText,
-    count: Option<u64>,
+    count: Option<(u64, &str)>,
     facts: &Facts,
     out: &mut dyn Write,
     width: usize,
 ) -> io::Result<()> {
     match count {
-        Some(0) => writeln!(out, "{}   none here now", text.name())?,
-        Some(1) => writeln!(out, "{}   1 socket here now", text.name())?,
-        Some(n) => writeln!(out, "{}   {} sockets here now", text.name(), thousands(n))?,
+        Some((0, place)) => writeln!(out, "{}   none {place}", text.name())?,
+        Some((n, place)) => writeln!(out, "{}   {} {place}", text.name(), count_of(n, "socket"))?,
         None => writeln!(out, "{}", text.name())?,
     }
     writeln!(out, "{}", wrap(text.summary, columns(width), 0))?;
@@ -214,7 +213,7 @@ mod tests {
         let mut out = Vec::new();
         state_text(
             knowledge_of(state).unwrap(),
-            count,
+            count.map(|count| (count, "here now")),
             &facts(),
             &mut out,
             width,

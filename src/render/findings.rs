@@ -64,7 +64,8 @@ pub fn full(
     paragraph("meaning", &finding.explanation, width, out)?;
     paragraph("who", &who(finding), width, out)?;
     for (at, advice) in finding.advice.iter().enumerate() {
-        paragraph(if at == 0 { "do" } else { "" }, advice, width, out)?;
+        // What goes on in the next line stands further in, so that one piece of advice is seen to end.
+        hanging(if at == 0 { "do" } else { "" }, advice, width, out)?;
     }
     for (at, line) in sockets.iter().enumerate() {
         writeln!(
@@ -76,7 +77,7 @@ pub fn full(
     }
     for other in follows {
         let line = format!("{}: {}", other.id, safe(&other.title));
-        paragraph("so also", &line, width, out)?;
+        hanging("leads to", &line, width, out)?;
     }
     paragraph("ground", &finding.grounds.join("; "), width, out)?;
     writeln!(out)
@@ -87,6 +88,15 @@ fn paragraph(label: &str, text: &str, width: usize, out: &mut dyn Write) -> io::
         out,
         "  {label:<w$}{}",
         wrap(&safe(text), width, LABEL),
+        w = LABEL - 2
+    )
+}
+
+fn hanging(label: &str, text: &str, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "  {label:<w$}{}",
+        wrap(&safe(text), width, LABEL + 2),
         w = LABEL - 2
     )
 }
@@ -227,14 +237,16 @@ pub fn bars(values: &[u32], screen: Screen) -> String {
 /// When `out` fails.
 pub fn brief(finding: &Finding, ids: usize, screen: Screen, out: &mut dyn Write) -> io::Result<()> {
     let severity = format!("{:<8}", finding.severity.name().to_uppercase());
+    let severity = screen.paint.severity(finding.severity, &severity);
+    let width = screen.width.clamp(40, 140);
     let indent = 8 + 2 + ids + 2;
-    let title = wrap(&safe(&finding.title), screen.width.clamp(40, 140), indent);
-    writeln!(
-        out,
-        "{}  {:<ids$}  {title}",
-        screen.paint.severity(finding.severity, &severity),
-        finding.id
-    )
+    // A title in a narrow column is a column of words: below it has room.
+    if width < indent + 30 {
+        let title = wrap(&safe(&finding.title), width, 10);
+        return writeln!(out, "{severity}  {}\n{:10}{title}", finding.id, "");
+    }
+    let title = wrap(&safe(&finding.title), width, indent);
+    writeln!(out, "{severity}  {:<ids$}  {title}", finding.id)
 }
 
 #[cfg(test)]

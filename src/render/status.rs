@@ -95,9 +95,7 @@ pub fn head(snapshot: &Snapshot, total: u64, clock: &str, screen: Screen) -> Str
 /// # Errors
 /// When `out` fails.
 pub fn write(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Result<()> {
-    let Status {
-        snapshot, analysis, ..
-    } = status;
+    let snapshot = status.snapshot;
     writeln!(
         out,
         "{}",
@@ -106,7 +104,7 @@ pub fn write(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Re
     states(status, screen, out)?;
     writeln!(out)?;
     findings(status, screen, out)?;
-    checks(analysis, screen, out)?;
+    checks(status, screen, out)?;
     writeln!(out)?;
     top(status, screen, out)?;
     for warning in snapshot.coverage.warnings() {
@@ -210,15 +208,19 @@ fn findings(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Res
 }
 
 /// How many checks were quiet, and which cannot tell and why.
-///
-/// # Errors
-/// When `out` fails.
-pub fn checks(analysis: &Analysis, screen: Screen, out: &mut dyn Write) -> io::Result<()> {
+fn checks(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Result<()> {
+    let analysis = status.analysis;
     let quiet = analysis.quiet.len();
     let plural = if quiet == 1 { "" } else { "s" };
-    let found = analysis.findings.is_empty() && analysis.unknown.is_empty();
-    let nothing = if found { "   nothing is stuck" } else { "" };
-    writeln!(out, "quiet: {quiet} check{plural}{nothing}")?;
+    // Nothing is stuck only where everything was seen and judged.
+    let all_seen = analysis.unknown.is_empty() && status.snapshot.coverage.rows_complete();
+    let nothing = if quiet > 0 && analysis.findings.is_empty() && all_seen {
+        "; nothing is stuck"
+    } else {
+        ""
+    };
+    let text = format!("{quiet} check{plural}{nothing}");
+    writeln!(out, "{}", labelled("quiet", &text, screen))?;
     for unknown in &analysis.unknown {
         let text = format!("{}: {}", unknown.id, Safe(&unknown.reason));
         writeln!(out, "{}", labelled("cannot tell", &text, screen))?;
@@ -249,11 +251,20 @@ fn top(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Result<(
         "most sockets",
         processes.map(|(p, n)| item(&name(p), *n)).collect(),
     )?;
-    let listeners = status.top.listeners.iter().filter(|(_, n)| *n > 0).take(4);
+    // Connections are counted by port, which several listeners may share: each address has its own.
+    let mut ports: Vec<(u16, u64)> = Vec::new();
+    for (listener, n) in status.top.listeners.iter().filter(|(_, n)| *n > 0) {
+        let port = listener.local.port;
+        if ports.iter().all(|(known, _)| *known != port) {
+            ports.push((port, *n));
+        }
+    }
     line(
-        "busy listeners",
-        listeners
-            .map(|(l, n)| item(&format!(":{}", l.local.port), *n))
+        "busy ports",
+        ports
+            .iter()
+            .take(4)
+            .map(|(port, n)| item(&format!(":{port}"), *n))
             .collect(),
     )?;
     let peers = status.top.peers.iter().take(4);

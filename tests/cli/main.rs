@@ -1,0 +1,18 @@
+//! The program as scripts and people meet it: what is typed, what comes out on which stream, and the exit code. Data
+//! are the recordings of `tests/data`, so that nothing depends on the machine; `tests/data/README` says how they were
+//! made.
+
+#[cfg(test)]
+mod documents;
+#[cfg(test)]
+mod files;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod screens;
+#[cfg(test)]
+mod sources;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod words;

@@ -1,0 +1,186 @@
+//! From what is typed to what is run; and what is not understood.
+
+use crate::support::*;
+
+const CLOSE_WAIT: &str = "\
+State       Recv-Q  Send-Q  Local Address:Port  Peer Address:Port
+CLOSE-WAIT       6       0  127.0.0.1:8080      127.0.0.1:40002
+CLOSE-WAIT       6       0  [::1]:8080          [::1]:40002
+";
+
+#[test]
+fn a_filter_without_a_command_lists() {
+    for line in [
+        "list state close-wait",
+        "state close-wait",
+        "state CLOSE_WAIT",
+        "STATE = close_wait",
+        "-t state close-wait",
+        "state -tan close-wait",
+        "exclude connected,listen,closed state close-wait",
+    ] {
+        assert_eq!(quiet(&from(line)), CLOSE_WAIT, "{line}");
+    }
+    let unquoted = format!("--from {CAPTURE} -- state close-wait");
+    assert_eq!(quiet(&unquoted), CLOSE_WAIT);
+    linger(&["--from", CAPTURE, "state close-wait"])
+        .assert()
+        .success()
+        .stdout(CLOSE_WAIT)
+        .stderr("");
+}
+
+#[test]
+fn options_run_together_as_fingers_type_them() {
+    let listeners = "\
+State   Recv-Q  Send-Q  Local Address:Port  Peer Address:Port  Process
+LISTEN       0      16  127.0.0.1:8080      0.0.0.0:*          example[4242]
+LISTEN       0      16  [::1]:8080          [::]:*             example[4242]
+";
+    assert_eq!(quiet(&from("-tlnp")), listeners);
+    assert_eq!(quiet(&from("list -t -l -n -p")), listeners);
+    assert_eq!(
+        quiet(&from("-H -tln4")),
+        "LISTEN  0  16  127.0.0.1:8080  0.0.0.0:*\n"
+    );
+    let four = quiet(&from("-tan4"));
+    assert_eq!(four.lines().count(), 7, "{four}");
+    assert!(!four.contains("[::1]"), "{four}");
+    let six = quiet(&from("-tan6"));
+    assert!(
+        six.lines().skip(1).all(|line| line.contains("[::1]")),
+        "{six}"
+    );
+    assert_eq!(quiet(&from("-tan46")), quiet(&from("-tan")));
+}
+
+#[test]
+fn unasked_it_shows_everything_but_listen() {
+    let rows = quiet(&from("list -H"));
+    assert_eq!(rows.lines().count(), 10, "{rows}");
+    assert!(
+        !rows.contains("LISTEN") && rows.contains("TIME-WAIT"),
+        "{rows}"
+    );
+}
+
+#[test]
+fn common_options_may_stand_before_the_command_or_behind_it() {
+    let documents = [
+        format!("--json --from {CAPTURE} diagnose"),
+        format!("--from={CAPTURE} diagnose --json"),
+        format!("diagnose -j --from {CAPTURE}"),
+    ];
+    for line in &documents {
+        assert_eq!(quiet(line), quiet(&documents[0]), "{line}");
+    }
+    assert_eq!(
+        quiet(&from("--json state close-wait")),
+        quiet(&from("state close-wait --json"))
+    );
+    assert_eq!(quiet(&from("")), quiet(&from("status")));
+}
+
+#[test]
+fn a_single_word_is_a_subject() {
+    let port = quiet(&from(":8080"));
+    assert!(port.contains("\nport 8080   12 sockets\n"), "{port}");
+    for line in ["8080", "port:8080"] {
+        assert_eq!(quiet(&from(line)), port, "{line}");
+    }
+    assert_eq!(quiet(&format!("--from {CAPTURE} :8080")), port);
+    let table = [
+        ("pid:4242", "\npid 4242   10 sockets\n"),
+        ("4242", "\npid 4242   10 sockets\n"),
+        ("example", "\nprogram example   10 sockets\n"),
+        ("127.0.0.1", "\naddress 127.0.0.1   6 sockets\n"),
+        ("127.0.0.1:40001", "\naddress 127.0.0.1:40001   2 sockets\n"),
+        ("::1", "\naddress ::1   6 sockets\n"),
+        ("[::1]:40001", "\naddress [::1]:40001   2 sockets\n"),
+        (
+            "9",
+            "\nport 9   0 sockets\n\nno TCP socket belongs to it, in any state\n",
+        ),
+    ];
+    for (line, says) in table {
+        let text = quiet(&from(line));
+        assert!(text.contains(says), "{line}: {text}");
+    }
+}
+
+#[test]
+fn slips_of_the_fingers_get_a_hint_and_2() {
+    let table = [
+        ("diagnos", "'diagnos'", "linger diagnose"),
+        ("statsu", "'statsu'", "linger status"),
+        ("no-such-program", "'no-such-program'", "linger --help"),
+        (
+            "close-wait",
+            "'close-wait' is a state",
+            "linger state close-wait",
+        ),
+        (":99999", "':99999'", ":443"),
+        ("pid:x", "'pid:x'", "pid:2211"),
+        ("-p diagnose", "'-p'", "linger list"),
+        ("--extended status", "'--extended'", "linger list"),
+        ("-tanu", "'-u'", "TCP"),
+        ("list --bogus", "'--bogus'", "linger list --help"),
+        ("--jsn", "'--jsn'", "'--json'"),
+        ("--limit 5", "'--limit'", "'linger --help'"),
+        ("--color purple", "'purple'", "auto, always, never"),
+        ("diagnose --samples 0", "'0'", "--help"),
+        ("diagnose --interval soon", "'soon'", "--help"),
+        ("state foo", "unknown state 'foo'", "syn-received"),
+        (
+            "list state clos-wait",
+            "'clos-wait'",
+            "did you mean close-wait",
+        ),
+        ("list state", "'state' needs", "close-wait"),
+        ("list dport = :443", "'dport'", "state STATE"),
+        ("list close-wait", "'close-wait'", "state close-wait"),
+        ("list -- -p", "'-p'", "state STATE"),
+        ("-- --json", "'--json'", "--help"),
+        ("--only foo", "unknown finding 'foo'", "close-wait-leak"),
+        (
+            "diagnose --skip clos-wait-leak",
+            "'clos-wait-leak'",
+            "close-wait-leak",
+        ),
+        ("--threshold close-wait-leak.foo=1", "'foo'", "age"),
+        ("--threshold close-wait-leak.age=x", "'x'", "5min"),
+        ("--threshold foo", "'foo'", "close-wait-leak.age=2min"),
+        ("explain foobar", "'foobar'", "linger explain"),
+        (
+            "explain clos_wait",
+            "'clos_wait'",
+            "linger explain close-wait",
+        ),
+        ("man nonsense", "'nonsense'", "linger-list.8"),
+        ("completions tcsh", "'tcsh'", "zsh"),
+        ("completions", "<SHELL>", "--help"),
+        ("record", "<FILE>", "--help"),
+        ("record f --from g", "capture", "--from"),
+    ];
+    for (line, what, hint) in table {
+        fails(line, 2, what, hint);
+    }
+}
+
+#[test]
+fn help_is_no_failure() {
+    for command in [
+        "",
+        "status",
+        "list",
+        "diagnose",
+        "explain",
+        "record",
+        "completions",
+        "man",
+    ] {
+        let text = quiet(&format!("{command} --help"));
+        assert!(text.contains("Examples:\n  linger"), "{command}: {text}");
+    }
+    assert!(quiet("--version").starts_with("linger "));
+}
