@@ -50,7 +50,13 @@ fn write(seen: &Observation, args: &args::Diagnose, out: &mut dyn Write) -> Resu
     } = seen;
     let clock = source::clock(&args.common, snapshot);
     writeln!(out, "{}\n", head(snapshot, tally.total(), &clock, screen))?;
-    print_findings(&analysis.findings, snapshot, screen, out)?;
+    print_findings(
+        &analysis.findings,
+        snapshot,
+        &source::again(&args.common),
+        screen,
+        out,
+    )?;
     let verdict = match analysis.verdict() {
         // What was not judged may be what is stuck.
         Overall::Ok if !analysis.unknown.is_empty() => "ok as far as can be told",
@@ -89,6 +95,7 @@ fn write(seen: &Observation, args: &args::Diagnose, out: &mut dyn Write) -> Resu
 pub fn print_findings(
     all: &[Finding],
     snapshot: &Snapshot,
+    again: &str,
     screen: Screen,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
@@ -106,7 +113,7 @@ pub fn print_findings(
             .filter(|other| first && other.caused_by == Some(finding.id))
             .collect();
         let sockets = list::sample(&finding.rows, snapshot);
-        findings::full(finding, &follows, &sockets, screen, out)?;
+        findings::full(finding, &follows, &sockets, again, screen, out)?;
     }
     Ok(())
 }

@@ -44,13 +44,23 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
 fn dispatch(arguments: Vec<OsString>) -> Result<(), Failure> {
     match words::intent(arguments) {
         Intent::Run(arguments) => execute(parse(arguments)?),
-        Intent::Word { word, subject } => {
+        Intent::Word {
+            word,
+            subject,
+            list,
+        } => {
+            let is_filter = crate::query::Filter::parse(std::slice::from_ref(&word)).is_ok();
+            if let Some(list) = list.as_ref().filter(|_| is_filter) {
+                return execute(parse(list.clone())?);
+            }
             let Command::Subject(args) = parse(subject)? else {
                 return Ok(());
             };
-            match subject::find(&word, &args)? {
-                Some(found) => subject::run(&args, &found),
-                None => Err(not_understood(&word)),
+            match (subject::find(&word, &args)?, list) {
+                (Some(found), _) => subject::run(&args, &found),
+                // The filter's own error points at the word that it does not understand.
+                (None, Some(list)) => execute(parse(list)?),
+                (None, None) => Err(not_understood(&word)),
             }
         }
     }

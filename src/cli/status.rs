@@ -127,7 +127,7 @@ fn listener(socket: &Socket, connections: u64) -> Value {
     let mut value = json!({
         "address": socket.local_ip(),
         "port": socket.local.port,
-        "connections": connections,
+        "connections_on_port": connections,
         "accept_queue": socket.recv_q,
     });
     if let (Some(limit), Some(map)) = (socket.backlog(), value.as_object_mut()) {

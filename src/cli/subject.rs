@@ -338,7 +338,13 @@ fn write(
     if view.total > 0 {
         writeln!(out)?;
     }
-    diagnose::print_findings(&view.findings, snapshot, screen, out)?;
+    diagnose::print_findings(
+        &view.findings,
+        snapshot,
+        &source::again(&args.common),
+        screen,
+        out,
+    )?;
     if view.findings.is_empty() {
         writeln!(out, "{}", labelled("findings", "none", screen))?;
     }

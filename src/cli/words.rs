@@ -17,6 +17,8 @@ pub enum Intent {
         word: String,
         /// the arguments with `subject` in front
         subject: Vec<OsString>,
+        /// the arguments with `list` in front, where the word has blanks and so may be a quoted filter
+        list: Option<Vec<OsString>>,
     },
 }
 
@@ -148,13 +150,21 @@ pub fn intent(arguments: Vec<OsString>) -> Intent {
     {
         return Intent::Run(with(word, Some(first)));
     }
-    // A filter has several words, or blanks within one; options of `list` say that rows are wanted.
-    if words.len() > 1 || lists || word.contains(char::is_whitespace) || word.is_empty() {
+    if word == "help" {
+        let mut rest = with("help", Some(first)).split_off(1);
+        rest.push(OsString::from("--help"));
+        return Intent::Run(rest);
+    }
+    // A filter has several words, and options of `list` say that rows are wanted.
+    if words.len() > 1 || lists || word.is_empty() {
         return Intent::Run(with("list", None));
     }
+    // Blanks within the word: a quoted filter, or a program like `tmux: server`.
+    let blanks = word.contains(char::is_whitespace);
     Intent::Word {
         word: word.to_owned(),
         subject: with("subject", None),
+        list: blanks.then(|| with("list", None)),
     }
 }
 
@@ -188,6 +198,8 @@ mod tests {
             ("-tan4", "list -tan4"),
             ("-4", "list -4"),
             ("-x", "list -x"),
+            ("help", "--help"),
+            ("help diagnose", "diagnose --help"),
             ("-uln", "list -uln"),
             ("state close-wait", "list state close-wait"),
             (

@@ -29,7 +29,8 @@ impl Screen {
 /// The column at which the text of a finding begins.
 const LABEL: usize = 11;
 
-/// One finding in full, and what follows from it in a line each.
+/// One finding in full, and what follows from it in a line each. `again` goes behind every command of linger's own,
+/// so that it looks at the same machine.
 ///
 /// # Errors
 /// When `out` fails.
@@ -37,6 +38,7 @@ pub fn full(
     finding: &Finding,
     follows: &[&Finding],
     sockets: &[String],
+    again: &str,
     screen: Screen,
     out: &mut dyn Write,
 ) -> io::Result<()> {
@@ -65,7 +67,8 @@ pub fn full(
     paragraph("who", &who(finding), width, out)?;
     for (at, advice) in finding.advice.iter().enumerate() {
         // What goes on in the next line stands further in, so that one piece of advice is seen to end.
-        hanging(if at == 0 { "do" } else { "" }, advice, width, out)?;
+        let advice = same_machine(advice, again);
+        hanging(if at == 0 { "do" } else { "" }, &advice, width, out)?;
     }
     for (at, line) in sockets.iter().enumerate() {
         writeln!(
@@ -81,6 +84,15 @@ pub fn full(
     }
     paragraph("ground", &finding.grounds.join("; "), width, out)?;
     writeln!(out)
+}
+
+/// Advice that begins with a command of linger's own, with what makes it look at the machine that was judged.
+fn same_machine(advice: &str, again: &str) -> String {
+    match (advice.starts_with("linger "), advice.split_once("    #")) {
+        (true, Some((command, comment))) => format!("{command}{again}    #{comment}"),
+        (true, None) => format!("{advice}{again}"),
+        (false, _) => advice.to_owned(),
+    }
 }
 
 fn paragraph(label: &str, text: &str, width: usize, out: &mut dyn Write) -> io::Result<()> {
@@ -131,9 +143,11 @@ fn measured(evidence: &[Evidence], screen: Screen, out: &mut dyn Write) -> io::R
         .map(|evidence| {
             let name = evidence.name.replace('_', " ");
             let unit = evidence.unit.unwrap_or_default();
-            let limit = evidence
-                .limit
-                .map(|limit| format!("limit {}", number(limit)));
+            let limit = evidence.limit.map(|limit| match unit {
+                "s" => format!("limit {}", words::time((limit * 1000.0).max(0.0) as u64)),
+                "%" => format!("limit {} %", number(limit)),
+                _ => format!("limit {}", number(limit)),
+            });
             (
                 name,
                 value(&evidence.value, unit, screen),
@@ -286,7 +300,15 @@ mod tests {
 
     fn print(screen: Screen) -> String {
         let mut out = Vec::new();
-        full(&finding(), &[], &["a row".into()], screen, &mut out).unwrap();
+        full(
+            &finding(),
+            &[],
+            &["a row".into()],
+            " --from x.linger",
+            screen,
+            &mut out,
+        )
+        .unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -299,6 +321,11 @@ mod tests {
         );
         assert!(!text.contains('\x1b'));
         assert!(text.contains("limit 10") && text.contains("51 min"));
+        assert!(text.contains("limit 60 s"), "{text}");
+        assert!(
+            text.contains("linger pid:7 --from x.linger # which peers"),
+            "{text}"
+        );
         assert!(text.contains("now|▁ █|then, at most 8"), "{text}");
         assert!(
             print(Screen {
