@@ -212,6 +212,7 @@ fn value(value: &Value, unit: &str, screen: Screen) -> String {
             join(n, unit)
         }
         Value::Real(n) if unit == "s" => words::time((n * 1000.0).max(0.0) as u64),
+        Value::Real(n) if unit == "min" => words::time((n * 60_000.0).max(0.0) as u64),
         Value::Real(n) => join(format!("{n:.1}"), unit),
         Value::Text(text) => text.clone(),
         Value::Series(values) => bars(values, screen),
