@@ -5,6 +5,7 @@ pub mod detectors;
 mod group;
 pub mod scenario;
 pub mod settings;
+mod stuck;
 mod words;
 
 pub use self::settings::{Limits, Settings};
