@@ -3,6 +3,7 @@
 
 pub mod detectors;
 mod group;
+mod queue;
 pub mod scenario;
 pub mod settings;
 mod stuck;
