@@ -3,8 +3,10 @@
 
 pub mod detectors;
 mod group;
+mod queue;
 pub mod scenario;
 pub mod settings;
+mod stuck;
 mod words;
 
 pub use self::settings::{Limits, Settings};
@@ -190,21 +192,67 @@ pub fn run(
     analysis
 }
 
-/// The worst first; a consequence behind its root, as bad as it may be.
+/// The worst first; a consequence behind its root, as bad as it may be, and the root as far up as the worst that
+/// follows from it.
 fn order(findings: &mut Vec<Finding>) {
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    let (consequences, roots): (Vec<Finding>, Vec<Finding>) = findings
+    let (mut left, roots): (Vec<Finding>, Vec<Finding>) = findings
         .drain(..)
         .partition(|finding| finding.caused_by.is_some());
-    let mut left = consequences;
+    let mut families: Vec<Vec<Finding>> = Vec::new();
     for root in roots {
-        let id = root.id;
-        findings.push(root);
-        let (follow, others): (Vec<_>, Vec<_>) = left
-            .into_iter()
-            .partition(|finding| finding.caused_by == Some(id));
-        findings.extend(follow);
-        left = others;
+        // What follows from several findings of one id stands behind the first, what follows from that behind it.
+        let mut family = vec![root];
+        let mut at = 0;
+        while let Some(id) = family.get(at).map(|finding| finding.id) {
+            let (follow, others): (Vec<_>, Vec<_>) = left
+                .into_iter()
+                .partition(|finding| finding.caused_by == Some(id));
+            family.extend(follow);
+            left = others;
+            at += 1;
+        }
+        families.push(family);
     }
+    families.sort_by_key(|family| {
+        let worst = family.iter().map(|finding| finding.severity).max();
+        std::cmp::Reverse(worst)
+    });
+    findings.extend(families.into_iter().flatten());
     findings.extend(left);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Actor, Severity, Subject};
+
+    #[test]
+    fn a_chain_stands_together_where_its_worst_belongs() {
+        let finding = |id, severity, caused_by| Finding {
+            id,
+            variant: None,
+            severity,
+            title: String::new(),
+            subject: Subject::Host,
+            evidence: Vec::new(),
+            explanation: String::new(),
+            grounds: Vec::new(),
+            who_must_act: Actor::Nobody,
+            advice: Vec::new(),
+            rows: Vec::new(),
+            caused_by,
+            one_sample: false,
+        };
+        let mut findings = vec![
+            finding("accept", Severity::Warning, Some("listen")),
+            finding("other", Severity::Warning, None),
+            finding("listen", Severity::Critical, Some("leak")),
+            finding("leak", Severity::Info, None),
+            finding("lost", Severity::Critical, Some("nobody")),
+        ];
+        order(&mut findings);
+        let ids: Vec<_> = findings.iter().map(|finding| finding.id).collect();
+        assert_eq!(ids, ["leak", "listen", "accept", "other", "lost"]);
+    }
 }

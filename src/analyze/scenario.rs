@@ -98,6 +98,13 @@ impl Scenario {
         u32::try_from(self.processes.len() - 1).unwrap_or(u32::MAX)
     }
 
+    /// Calls every process by another name and number.
+    pub fn rename(&mut self, comm: &str, pid: u32) {
+        for (process, pid) in self.processes.iter_mut().zip(pid..) {
+            (process.comm, process.pid) = (comm.to_owned(), pid);
+        }
+    }
+
     /// A socket between two endpoints, nobody's yet; change it and give it to [`Scenario::push`].
     pub fn socket(&mut self, state: TcpState, local: Endpoint, remote: Endpoint) -> Socket {
         self.next += 1;

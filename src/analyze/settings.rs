@@ -185,9 +185,10 @@ fn parse(unit: Unit, text: &str) -> Option<f64> {
 pub struct Limits(BTreeMap<&'static str, f64>);
 
 impl Limits {
-    /// The limit `key`. A detector asks only for its own keys, which a test of the registry holds; anything else is
+    /// The limit `key`. A detector asks only for its own keys, which debug builds check; anything else is
     /// a limit that nothing reaches.
     pub fn get(&self, key: &str) -> f64 {
+        debug_assert!(self.0.contains_key(key), "no such limit: {key}");
         self.0.get(key).copied().unwrap_or(f64::INFINITY)
     }
 

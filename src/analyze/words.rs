@@ -1,8 +1,27 @@
 //! The words that findings share. Names are as the processes gave them; what
 //! prints them makes them safe.
 
+use std::net::IpAddr;
+
 pub use crate::model::words::{count, percent, thousands, time};
 use crate::model::{Endpoint, Process, Snapshot, Socket, Subject};
+
+/// The longest that a title may be, characters.
+pub const TITLE: usize = 100;
+
+/// The first of `titles` that keeps the budget; the last one cut off where none does.
+pub fn fit<const N: usize>(titles: [String; N]) -> String {
+    let mut shortest = String::new();
+    for title in titles {
+        if title.chars().count() <= TITLE {
+            return title;
+        }
+        shortest = title;
+    }
+    let mut cut: String = shortest.chars().take(TITLE - 1).collect();
+    cut.push('…');
+    cut
+}
 
 /// `nginx[901]`.
 pub fn process(process: &Process) -> String {
@@ -12,8 +31,23 @@ pub fn process(process: &Process) -> String {
 /// `10.0.0.1:443`, `[::1]:443`.
 pub fn endpoint(endpoint: &Endpoint) -> String {
     match endpoint.ip() {
-        std::net::IpAddr::V4(ip) => format!("{ip}:{}", endpoint.port),
-        std::net::IpAddr::V6(ip) => format!("[{ip}]:{}", endpoint.port),
+        IpAddr::V4(ip) => format!("{ip}:{}", endpoint.port),
+        IpAddr::V6(ip) => format!("[{ip}]:{}", endpoint.port),
+    }
+}
+
+/// The same for a title that is too long otherwise: the middle of a long IPv6 address is left out.
+pub fn brief(endpoint: &Endpoint) -> String {
+    let ip = endpoint.ip().to_string();
+    match (
+        endpoint.ip(),
+        ip.get(..9),
+        ip.get(ip.len().saturating_sub(9)..),
+    ) {
+        (IpAddr::V6(_), Some(head), Some(tail)) if ip.len() > 20 => {
+            format!("[{head}…{tail}]:{}", endpoint.port)
+        }
+        _ => self::endpoint(endpoint),
     }
 }
 
@@ -24,6 +58,28 @@ pub fn listener(socket: &Socket) -> String {
     } else {
         endpoint(&socket.local)
     }
+}
+
+/// The process to blame for a socket: its first holder, but not init, which keeps the sockets that it has opened for
+/// others.
+pub fn holder<'a>(snapshot: &'a Snapshot, socket: &Socket) -> Option<&'a Process> {
+    let holders = || snapshot.owners.of(socket.inode).map(|(process, _)| process);
+    holders()
+        .find(|process| process.pid != 1)
+        .or_else(|| holders().next())
+}
+
+/// When that was: the time of day, and the day too where it was not within the last twenty hours.
+pub fn since(now: jiff::Timestamp, age_ms: u64) -> String {
+    let Ok(at) = now.checked_sub(std::time::Duration::from_millis(age_ms)) else {
+        return format!("{} ago", time(age_ms));
+    };
+    let form = if age_ms < 20 * 3_600_000 {
+        "%H:%M UTC"
+    } else {
+        "%Y-%m-%d %H:%M UTC"
+    };
+    at.strftime(form).to_string()
 }
 
 /// The process as a subject.
@@ -38,7 +94,7 @@ pub fn process_subject(owner: Option<&Process>, uid: Option<u32>) -> Subject {
 
 /// The listener as a subject, with its first holder.
 pub fn listener_subject(snapshot: &Snapshot, listener: &Socket) -> Subject {
-    let owner = snapshot.owner(listener);
+    let owner = holder(snapshot, listener);
     Subject::Listener {
         address: listener.local_ip(),
         port: listener.local.port,
@@ -50,8 +106,39 @@ pub fn listener_subject(snapshot: &Snapshot, listener: &Socket) -> Subject {
 
 /// `nginx[901] :8443`, or the address alone where the holder could not be seen.
 pub fn listener_title(snapshot: &Snapshot, socket: &Socket) -> String {
-    match snapshot.owner(socket) {
+    match holder(snapshot, socket) {
         Some(owner) => format!("{} {}", process(owner), listener(socket)),
         None => format!("listener {}", listener(socket)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn titles_keep_the_budget_whatever_comes() {
+        let (short, long) = ("a".repeat(100), "ä".repeat(101));
+        assert_eq!(fit([long.clone(), short.clone()]), short);
+        let cut = fit([long]);
+        assert_eq!(cut.chars().count(), 100);
+        assert!(cut.ends_with("ä…"));
+    }
+
+    #[test]
+    fn only_long_addresses_are_shortened() {
+        let v6 = |ip: &str, port| {
+            let ip: std::net::Ipv6Addr = ip.parse().unwrap();
+            brief(&Endpoint::v6(ip.octets(), port))
+        };
+        assert_eq!(
+            v6("2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff", 443),
+            "[2001:db8:…eeee:ffff]:443"
+        );
+        assert_eq!(v6("2001:db8::1", 443), "[2001:db8::1]:443");
+        assert_eq!(
+            brief(&Endpoint::v4([255, 255, 255, 255], 65_535)),
+            "255.255.255.255:65535"
+        );
     }
 }

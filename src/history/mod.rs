@@ -16,6 +16,23 @@ use crate::model::{Endpoint, Facts, Listener, Pulse, Snapshot};
 /// How many earlier samples are kept.
 const KEPT: usize = 60;
 
+/// A socket that somebody holds, as a later look may recognise it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Held {
+    /// its identity
+    pub cookie: u64,
+    /// its own port
+    pub port: u16,
+    /// its peer
+    pub remote: Endpoint,
+}
+
+/// Whether `held`, in the order of cookies, has the socket with `cookie`.
+pub fn holds(held: &[Held], cookie: u64) -> bool {
+    held.binary_search_by_key(&cookie, |held| held.cookie)
+        .is_ok()
+}
+
 /// What is remembered of a full sample: identities and queues, no rows.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
@@ -23,10 +40,12 @@ pub struct Sample {
     pub taken: Timestamp,
     /// settings and counters
     pub facts: Facts,
-    /// the LISTEN sockets
+    /// the LISTEN sockets, by cookie
     pub listeners: Vec<Listener>,
-    /// cookies of the CLOSE-WAIT sockets that somebody holds, sorted
-    pub close_wait: Vec<u64>,
+    /// the CLOSE-WAIT sockets that somebody holds, by cookie
+    pub close_wait: Vec<Held>,
+    /// the FIN-WAIT-2 sockets that somebody holds, by cookie
+    pub fin_wait_2: Vec<Held>,
     /// cookies and peers of the SYN-SENT sockets, sorted
     pub syn_sent: Vec<(u64, Endpoint)>,
     /// peers with an established, dialled connection, sorted
@@ -36,14 +55,20 @@ pub struct Sample {
 impl Sample {
     /// Reduces a snapshot.
     pub fn new(snapshot: &Snapshot, tally: &Tally) -> Self {
-        let cookies = |rows: &[u32]| {
-            let mut cookies: Vec<(u64, Endpoint)> = rows
+        let held = |rows: &[u32]| {
+            let mut held: Vec<Held> = rows
                 .iter()
                 .filter_map(|row| snapshot.socket(*row))
-                .filter_map(|socket| Some((socket.cookie?.get(), socket.remote)))
+                .filter_map(|socket| {
+                    Some(Held {
+                        cookie: socket.cookie?.get(),
+                        port: socket.local.port,
+                        remote: socket.remote,
+                    })
+                })
                 .collect();
-            cookies.sort_unstable();
-            cookies
+            held.sort_unstable();
+            held
         };
         let mut established: Vec<Endpoint> = tally
             .dialled()
@@ -56,17 +81,18 @@ impl Sample {
             taken: snapshot.taken,
             facts: snapshot.facts.clone(),
             listeners: listeners(snapshot, &tally.listeners),
-            close_wait: cookies(&tally.close_wait)
+            close_wait: held(&tally.close_wait),
+            fin_wait_2: held(&tally.fin_wait_2),
+            syn_sent: held(&tally.syn_sent)
                 .into_iter()
-                .map(|(cookie, _)| cookie)
+                .map(|held| (held.cookie, held.remote))
                 .collect(),
-            syn_sent: cookies(&tally.syn_sent),
             established,
         }
     }
 }
 
-/// The LISTEN rows of a snapshot as a pulse has them.
+/// The LISTEN rows of a snapshot as a pulse has them, by cookie.
 pub fn listeners(snapshot: &Snapshot, rows: &[u32]) -> Vec<Listener> {
     let listener = |row: &u32| {
         let socket = snapshot.socket(*row)?;
@@ -77,7 +103,9 @@ pub fn listeners(snapshot: &Snapshot, rows: &[u32]) -> Vec<Listener> {
             drops: snapshot.drops.get(row).copied(),
         })
     };
-    rows.iter().filter_map(listener).collect()
+    let mut listeners: Vec<Listener> = rows.iter().filter_map(listener).collect();
+    listeners.sort_unstable_by_key(|listener| listener.cookie);
+    listeners
 }
 
 /// The looks before and after the snapshot that is judged.
@@ -131,7 +159,8 @@ impl Deltas<'_> {
 
 fn find(listeners: &[Listener], cookie: Option<NonZeroU64>) -> Option<&Listener> {
     cookie?;
-    listeners.iter().find(|listener| listener.cookie == cookie)
+    let place = listeners.binary_search_by_key(&cookie, |listener| listener.cookie);
+    listeners.get(place.ok()?)
 }
 
 impl History {
@@ -144,7 +173,10 @@ impl History {
     }
 
     /// Keeps the light look that followed the snapshot.
-    pub fn set_pulse(&mut self, pulse: Pulse) {
+    pub fn set_pulse(&mut self, mut pulse: Pulse) {
+        pulse
+            .listeners
+            .sort_unstable_by_key(|listener| listener.cookie);
         self.pulse = Some(pulse);
     }
 
@@ -231,6 +263,26 @@ mod tests {
         );
         assert_eq!(deltas.drops(NonZeroU64::new(9)), Some(0));
         assert_eq!(deltas.drops(None), None);
+    }
+
+    #[test]
+    fn listeners_are_found_in_whatever_order_they_came() {
+        let listener = |cookie, drops| Listener {
+            cookie: NonZeroU64::new(cookie),
+            recv_q: 0,
+            send_q: 1,
+            drops: Some(drops),
+        };
+        let mut history = History::default();
+        let now = sample(12, 1, 9);
+        history.set_pulse(Pulse {
+            taken: Timestamp::from_second(13).unwrap(),
+            facts: Facts::default(),
+            listeners: vec![listener(30, 1), listener(9, 14), listener(20, 1)],
+        });
+        let deltas = history.deltas(&now).unwrap();
+        assert_eq!(deltas.drops(NonZeroU64::new(9)), Some(5));
+        assert_eq!(deltas.drops(NonZeroU64::new(20)), None, "it is new");
     }
 
     #[test]

@@ -11,6 +11,12 @@ use super::tcp_info::TcpInfo;
 /// `TCP_TIMEWAIT_LEN` (`include/net/tcp.h`): compiled in, no sysctl changes it.
 pub const TIME_WAIT_MS: u64 = 60_000;
 
+/// `TCP_RTO_MIN` (`include/net/tcp.h`): a retransmission time-out begins with this at least.
+const RTO_MIN_MS: u64 = 200;
+
+/// `TCP_RTO_MAX` (`include/net/tcp.h`): and ends with this.
+const RTO_MAX_MS: u64 = 120_000;
+
 /// A time in a state. The bounds are equal where one look is enough to know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Age {
@@ -56,7 +62,8 @@ impl Age {
 pub struct AgeFacts {
     /// `tcp_fin_timeout`, milliseconds
     pub fin_timeout_ms: Option<u64>,
-    /// `tcp_syn_linear_timeouts` (Linux 6.5); absent before, when every SYN doubled the time-out
+    /// `tcp_syn_linear_timeouts` (Linux 6.5), 0 before, when every SYN doubled the time-out; `None` where it could not
+    /// be read
     pub syn_linear_timeouts: Option<u32>,
 }
 
@@ -68,8 +75,10 @@ impl AgeFacts {
                 .sysctl("net/ipv4/tcp_fin_timeout")
                 .and_then(|s| u64::try_from(s).ok())
                 .map(|s| s.saturating_mul(1000)),
+            // Absent beside a neighbour that every kernel has: the kernel is older. Both absent: nothing was read.
             syn_linear_timeouts: facts
                 .sysctl("net/ipv4/tcp_syn_linear_timeouts")
+                .or_else(|| facts.sysctl("net/ipv4/tcp_syn_retries").map(|_| 0))
                 .and_then(|n| u32::try_from(n).ok()),
         }
     }
@@ -82,12 +91,12 @@ impl AgeFacts {
                 Some(Age::exactly(TIME_WAIT_MS.saturating_sub(expires)))
             }
             TcpState::FinWait2 if socket.inode == 0 => self.orphan_fin_wait_2(socket),
-            TcpState::FinWait2 => info.map(fin_wait_2),
+            TcpState::FinWait2 => info.map(|info| fin_wait_2(socket, info)),
             TcpState::CloseWait => info.map(|info| close_wait(socket, info)),
             TcpState::FinWait1 | TcpState::LastAck | TcpState::Closing => {
                 info.and_then(|info| unanswered(socket, info))
             }
-            TcpState::SynSent => info.and_then(|info| self.syn_sent(socket, info)),
+            TcpState::SynSent => Some(self.syn_sent(socket, info)),
             TcpState::SynReceived | TcpState::NewSynReceived => syn_received(socket),
             // Both stamps start with the connection; nothing says when it was.
             TcpState::Established => info.map(|info| {
@@ -114,20 +123,24 @@ impl AgeFacts {
         Some(Age::exactly(total.saturating_sub(expires)))
     }
 
-    fn syn_sent(&self, socket: &Socket, info: &TcpInfo) -> Option<Age> {
-        if info.retransmits > 0
-            && let Some(ms) = info.total_rto_time_ms()
+    /// By the time-outs that have passed. A row of `/proc` tells their number too.
+    fn syn_sent(&self, socket: &Socket, info: Option<&TcpInfo>) -> Age {
+        let tries = info.map_or(socket.retransmits, |info| info.retransmits);
+        if tries > 0
+            && let Some(ms) = info.and_then(TcpInfo::total_rto_time_ms)
         {
             // The first time-out of a second has passed before the episode that is counted begins.
-            return Some(Age::exactly(u64::from(ms) + 1000));
+            return Age::exactly(u64::from(ms) + 1000);
         }
-        let linear = self.syn_linear_timeouts.unwrap_or(0);
-        let wait_ms = |n: u32| 1000u64 << n.saturating_sub(linear).min(16);
-        let tries = u32::from(info.retransmits);
-        let past: u64 = (0..tries).map(wait_ms).sum();
-        Some(Age::exactly(
-            past + wait_ms(tries).saturating_sub(u64::from(socket.timer_ms)),
-        ))
+        let since = |linear: u32| {
+            let wait_ms = |n: u32| (1000u64 << n.saturating_sub(linear).min(7)).min(RTO_MAX_MS);
+            let past: u64 = (0..u32::from(tries)).map(wait_ms).sum();
+            past + wait_ms(u32::from(tries)).saturating_sub(u64::from(socket.timer_ms))
+        };
+        match self.syn_linear_timeouts {
+            Some(linear) => Age::exactly(since(linear)),
+            None => Age::between(since(u32::MAX), since(0)),
+        }
     }
 }
 
@@ -143,12 +156,14 @@ fn close_wait(socket: &Socket, info: &TcpInfo) -> Age {
 }
 
 /// The ACK of our FIN stamped `last_ack_recv`; data from the peer and answered probes stamp it again. We sent no
-/// data after our FIN, so `last_data_sent` bounds the age from above.
-fn fin_wait_2(info: &TcpInfo) -> Age {
-    Age::between(
-        u64::from(info.last_ack_recv_ms),
-        u64::from(info.last_data_sent_ms),
-    )
+/// data after our FIN, so `last_data_sent` bounds the age from above. Without keepalive, and with the last data from
+/// before the last ACK, that ACK was the one of our FIN.
+fn fin_wait_2(socket: &Socket, info: &TcpInfo) -> Age {
+    let last_ack = u64::from(info.last_ack_recv_ms);
+    if socket.timer == Timer::None && info.last_data_recv_ms > info.last_ack_recv_ms {
+        return Age::exactly(last_ack);
+    }
+    Age::between(last_ack, u64::from(info.last_data_sent_ms))
 }
 
 /// FIN-WAIT-1, CLOSING, LAST-ACK: the retransmission timer has been running since the FIN (or the data before it).
@@ -169,6 +184,14 @@ fn unanswered(socket: &Socket, info: &TcpInfo) -> Option<Age> {
     let rto_ms = u64::from(info.rto_us) / 1000;
     let doublings = u32::from(info.backoff).min(16);
     let first = rto_ms >> doublings;
+    if first < RTO_MIN_MS && rto_ms >= RTO_MAX_MS {
+        // The time-out has met its ceiling and doubles no more: where it began is not known, but not below the
+        // kernel's least.
+        let past: u64 = (0..doublings).map(|n| (RTO_MIN_MS << n).min(rto_ms)).sum();
+        return Some(Age::at_least(
+            past + rto_ms.saturating_sub(u64::from(socket.timer_ms)),
+        ));
+    }
     let past = first * ((1u64 << doublings) - 1);
     Some(Age::exactly(
         past + rto_ms.saturating_sub(u64::from(socket.timer_ms)),
@@ -298,6 +321,18 @@ mod tests {
             Some(&info(280, &[(LAST_ACK, 140_072), (LAST_SENT, 140_130)])),
         );
         assert_eq!(age, Some(Age::between(140_072, 140_130)));
+        let silent = info(
+            280,
+            &[
+                (LAST_ACK, 140_072),
+                (LAST_SENT, 150_000),
+                (LAST_DATA, 150_000),
+            ],
+        );
+        let age =
+            |timer| facts(60).in_state(&socket(TcpState::FinWait2, timer, 0, 9), Some(&silent));
+        assert_eq!(age(Timer::None), Some(Age::exactly(140_072)));
+        assert_eq!(age(Timer::Keepalive), Some(Age::between(140_072, 150_000)));
     }
 
     #[test]
@@ -339,11 +374,44 @@ mod tests {
         );
         let before_6_5 = AgeFacts {
             fin_timeout_ms: None,
-            syn_linear_timeouts: None,
+            syn_linear_timeouts: Some(0),
         };
         assert_eq!(
             before_6_5.in_state(&syn_sent, Some(&short)),
             Some(Age::exactly(63_000 + 63_500))
+        );
+        // /proc shows the tries too; without any sysctl the age lies between the two ways of waiting
+        let mut of_proc = syn_sent;
+        of_proc.retransmits = 6;
+        assert_eq!(
+            facts(60).in_state(&of_proc, None),
+            Some(Age::exactly(7_000 + 3_500))
+        );
+        assert_eq!(
+            AgeFacts::default().in_state(&of_proc, None),
+            Some(Age::between(6_500, 126_500))
+        );
+    }
+
+    #[test]
+    fn an_absent_sysctl_is_an_old_kernel_only_beside_one_that_is_there() {
+        let mut facts = Facts::default();
+        assert_eq!(AgeFacts::new(&facts).syn_linear_timeouts, None);
+        let retries = "net/ipv4/tcp_syn_retries";
+        facts.sysctls.insert(retries.into(), "6".into());
+        assert_eq!(AgeFacts::new(&facts).syn_linear_timeouts, Some(0));
+    }
+
+    #[test]
+    fn a_time_out_at_its_ceiling_is_known_from_below() {
+        let mut raw = vec![0u8; 104];
+        raw[4] = 14;
+        raw[8..12].copy_from_slice(&120_000_000u32.to_ne_bytes());
+        let row = socket(TcpState::LastAck, Timer::Retransmit, 120_000, 9);
+        // 0.2 + 0.4 + ... + 102.4 s, then four of 120 s
+        assert_eq!(
+            facts(60).in_state(&row, TcpInfo::parse(&raw).as_ref()),
+            Some(Age::at_least(200 * 1023 + 4 * 120_000))
         );
     }
 

@@ -255,6 +255,13 @@ impl TcpInfo {
         })
     }
 
+    /// The same as a kernel would have sent it whose structure has `length` bytes.
+    #[must_use]
+    pub fn clipped(mut self, length: u16) -> Self {
+        self.length = self.length.min(length);
+        self
+    }
+
     fn known<T>(&self, end: u16, value: T) -> Option<T> {
         (self.length >= end).then_some(value)
     }

@@ -1,10 +1,13 @@
 //! Connections that the kernel has finished and the program has not accepted.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
+use crate::analyze::group;
+use crate::analyze::queue::{self, Queue};
 use crate::analyze::scenario::{Example, Scenario};
 use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
-use crate::model::{Actor, Endpoint, Evidence, Finding, Severity, Socket, TcpState};
+use crate::model::{Actor, Endpoint, Evidence, Finding, Severity, TcpState};
 
 pub const DETECTOR: Detector = Detector {
     id: "accept-queue-stuck",
@@ -38,7 +41,7 @@ pub const DETECTOR: Detector = Detector {
             key: "queue",
             default: 50.0,
             unit: Unit::Percent,
-            doc: "warns when the queue holds more of its limit than this, if three or more wait",
+            doc: "warns when the queue holds more of its limit than this in two looks, if three or more wait",
         },
         Threshold {
             key: "critical-age",
@@ -67,7 +70,7 @@ pub const DETECTOR: Detector = Detector {
     },
     check,
     example: Example {
-        of: "connections that wait, of a limit of 4",
+        of: "connections that wait in two looks, of a limit of 4",
         limit: 3,
         build: example,
     },
@@ -75,106 +78,75 @@ pub const DETECTOR: Detector = Detector {
 
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let snapshot = context.snapshot;
-    let queued: u64 = context
-        .tally
-        .listeners
-        .iter()
-        .filter_map(|row| snapshot.socket(*row))
-        .map(|listener| u64::from(listener.recv_q))
-        .sum();
-    if queued == 0 || context.tally.unaccepted.is_empty() {
+    let queues = queue::all(context);
+    let queued: u64 = queues.iter().map(Queue::length).sum();
+    if queued == 0 {
         return Verdict::Quiet;
     }
-    if snapshot.infos.is_empty() {
+    let waiting = queues.iter().filter(|queue| queue.length() > 0);
+    let undated = waiting
+        .flat_map(|queue| &queue.waiting)
+        .filter_map(|row| snapshot.socket(*row))
+        .filter(|socket| snapshot.info(socket).is_none())
+        .count() as u64;
+    let findings: Vec<Finding> = queues
+        .iter()
+        .filter(|queue| queue.length() > 0)
+        .filter_map(|queue| judge(context, limits, queue))
+        .collect();
+    if findings.is_empty() && undated > 0 {
         return Verdict::CannotTell(format!(
             "{} not accepted yet, but without tcp_info it is not known for how long",
-            words::count(queued, "connection")
+            words::count(undated, "connection")
         ));
     }
-    let mut findings: Vec<Finding> = Vec::new();
-    let mut judged: BTreeSet<(bool, Endpoint)> = BTreeSet::new();
-    for row in &context.tally.listeners {
-        let Some(listener) = snapshot.socket(*row) else {
-            continue;
-        };
-        let key = (
-            listener.family == crate::model::Family::Ipv6,
-            listener.local,
-        );
-        // Siblings of one SO_REUSEPORT group share what waits: nothing says whose it is.
-        if listener.recv_q > 0 && judged.insert(key) {
-            findings.extend(judge(context, limits, listener));
-        }
-    }
-    findings.sort_by(|a, b| {
-        b.severity
-            .cmp(&a.severity)
-            .then(b.rows.len().cmp(&a.rows.len()))
-    });
-    Verdict::of(findings)
+    Verdict::of(group::capped(findings))
 }
 
-/// Whether `connection` was accepted by the kernel for `listener`.
-fn belongs(connection: &Socket, listener: &Socket) -> bool {
-    connection.local.port == listener.local.port
-        && connection.family == listener.family
-        && (listener.local.is_unspecified() || connection.local.address == listener.local.address)
-}
-
-fn judge(context: &Context<'_>, limits: &Limits, listener: &Socket) -> Option<Finding> {
+fn judge(context: &Context<'_>, limits: &Limits, queue: &Queue<'_>) -> Option<Finding> {
     let snapshot = context.snapshot;
-    let siblings: Vec<&Socket> = context
-        .tally
-        .listeners
-        .iter()
-        .filter_map(|row| snapshot.socket(*row))
-        .filter(|other| other.local == listener.local && other.family == listener.family)
-        .collect();
+    let siblings = &queue.siblings;
     // A full queue of one sibling is what counts; together they may look half empty.
-    let fullest = siblings
-        .iter()
-        .copied()
-        .max_by_key(|sibling| sibling.recv_q)?;
-    let queue = u64::from(fullest.recv_q);
+    let fullest = queue.fullest()?;
     let limit = fullest.send_q;
-
-    let mut waiting: Vec<(u64, u32)> = Vec::new();
-    let mut peers = BTreeSet::new();
-    for row in &context.tally.unaccepted {
-        let Some(socket) = snapshot
-            .socket(*row)
-            .filter(|socket| belongs(socket, listener))
-        else {
-            continue;
-        };
-        // Nothing was sent on it: the stamp dates from the handshake. ACKs of the client's data restamp the others.
-        let age = snapshot
-            .info(socket)
-            .map_or(0, |info| u64::from(info.last_data_sent_ms));
-        waiting.push((age, *row));
-        peers.insert(socket.remote.ip());
-    }
-    waiting.sort_unstable_by(|a, b| b.cmp(a));
+    let waiting = queue.ages(context);
+    let peers: BTreeSet<IpAddr> = waiting
+        .iter()
+        .filter_map(|(_, row)| snapshot.socket(*row))
+        .map(|socket| socket.remote.ip())
+        .collect();
     let (oldest, _) = *waiting.first()?;
     let count = waiting.len() as u64;
-    let drops = context
-        .deltas()
+    let deltas = context.deltas();
+    let drops = deltas
+        .as_ref()
         .and_then(|deltas| deltas.drops(fullest.cookie))
         .unwrap_or(0);
 
-    let full = listener.backlog().is_some()
-        && queue >= 3
-        && queue as f64 > f64::from(limit) * limits.get("queue") / 100.0;
+    let crowded = |queue: u32| {
+        fullest.backlog().is_some()
+            && queue >= 3
+            && f64::from(queue) > f64::from(limit) * limits.get("queue") / 100.0
+    };
+    // In both looks; a listener that is new in one has had one look only.
+    let other = deltas.as_ref().and_then(|deltas| {
+        let sooner = deltas.sooner(fullest.cookie)?.recv_q;
+        Some(sooner.min(deltas.later(fullest.cookie)?.recv_q))
+    });
     let long = oldest > limits.ms("age");
     let enough = count as f64 >= (f64::from(limit) * limits.get("critical-share") / 100.0).max(2.0);
     let several = peers.len() as f64 >= limits.get("critical-peers") || drops > 0;
-    let severity = if oldest > limits.ms("critical-age") && enough && several {
-        Severity::Critical
-    } else if long || full {
-        Severity::Warning
+    let (severity, one_sample) = if oldest > limits.ms("critical-age") && enough && several {
+        (Severity::Critical, false)
+    } else if long || crowded(fullest.recv_q) && other.is_some_and(crowded) {
+        (Severity::Warning, false)
+    } else if crowded(fullest.recv_q) {
+        // One accept() that is late by milliseconds looks the same.
+        (Severity::Info, true)
     } else {
         return None;
     };
+    let queue = u64::from(fullest.recv_q);
     let closed = waiting
         .iter()
         .filter_map(|(_, row)| snapshot.socket(*row))
@@ -194,7 +166,7 @@ fn judge(context: &Context<'_>, limits: &Limits, listener: &Socket) -> Option<Fi
             .limit(limits.get("critical-peers")),
     ];
     let accept_queue = Evidence::count("accept_queue", queue, "connections", "idiag_rqueue");
-    evidence.push(if listener.backlog().is_some() {
+    evidence.push(if fullest.backlog().is_some() {
         accept_queue.limit(limit)
     } else {
         accept_queue
@@ -215,7 +187,7 @@ fn judge(context: &Context<'_>, limits: &Limits, listener: &Socket) -> Option<Fi
             "SO_REUSEPORT",
         ));
     }
-    if let Some(owner) = snapshot.owner(fullest) {
+    if let Some(owner) = words::holder(snapshot, fullest) {
         if let (Some(fds), Some(nofile)) = (owner.fds, owner.nofile) {
             evidence.push(
                 Evidence::count("open_descriptors", fds, "descriptors", "/proc/PID/fd")
@@ -231,35 +203,44 @@ fn judge(context: &Context<'_>, limits: &Limits, listener: &Socket) -> Option<Fi
             evidence.push(Evidence::text("why_it_does_not_run", why, "/proc/PID/stat"));
         }
     }
-    let again = if closed > 0 {
-        " Some of these clients have already closed again."
-    } else {
-        ""
+    let clients = match closed as u64 {
+        0 => "Their clients believe they are connected and wait for an answer",
+        n if n == count => {
+            "Their clients have all closed again, and still each has to be accepted and closed here"
+        }
+        _ => {
+            "Their clients believe they are connected and wait for an answer; some have already closed again"
+        }
     };
+    let title = words::listener_title(snapshot, fullest);
+    let (n, age) = (words::count(count, "connection"), words::time(oldest));
     Some(Finding {
         id: DETECTOR.id,
         variant: None,
         severity,
-        title: format!(
-            "{}: {} wait for accept(), the oldest {}",
-            words::listener_title(snapshot, fullest), words::count(count, "connection"), words::time(oldest),
-        ),
+        title: words::fit([
+            format!("{title}: {n} waiting for accept(), the oldest {age}"),
+            format!("{title}: {n} not accepted, {age}"),
+            format!(
+                "listener :{}: {n} waiting for accept(), the oldest {age}",
+                fullest.local.port
+            ),
+        ]),
         subject: words::listener_subject(snapshot, fullest),
         evidence,
         explanation: format!(
-            "The kernel has finished these connections, the program has not accepted them. Their clients believe \
-             they are connected and wait for an answer.{again}"
+            "The kernel has finished these connections, the program has not accepted them. {clients}."
         ),
         grounds: DETECTOR.grounds.to_vec(),
         who_must_act: Actor::ThisProgram,
         advice: vec![
-            format!("linger :{}    # queue, limit, holders, peers", listener.local.port),
+            format!("linger :{}    # queue, limit, holders, peers", fullest.local.port),
             "find what the accept loop waits for: a full thread pool, a lock, EMFILE, a stopped process".to_owned(),
             "do not raise the backlog first: it only lets more clients wait".to_owned(),
         ],
         rows: waiting.into_iter().map(|(_, row)| row).take(10).collect(),
         caused_by: None,
-        one_sample: false,
+        one_sample,
     })
 }
 
@@ -278,6 +259,7 @@ fn example(n: u32) -> Scenario {
             &[("last_data_sent_ms", 300), ("last_ack_recv_ms", 5)],
         );
     }
+    scenario.pulse(&[], |_| {});
     scenario
 }
 
@@ -313,7 +295,7 @@ mod tests {
         assert_eq!(finding.severity, Severity::Warning);
         assert_eq!(
             finding.title,
-            "nginx[901] :80: 1 connection wait for accept(), the oldest 1.0 s"
+            "nginx[901] :80: 1 connection waiting for accept(), the oldest 1.0 s"
         );
     }
 
@@ -345,5 +327,95 @@ mod tests {
         let socket = scenario.held_by(process, socket);
         scenario.push(socket, &[("last_data_sent_ms", 99_000)]);
         assert_eq!(scenario.analyze(&Settings::default()).findings, vec![]);
+    }
+
+    #[test]
+    fn a_crowded_queue_in_one_look_may_be_a_late_accept() {
+        let one = |later: Option<u32>| {
+            let mut scenario = example(3);
+            scenario.history = crate::history::History::default();
+            if let Some(later) = later {
+                scenario.pulse(&[], |listener| listener.recv_q = later);
+            }
+            let finding = scenario
+                .analyze(&Settings::default())
+                .findings
+                .pop()
+                .unwrap();
+            (finding.severity, finding.one_sample)
+        };
+        assert_eq!(one(None), (Severity::Info, true));
+        assert_eq!(one(Some(0)), (Severity::Info, true));
+        assert_eq!(one(Some(3)), (Severity::Warning, false));
+    }
+
+    #[test]
+    fn a_connection_waits_for_the_listener_of_its_own_address() {
+        let mut scenario = Scenario::default();
+        let (one, other) = (
+            scenario.process(1001, "one", 50, 1024),
+            scenario.process(1002, "other", 50, 1024),
+        );
+        scenario.listen(one, 80, 1, 100, 0);
+        let row = scenario.listen(other, 80, 1, 100, 0);
+        let here = Endpoint::v4([192, 0, 2, 1], 80);
+        scenario.snapshot.sockets[row as usize].local = here;
+        for (port, local) in [(1, here), (2, Endpoint::v4([192, 0, 2, 9], 80))] {
+            let remote = Endpoint::v4([198, 51, 100, 1], port);
+            let socket = scenario.socket(TcpState::Established, local, remote);
+            scenario.push(socket, &[("last_data_sent_ms", 2_000 * u64::from(port))]);
+        }
+        let mut titles: Vec<_> = scenario
+            .analyze(&Settings::default())
+            .findings
+            .into_iter()
+            .map(|finding| finding.title)
+            .collect();
+        titles.sort();
+        assert_eq!(
+            titles,
+            [
+                "one[1001] :80: 1 connection waiting for accept(), the oldest 4.0 s",
+                "other[1002] 192.0.2.1:80: 1 connection waiting for accept(), the oldest 2.0 s"
+            ]
+        );
+    }
+
+    #[test]
+    fn clients_that_have_gone_are_not_said_to_wait() {
+        let mut scenario = Scenario::default();
+        let process = scenario.process(901, "nginx", 50, 1024);
+        scenario.listen(process, 80, 1, 100, 0);
+        let socket = scenario.socket(
+            TcpState::CloseWait,
+            Endpoint::v4([192, 0, 2, 1], 80),
+            Endpoint::v4([198, 51, 100, 1], 9),
+        );
+        scenario.push(socket, &[("last_data_sent_ms", 9_000)]);
+        let finding = scenario.analyze(&Settings::default()).findings.remove(0);
+        assert!(
+            finding.explanation.contains("have all closed again")
+                && !finding.explanation.contains("wait for an"),
+            "{}",
+            finding.explanation
+        );
+    }
+
+    #[test]
+    fn without_tcp_info_it_cannot_tell_unless_nothing_waits() {
+        let unknown = |queue| {
+            let mut scenario = Scenario::default();
+            let process = scenario.process(901, "nginx", 50, 1024);
+            scenario.listen(process, 80, queue, 100, 0);
+            let socket = scenario.socket(
+                TcpState::Established,
+                Endpoint::v4([192, 0, 2, 1], 80),
+                Endpoint::v4([198, 51, 100, 1], 9),
+            );
+            scenario.push(socket, &[]);
+            let unknown = scenario.analyze(&Settings::default()).unknown;
+            unknown.iter().any(|unknown| unknown.id == DETECTOR.id)
+        };
+        assert!(unknown(1) && !unknown(0));
     }
 }

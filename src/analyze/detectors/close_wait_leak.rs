@@ -1,9 +1,13 @@
 //! CLOSE-WAIT that nobody ends: the peer has closed, the program does not.
 
-use crate::analyze::group::{self, Group};
+use std::collections::HashSet;
+
+use crate::analyze::group::{self, Group, Target};
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
+use crate::analyze::stuck::{self, Stuck, Trend};
 use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
-use crate::model::{Actor, Age, Endpoint, Evidence, Finding, Severity, TcpState};
+use crate::history::{Held, Sample};
+use crate::model::{Actor, Endpoint, Evidence, Finding, Severity, TcpState};
 
 pub const DETECTOR: Detector = Detector {
     id: "close-wait-leak",
@@ -96,219 +100,128 @@ pub const DETECTOR: Detector = Detector {
 };
 
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
-    let rows = context.tally.close_wait.iter().copied();
-    // A queue that does not drain is the peer's doing; the unread FIN of our own side does not matter here.
-    let rows: Vec<u32> = rows
-        .filter(|row| {
-            context
-                .snapshot
-                .socket(*row)
-                .is_some_and(|socket| socket.send_q == 0)
-        })
-        .collect();
-    if rows.is_empty() {
-        return Verdict::Quiet;
-    }
-    if context.snapshot.infos.is_empty() {
-        return Verdict::CannotTell(format!(
-            "{} in CLOSE-WAIT, but without tcp_info their age is not known",
-            words::count(rows.len() as u64, "socket")
-        ));
-    }
-    let groups = group::by_owner(context, rows.into_iter());
-    Verdict::of(
-        groups
-            .iter()
-            .filter_map(|group| judge(context, limits, group))
-            .collect(),
-    )
-}
-
-/// What the ages of a group say.
-struct Stale {
-    /// stuck for sure, the oldest first
-    rows: Vec<u32>,
-    oldest: Age,
-    median_ms: u64,
-    /// whether more keep arriving
-    arriving: bool,
-    per_minute: f64,
-    /// whether keepalive leaves only bounds for some
-    bounded: bool,
-    /// sockets by the span of `age` in which they entered the state, the latest first
-    spans: Vec<u32>,
-}
-
-fn measure(context: &Context<'_>, limits: &Limits, group: &Group<'_>) -> Option<Stale> {
-    let limit = limits.ms("age").max(1);
-    let mut ages = group.ages(context);
-    for (row, age) in &mut ages {
-        let seen = seen_ms(context, *row);
-        age.low_ms = age.low_ms.max(seen);
-        age.high_ms = age.high_ms.map(|high| high.max(age.low_ms));
-    }
-    ages.sort_by_key(|(row, age)| (std::cmp::Reverse(age.low_ms), *row));
-    let stuck: Vec<(u32, Age)> = ages
-        .iter()
-        .filter(|(_, age)| age.low_ms >= limit)
-        .copied()
-        .collect();
-    let perhaps = |(_, age): &&(u32, Age)| age.high_ms.is_some_and(|high| high >= limit);
-    let bounded = ages.iter().any(|(_, age)| !age.is_exact());
-    let counted: Vec<(u32, Age)> = if stuck.is_empty() {
-        ages.iter().filter(perhaps).copied().collect()
-    } else {
-        stuck
+    let snapshot = context.snapshot;
+    let age = limits.ms("age");
+    let mut undated = 0u64;
+    let rows = context.tally.close_wait.iter().copied().filter(|row| {
+        let Some(socket) = snapshot.socket(*row) else {
+            return false;
+        };
+        // A queue that does not drain is the peer's doing; the unread FIN of our own side does not matter here.
+        if socket.send_q > 0 {
+            return false;
+        }
+        let Some(info) = snapshot.info(socket) else {
+            undated += 1;
+            return false;
+        };
+        // What the program still sends on is in use. Bytes sent before the FIN make it seem younger than it can be
+        // if it is stuck, so nothing is lost.
+        u64::from(info.last_data_sent_ms) >= age
+    });
+    let rows: Vec<u32> = rows.collect();
+    let trend = Trend::new(context, held);
+    let filling = filling(context);
+    let judge = |group: &Group<'_>| {
+        let spread = limits.get("spread");
+        let stuck = stuck::measure(context, group, age, spread, held, trend.as_ref())?;
+        Some(judge(context, limits, group, stuck, &filling))
     };
-    let (_, oldest) = *counted.first()?;
-    let (_, median) = *counted.get(counted.len() / 2)?;
-
-    // Only ages that are known say when a socket came; those of keepalive are bounds.
-    let mut spans = vec![0u32; 60];
-    for (_, age) in ages.iter().filter(|(_, age)| age.is_exact()) {
-        let span = usize::try_from(age.low_ms / limit)
-            .unwrap_or(usize::MAX)
-            .min(spans.len() - 1);
-        if let Some(count) = spans.get_mut(span) {
-            *count += 1;
+    let mut findings = Vec::new();
+    let mut small = Vec::new();
+    for group in group::by_owner(context, rows.into_iter()) {
+        match judge(&group) {
+            Some(finding) if finding.severity > Severity::Info => findings.push(finding),
+            Some(_) => small.push(group),
+            None => {}
         }
     }
-    let used = spans
-        .iter()
-        .rposition(|count| *count > 0)
-        .map_or(0, |last| last + 1);
-    spans.truncate(used);
-    let spread = spans.iter().filter(|count| **count > 0).count() as f64 >= limits.get("spread");
-    let growth = growth(context, group);
-    let minutes = (limit.saturating_mul(used as u64)) as f64 / 60_000.0;
-    let by_ages = if spread && minutes > 0.0 {
-        spans.iter().sum::<u32>() as f64 / minutes
-    } else {
-        0.0
-    };
-    Some(Stale {
-        rows: counted.iter().map(|(row, _)| *row).collect(),
-        oldest,
-        median_ms: median.low_ms,
-        arriving: spread || growth.is_some(),
-        per_minute: growth.unwrap_or(by_ages),
-        bounded,
-        spans,
-    })
+    let merged = group::merge_by_owner(small);
+    findings.extend(merged.iter().filter_map(judge));
+    if findings.is_empty() && undated > 0 {
+        return Verdict::CannotTell(format!(
+            "{} in CLOSE-WAIT, but without tcp_info their age is not known",
+            words::count(undated, "socket")
+        ));
+    }
+    Verdict::of(group::capped(findings))
 }
 
-/// For how long earlier samples have seen the same socket in CLOSE-WAIT.
-fn seen_ms(context: &Context<'_>, row: u32) -> u64 {
-    let cookie = context
-        .snapshot
-        .socket(row)
-        .and_then(|socket| socket.cookie);
-    let Some(cookie) = cookie else { return 0 };
-    let first = context
-        .history
-        .earlier()
-        .iter()
-        .find(|sample| sample.close_wait.binary_search(&cookie.get()).is_ok());
-    first.map_or(0, |sample| {
-        let elapsed = context
-            .snapshot
-            .taken
-            .duration_since(sample.taken)
-            .as_millis();
-        u64::try_from(elapsed).unwrap_or(0)
-    })
+fn held(sample: &Sample) -> &[Held] {
+    &sample.close_wait
 }
 
-/// How many more a minute, where each of the last samples holds more of these very sockets than the one before.
-fn growth(context: &Context<'_>, group: &Group<'_>) -> Option<f64> {
-    let earlier = context.history.earlier();
-    let last = earlier.get(earlier.len().checked_sub(2)?..)?;
-    let cookies = || {
-        group
-            .rows
-            .iter()
-            .filter_map(|row| context.snapshot.socket(*row)?.cookie)
-            .map(|cookie| cookie.get())
-    };
-    let mut held: Vec<usize> = last
-        .iter()
-        .map(|sample| {
-            cookies()
-                .filter(|c| sample.close_wait.binary_search(c).is_ok())
-                .count()
+/// Processes one of whose accept queues is filling.
+fn filling(context: &Context<'_>) -> HashSet<u32> {
+    let listeners = context.tally.listeners.iter();
+    listeners
+        .filter_map(|row| context.snapshot.socket(*row))
+        .filter(|listener| {
+            listener.recv_q >= 3
+                && listener
+                    .backlog()
+                    .is_some_and(|limit| u64::from(listener.recv_q) * 2 >= u64::from(limit))
         })
-        .collect();
-    held.push(cookies().count());
-    let grows = held.windows(2).all(|pair| matches!(pair, [a, b] if a < b));
-    let (first, now) = (held.first()?, held.last()?);
-    let minutes = context
-        .snapshot
-        .taken
-        .duration_since(last.first()?.taken)
-        .as_secs_f64()
-        / 60.0;
-    (grows && minutes > 0.0).then(|| (now - first) as f64 / minutes)
+        .flat_map(|listener| context.snapshot.owners.of(listener.inode))
+        .map(|(process, _)| process.pid)
+        .collect()
 }
 
-fn judge(context: &Context<'_>, limits: &Limits, group: &Group<'_>) -> Option<Finding> {
-    let stale = measure(context, limits, group)?;
-    let stuck = stale.rows.len() as u64;
-    let total = group.total(context).max(stuck);
-    let nofile = group.owner.and_then(|owner| owner.nofile);
-    let sure = stale.oldest.low_ms >= limits.ms("age");
-    let enough = sure && group::is_enough(stuck, total, stale.arriving, group.owner, limits);
-    let left = group::minutes_left(group.owner, stale.per_minute);
+fn judge(
+    context: &Context<'_>,
+    limits: &Limits,
+    group: &Group<'_>,
+    stuck: Stuck,
+    filling: &HashSet<u32>,
+) -> Finding {
+    let count = stuck.rows.len() as u64;
+    let total = group.total.max(count);
+    let nofile = group
+        .owner
+        .and_then(|owner| owner.nofile)
+        .filter(|n| *n > 0);
+    let enough = stuck.sure && group::is_enough(count, stuck.arriving, group, limits);
+    let left = group::minutes_left(group.owner, stuck.per_minute);
+    let used_up = left == Some(0.0);
     let runs_out = left.is_some_and(|minutes| minutes * 60.0 < limits.get("time-left"));
-    let eats = nofile.is_some_and(|n| stuck as f64 >= n as f64 * limits.get("critical") / 100.0);
-    let severity = match (enough && stale.arriving, runs_out || eats) {
-        (true, true) => Severity::Critical,
-        (true, false) => Severity::Warning,
-        (false, _) => Severity::Info,
+    let eats = nofile.is_some_and(|n| count as f64 >= n as f64 * limits.get("critical") / 100.0);
+    let queues = group
+        .owner
+        .is_some_and(|owner| filling.contains(&owner.pid));
+    let leak = enough && stuck.arriving;
+    let severity = if leak && (runs_out || eats || queues) || stuck.sure && eats && used_up {
+        Severity::Critical
+    } else if leak || stuck.sure && eats {
+        Severity::Warning
+    } else {
+        Severity::Info
     };
-    let leak = severity > Severity::Info;
-    let unread = stale
+    let unread = stuck
         .rows
         .iter()
         .filter_map(|row| context.snapshot.socket(*row))
         .filter(|s| s.recv_q > 0)
         .count();
-
-    let age = if stale.oldest.is_exact() || stale.oldest.high_ms.is_none() {
-        words::time(stale.oldest.low_ms)
-    } else {
-        format!(
-            "{} to {}",
-            words::time(stale.oldest.low_ms),
-            words::time(stale.oldest.high_ms.unwrap_or_default())
-        )
-    };
-    let title = format!(
-        "{}: {} of {} sockets {} are CLOSE-WAIT, oldest {age}",
-        group.who(),
-        words::thousands(stuck),
-        words::thousands(total),
-        group.target.words(),
-    );
     let mut evidence = vec![
-        Evidence::count("close_wait_sockets", stuck, "sockets", "idiag_state")
+        Evidence::count("close_wait_sockets", count, "sockets", "idiag_state")
             .limit(limits.get("min")),
         Evidence::count(
             "share_of_sockets",
-            words::percent(stuck, total),
+            words::percent(count, total),
             "%",
             "idiag_state",
         )
         .limit(limits.get("share")),
         Evidence::real(
             "oldest",
-            stale.oldest.low_ms as f64 / 1000.0,
+            stuck.oldest.low_ms as f64 / 1000.0,
             "s",
             "tcpi_last_ack_recv",
         )
         .limit(limits.get("age")),
         Evidence::real(
             "median_age",
-            stale.median_ms as f64 / 1000.0,
+            stuck.median_ms as f64 / 1000.0,
             "s",
             "tcpi_last_ack_recv",
         ),
@@ -318,26 +231,27 @@ fn judge(context: &Context<'_>, limits: &Limits, group: &Group<'_>) -> Option<Fi
             "sockets",
             "idiag_rqueue",
         ),
+        Evidence::text("towards", group.target.words(), "idiag_dst, idiag_dport"),
     ];
-    if stale.bounded {
+    if stuck.bounded {
         evidence.push(Evidence::text(
             "age_bounds",
             "keepalive is on: ages lie between the last ACK and the last data",
-            "tcpi_last_data_recv",
+            "tcpi_last_ack_recv, tcpi_last_data_recv",
         ));
     }
-    if stale.per_minute > 0.0 {
+    if stuck.per_minute > 0.0 {
         evidence.push(Evidence::real(
             "growth",
-            stale.per_minute,
+            stuck.per_minute,
             "1/min",
             "idiag_cookie, tcpi_last_ack_recv",
         ));
     }
-    if stale.spans.len() > 1 {
+    if stuck.spans.len() > 1 {
         evidence.push(Evidence::series(
             "arrivals",
-            stale.spans.clone(),
+            stuck.spans.clone(),
             "sockets",
             "tcpi_last_ack_recv",
         ));
@@ -357,11 +271,18 @@ fn judge(context: &Context<'_>, limits: &Limits, group: &Group<'_>) -> Option<Fi
                 "RLIMIT_NOFILE",
             ));
         }
-        let holders = stale
+        if leak && queues {
+            evidence.push(Evidence::text(
+                "accept_queue",
+                "a listener of the same process has half of its queue waiting",
+                "idiag_rqueue",
+            ));
+        }
+        let first = stuck
             .rows
             .first()
             .and_then(|row| context.snapshot.socket(*row));
-        let holders = holders.map_or(0, |socket| context.snapshot.owners.of(socket.inode).count());
+        let holders = first.map_or(0, |socket| context.snapshot.owners.of(socket.inode).count());
         if holders > 1 {
             evidence.push(Evidence::count(
                 "holders_of_one_socket",
@@ -371,43 +292,100 @@ fn judge(context: &Context<'_>, limits: &Limits, group: &Group<'_>) -> Option<Fi
             ));
         }
     }
-    Some(Finding {
+    Finding {
         id: DETECTOR.id,
         variant: (!leak).then_some("close-wait-stale"),
         severity,
-        title,
+        title: title(context, group, &stuck, total, leak),
         subject: group.subject(),
         evidence,
-        explanation: explain(leak, unread, stale.rows.len()),
+        explanation: explain(limits, &stuck, unread, leak),
         grounds: DETECTOR.grounds.to_vec(),
         who_must_act: Actor::ThisProgram,
-        advice: advice(group, leak),
-        rows: stale.rows.into_iter().take(10).collect(),
+        advice: advice(group, severity, leak),
+        rows: stuck.rows.into_iter().take(10).collect(),
         caused_by: None,
         one_sample: false,
-    })
+    }
 }
 
-fn explain(leak: bool, unread: usize, stuck: usize) -> String {
+fn title(
+    context: &Context<'_>,
+    group: &Group<'_>,
+    stuck: &Stuck,
+    total: u64,
+    leak: bool,
+) -> String {
+    let who = group.who();
+    let (long, brief) = (group.target.words(), group.target.brief());
+    let count = words::thousands(stuck.rows.len() as u64);
+    let total = words::thousands(total);
+    if stuck.cluster && !leak {
+        let since = words::since(context.snapshot.taken, stuck.oldest.low_ms);
+        return match group.target {
+            Target::Destination(_) => words::fit([
+                format!("{who}: {count} pooled connections {long} died together at {since}"),
+                format!("{who}: {count} pooled connections {brief} died together at {since}"),
+                format!("{who}: {count} connections {brief} died together"),
+            ]),
+            _ => words::fit([
+                format!(
+                    "{who}: {count} of {total} sockets {long} are CLOSE-WAIT, all since {since}"
+                ),
+                format!("{who}: {count} sockets {long} are CLOSE-WAIT since {since}"),
+            ]),
+        };
+    }
+    let age = stuck.age();
+    words::fit([
+        format!("{who}: {count} of {total} sockets {long} are CLOSE-WAIT, oldest {age}"),
+        format!("{who}: {count} of {total} sockets {brief} are CLOSE-WAIT, oldest {age}"),
+        format!("{who}: {count} of {total} {brief} CLOSE-WAIT, {age}"),
+        format!("{who}: {count} of {total} {brief} CLOSE-WAIT"),
+    ])
+}
+
+fn explain(limits: &Limits, stuck: &Stuck, unread: usize, leak: bool) -> String {
     let reading = match unread {
         0 => "it has read the end of file and still holds the socket",
-        n if n == stuck => "it has not even read the end of file",
+        n if n == stuck.rows.len() => "it has not even read the end of file",
         _ => "it has not even read the end of file on some of them",
     };
-    let meaning = if leak {
-        "More keep coming; each holds a descriptor until the program closes it or exits"
+    let meaning = match stuck.grown {
+        Some((from, to, window)) if leak => format!(
+            "Their number rose from {from} to {to} in {}; each holds a descriptor until the program closes it or exits",
+            words::time(u64::try_from(window.as_millis()).unwrap_or(u64::MAX))
+        ),
+        _ if leak => format!(
+            "They came one after the other over {}; each holds a descriptor until the program closes it or exits",
+            words::time(stuck.oldest.low_ms.saturating_sub(stuck.youngest_ms))
+        ),
+        _ if stuck.cluster => format!(
+            "They came within {} of each other, as when a pool keeps dead connections until its next checkout",
+            words::time(limits.ms("age"))
+        ),
+        _ if !stuck.sure => {
+            "Answered keepalive probes hide since when; a later look shows whether the same ones stay".to_owned()
+        }
+        _ => "They are few, or no more are coming, as when a pool keeps dead connections until its next checkout"
+            .to_owned(),
+    };
+    let end = if stuck.bounded {
+        "No sysctl ends it; keepalive may drop the socket, but not the descriptor"
     } else {
-        "They came together or are few, as when a pool keeps dead connections until its next checkout"
+        "No timer and no sysctl ends CLOSE-WAIT"
     };
     format!(
         "The other side has closed, the kernel has acknowledged it, and now this program must close: {reading}. \
-         {meaning}. No timer and no sysctl ends CLOSE-WAIT."
+         {meaning}. {end}."
     )
 }
 
-fn advice(group: &Group<'_>, leak: bool) -> Vec<String> {
+fn advice(group: &Group<'_>, severity: Severity, leak: bool) -> Vec<String> {
     let fix = if leak {
         "close the socket when read() returns 0, on errors and on time-outs; a restart only buys time"
+    } else if severity > Severity::Info {
+        "evict from the pool what its peer has closed; a restart frees the descriptors now"
     } else {
         "nothing today; if the number grows, the pool does not evict what its peer has closed"
     };
@@ -436,7 +414,11 @@ fn example(n: u32) -> Scenario {
         let age = 60_000 + 30_000 * u64::from(i);
         scenario.push(
             socket,
-            &[("last_ack_recv_ms", age), ("last_data_recv_ms", age)],
+            &[
+                ("last_ack_recv_ms", age),
+                ("last_data_recv_ms", age),
+                ("last_data_sent_ms", age),
+            ],
         );
     }
     scenario
@@ -467,7 +449,11 @@ mod tests {
             let socket = scenario.held_by(process, socket);
             scenario.push(
                 socket,
-                &[("last_ack_recv_ms", age(i)), ("last_data_recv_ms", age(i))],
+                &[
+                    ("last_ack_recv_ms", age(i)),
+                    ("last_data_recv_ms", age(i)),
+                    ("last_data_sent_ms", age(i)),
+                ],
             );
         }
         scenario
@@ -497,6 +483,10 @@ mod tests {
         assert_eq!(
             (finding.severity, finding.variant),
             (Severity::Info, Some("close-wait-stale"))
+        );
+        assert_eq!(
+            finding.title,
+            "app[7]: 20 pooled connections to 198.51.100.7:443 died together at 23:00 UTC"
         );
         assert!(
             only(leak(8, 40, 1024, |_| 400)).is_none(),
@@ -545,12 +535,18 @@ mod tests {
                 &[
                     ("last_ack_recv_ms", 1_800),
                     ("last_data_recv_ms", 63_000 * u64::from(i)),
+                    ("last_data_sent_ms", 63_000 * u64::from(i)),
                 ],
             );
         }
         let finding = only(scenario).unwrap();
         assert_eq!(finding.severity, Severity::Info);
-        assert!(finding.title.contains(" to "), "{}", finding.title);
+        assert!(
+            finding.title.contains("oldest between 1.8 s and 62 min"),
+            "{}",
+            finding.title
+        );
+        assert!(finding.explanation.contains("keepalive probes hide"));
     }
 
     #[test]
@@ -567,7 +563,11 @@ mod tests {
                 let socket = scenario.held_by(process, socket);
                 scenario.push(
                     socket,
-                    &[("last_ack_recv_ms", 61_000), ("last_data_recv_ms", 61_000)],
+                    &[
+                        ("last_ack_recv_ms", 61_000),
+                        ("last_data_recv_ms", 61_000),
+                        ("last_data_sent_ms", 61_000),
+                    ],
                 );
             }
         };
@@ -597,7 +597,11 @@ mod tests {
                 Endpoint::v4(THERE, 443),
             );
             socket.inode = 900 + u32::from(i);
-            scenario.push(socket, &[("last_ack_recv_ms", 70_000 * (1 + u64::from(i)))]);
+            let age = 70_000 * (1 + u64::from(i));
+            scenario.push(
+                socket,
+                &[("last_ack_recv_ms", age), ("last_data_sent_ms", age)],
+            );
         }
         let finding = only(scenario).unwrap();
         assert!(matches!(
@@ -623,5 +627,111 @@ mod tests {
         let analysis = scenario.analyze(&Settings::default());
         assert_eq!(analysis.unknown[0].id, "close-wait-leak");
         assert!(!analysis.quiet.contains(&"close-wait-leak"));
+    }
+
+    #[test]
+    fn one_age_that_has_taken_the_descriptors_is_no_mere_pool() {
+        let severity = |n, fds| only(leak(n, fds, 1024, |_| 3_600_000)).unwrap().severity;
+        assert_eq!(
+            severity(204, 500),
+            Severity::Info,
+            "a fifth of 1024 are 205"
+        );
+        assert_eq!(severity(205, 500), Severity::Warning);
+        assert_eq!(severity(205, 1024), Severity::Critical, "and none is left");
+    }
+
+    #[test]
+    fn a_slow_leak_is_one_and_two_clusters_beside_healthy_churn_are_not() {
+        let slow = only(leak(24, 60, 1_048_576, |i| 3_600_000 * (1 + u64::from(i)))).unwrap();
+        assert_eq!((slow.severity, slow.variant), (Severity::Warning, None));
+        assert!(
+            slow.explanation.contains("one after the other over 23.0 h"),
+            "{}",
+            slow.explanation
+        );
+        let clusters = |i| [200, 700_000, 1_400_000][i as usize % 3];
+        let finding = only(leak(30, 60, 1_048_576, clusters)).unwrap();
+        assert_eq!(finding.severity, Severity::Info);
+        let long_ago = |i| 36_000_000 + 70_000 * u64::from(i);
+        let finding = only(leak(30, 60, 1_048_576, long_ago)).unwrap();
+        assert_eq!(finding.severity, Severity::Info, "nothing came since");
+    }
+
+    #[test]
+    fn what_the_program_still_sends_on_is_in_use() {
+        let mut scenario = Scenario::default();
+        let process = scenario.process(7, "app", 90, 1024);
+        for i in 0..20 {
+            let mut socket = scenario.socket(
+                TcpState::CloseWait,
+                Endpoint::v4(HERE, 40_000 + i),
+                Endpoint::v4(THERE, 443),
+            );
+            socket.timer = Timer::Keepalive;
+            let socket = scenario.held_by(process, socket);
+            let stamps = [
+                ("last_ack_recv_ms", 300),
+                ("last_data_recv_ms", 900_000),
+                ("last_data_sent_ms", 400),
+            ];
+            scenario.push(socket, &stamps);
+        }
+        assert_eq!(only(scenario), None);
+    }
+
+    #[test]
+    fn one_socket_towards_each_of_many_is_one_leak() {
+        let leak = |n: u32, ages: fn(u32) -> u64| {
+            let mut scenario = leak(n, 900, 1_048_576, ages);
+            for (i, socket) in (0u16..).zip(&mut scenario.snapshot.sockets) {
+                socket.remote.port = i;
+            }
+            only(scenario).unwrap()
+        };
+        let finding = leak(50, |i| 60_000 + 30_000 * u64::from(i));
+        assert_eq!(finding.severity, Severity::Warning);
+        assert_eq!(
+            finding.title,
+            "app[7]: 50 of 50 sockets to 50 destinations are CLOSE-WAIT, oldest 26 min"
+        );
+        assert_eq!(
+            leak(49, |i| 60_000 + 30_000 * u64::from(i)).severity,
+            Severity::Info
+        );
+        assert_eq!(leak(50, |_| 90_000).severity, Severity::Info, "one event");
+    }
+
+    #[test]
+    fn a_filling_accept_queue_of_the_same_program_makes_a_leak_critical() {
+        let with_queue = |queue| {
+            let mut scenario = leak(200, 300, 1_048_576, |i| 1000 * u64::from(i));
+            scenario.listen(0, 8080, queue, 128, 0);
+            let findings = scenario.analyze(&Settings::default()).findings;
+            findings
+                .into_iter()
+                .find(|f| f.id == DETECTOR.id)
+                .unwrap()
+                .severity
+        };
+        assert_eq!(with_queue(63), Severity::Warning);
+        assert_eq!(with_queue(64), Severity::Critical);
+    }
+
+    #[test]
+    fn a_number_that_does_not_grow_uses_nothing_up() {
+        // 60 a minute come by their ages; two samples a minute apart held as many.
+        let ages = |i: u32| 1000 * u64::from(i);
+        let mut steady = leak(300, 900, 1024, ages);
+        let rows = steady.snapshot.sockets.clone();
+        steady.remember(60);
+        for socket in &mut steady.snapshot.sockets {
+            socket.cookie = socket.cookie.and_then(|cookie| cookie.checked_add(1 << 20));
+        }
+        steady.remember(60);
+        steady.snapshot.sockets = rows;
+        let finding = only(steady).unwrap();
+        let names: Vec<_> = finding.evidence.iter().map(|e| e.name).collect();
+        assert!(!names.contains(&"descriptors_run_out_in"), "{names:?}");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
-use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
+use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, group, words};
 use crate::history::{Counts, Dial};
 use crate::model::{
     Actor, Endpoint, Evidence, Finding, Process, Severity, Subject, TcpState, Timer,
@@ -67,61 +67,159 @@ pub const DETECTOR: Detector = Detector {
     },
 };
 
+/// A destination and what of the range it has taken.
+struct Used<'a> {
+    taken: u64,
+    dial: &'a Dial,
+    counts: &'a Counts,
+    rows: Vec<u32>,
+    holders: HashMap<u32, (u64, &'a Process)>,
+}
+
+impl Used<'_> {
+    /// Sockets in `state` that keep their port.
+    fn of(&self, state: TcpState) -> u32 {
+        let reusable = match state {
+            TcpState::TimeWait => self.counts.reusable,
+            _ => 0,
+        };
+        self.counts.of(state).saturating_sub(reusable)
+    }
+
+    /// The state that takes most ports.
+    fn most(&self) -> TcpState {
+        TcpState::SHOWN
+            .into_iter()
+            .max_by_key(|state| self.of(*state))
+            .unwrap_or(TcpState::Established)
+    }
+}
+
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
-    let mut used: Vec<(u64, &Dial, &Counts)> = Vec::new();
     let range = context.snapshot.facts.ephemeral_ports();
     // A port that is bound without a connection is taken for every destination.
     let bound = context.tally.bound.len() as u64;
+    let mut used: Vec<Used<'_>> = Vec::new();
     for (dial, counts) in context.tally.dialled() {
         let taken = match range {
             Some(_) => u64::from(counts.ephemeral - counts.reusable) + bound,
             None => u64::from(counts.total()),
         };
         if taken as f64 >= limits.get("min") {
-            used.push((taken, dial, counts));
+            used.push(Used {
+                taken,
+                dial,
+                counts,
+                rows: Vec::new(),
+                holders: HashMap::new(),
+            });
         }
     }
-    if used.is_empty() {
-        return Verdict::Quiet;
-    }
     let Some(range) = range.filter(|range| *range > 0) else {
+        if used.is_empty() {
+            return Verdict::Quiet;
+        }
         return Verdict::CannotTell(
             "ip_local_port_range is not readable, so the size of the range is not known".to_owned(),
         );
     };
-    used.retain(|(taken, ..)| *taken as f64 * 100.0 >= f64::from(range) * limits.get("warn"));
-    used.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
-    let findings = used.into_iter().take(20);
-    Verdict::of(
-        findings
-            .map(|(taken, dial, counts)| {
-                finding(context, limits, dial, counts, taken, bound, range)
-            })
-            .collect(),
-    )
+    let many = |taken: u64| {
+        taken as f64 >= limits.get("min")
+            && taken as f64 * 100.0 >= f64::from(range) * limits.get("warn")
+    };
+    // Where bound ports alone are too many, they are the finding, and not every destination there is.
+    let crowded = many(bound);
+    used.retain(|used| many(used.taken - if crowded { bound } else { 0 }));
+    used.sort_by(|a, b| b.taken.cmp(&a.taken).then(a.dial.cmp(b.dial)));
+    used.truncate(100);
+    look(context, &mut used);
+    let mut findings: Vec<Finding> = used
+        .into_iter()
+        .map(|used| finding(limits, &used, bound, range))
+        .collect();
+    if crowded {
+        findings.push(only_bound(context, limits, bound, range));
+    }
+    Verdict::of(group::capped(findings))
 }
 
-fn finding(
-    context: &Context<'_>,
-    limits: &Limits,
-    dial: &Dial,
-    counts: &Counts,
-    taken: u64,
-    bound: u64,
-    range: u32,
-) -> Finding {
-    let share = taken as f64 * 100.0 / f64::from(range);
-    let severity = if share >= limits.get("critical") {
+fn severity(share: f64, limits: &Limits) -> Severity {
+    if share >= limits.get("critical") {
         Severity::Critical
     } else {
         Severity::Warning
-    };
-    let most = counts.most().unwrap_or(TcpState::Established);
+    }
+}
+
+/// Ports that are bound and lead nowhere.
+fn only_bound(context: &Context<'_>, limits: &Limits, bound: u64, range: u32) -> Finding {
+    let share = bound as f64 * 100.0 / f64::from(range);
+    let rows = (0u32..)
+        .zip(&context.snapshot.sockets)
+        .filter(|(_, socket)| socket.state == TcpState::BoundInactive)
+        .map(|(row, _)| row)
+        .take(10)
+        .collect();
+    Finding {
+        id: DETECTOR.id,
+        variant: Some("bound-inactive"),
+        severity: severity(share, limits),
+        title: format!(
+            "{} of {} local ports are bound without a connection ({share:.0} %)",
+            words::thousands(bound),
+            words::thousands(range)
+        ),
+        subject: Subject::Host,
+        evidence: vec![
+            Evidence::count(
+                "bound_without_connection",
+                bound,
+                "ports",
+                "idiag_state BOUND_INACTIVE",
+            )
+            .limit(f64::from(range) * limits.get("warn") / 100.0),
+            Evidence::count(
+                "ports_in_the_range",
+                range,
+                "ports",
+                "net.ipv4.ip_local_port_range",
+            ),
+        ],
+        explanation: "A program has bound these ports and neither connects nor listens. Each is taken for every \
+                      destination; with none left, connect() fails with EADDRNOTAVAIL everywhere."
+            .to_owned(),
+        grounds: DETECTOR.grounds.to_vec(),
+        who_must_act: Actor::ThisProgram,
+        advice: vec![
+            "linger list state bound-inactive -p    # who has bound them".to_owned(),
+            "close what is not used; set IP_BIND_ADDRESS_NO_PORT before a bind() that is for the address only"
+                .to_owned(),
+            "do not widen the range first: the same program binds those ports too".to_owned(),
+        ],
+        rows,
+        caused_by: None,
+        one_sample: false,
+    }
+}
+
+fn finding(limits: &Limits, used: &Used<'_>, bound: u64, range: u32) -> Finding {
+    let Used {
+        taken,
+        dial,
+        counts,
+        ..
+    } = used;
+    let (taken, most) = (*taken, used.most());
+    let share = taken as f64 * 100.0 / f64::from(range);
     let source = Endpoint {
         address: dial.source,
         port: 0,
     };
-    let (rows, owner) = rows(context, dial, most);
+    let owner = used
+        .holders
+        .values()
+        .max_by_key(|(count, owner)| (*count, owner.pid))
+        .map(|(_, owner)| *owner);
 
     let mut evidence = vec![
         Evidence::count("ports_in_use", taken, "ports", "idiag_sport")
@@ -135,7 +233,7 @@ fn finding(
         Evidence::real("share", share, "%", "idiag_sport").limit(limits.get("warn")),
     ];
     for state in TcpState::SHOWN {
-        if let (Some(name), n @ 1..) = (state_evidence(state), counts.of(state)) {
+        if let (Some(name), n @ 1..) = (state_evidence(state), used.of(state)) {
             evidence.push(Evidence::count(name, n, "sockets", "idiag_state"));
         }
     }
@@ -172,15 +270,24 @@ fn finding(
     let who = owner
         .map(|owner| format!("{} ", words::process(owner)))
         .unwrap_or_default();
-    let destination = words::endpoint(&dial.remote);
+    if let Some(owner) = owner {
+        evidence.push(Evidence::text(
+            "held_most_by",
+            words::process(owner),
+            "/proc/PID/fd",
+        ));
+    }
+    let (destination, brief) = (words::endpoint(&dial.remote), words::brief(&dial.remote));
+    let ports = format!("{} of {}", words::thousands(taken), words::thousands(range));
     Finding {
         id: DETECTOR.id,
         variant: (most == TcpState::SynSent).then_some("syn-sent"),
-        severity,
-        title: format!(
-            "{who}to {destination}: {} of {} local ports in use ({share:.0} %), mostly {most}",
-            words::thousands(taken), words::thousands(range),
-        ),
+        severity: severity(share, limits),
+        title: words::fit([
+            format!("{who}to {destination}: {ports} local ports in use ({share:.0} %), mostly {most}"),
+            format!("{who}to {brief}: {ports} local ports in use, mostly {most}"),
+            format!("to {brief}: {ports} local ports in use, mostly {most}"),
+        ]),
         subject: Subject::Destination { address: dial.remote.ip(), port: dial.remote.port, source_address: Some(source.ip()) },
         evidence,
         explanation: format!(
@@ -196,32 +303,42 @@ fn finding(
             cure.to_owned(),
             "then widen net.ipv4.ip_local_port_range, with your listeners' ports in ip_local_reserved_ports, off NodePorts 30000-32767".to_owned(),
         ],
-        rows,
+        rows: used.rows.clone(),
         caused_by: None,
         one_sample: false,
     }
 }
 
-/// Ten sockets in the state that most are in, and the process that holds most of the rest.
-fn rows<'a>(context: &Context<'a>, dial: &Dial, most: TcpState) -> (Vec<u32>, Option<&'a Process>) {
+/// Finds for each destination ten sockets in the state that takes most ports, and who holds how many of them all: one
+/// pass.
+fn look<'a>(context: &Context<'a>, used: &mut [Used<'a>]) {
+    if used.is_empty() {
+        return;
+    }
     let snapshot = context.snapshot;
-    let mut rows = Vec::new();
-    let mut holders: HashMap<u32, (usize, &'a Process)> = HashMap::new();
+    let places: HashMap<Dial, (usize, TcpState)> = used
+        .iter()
+        .enumerate()
+        .map(|(place, used)| (*used.dial, (place, used.most())))
+        .collect();
     for (row, socket) in (0u32..).zip(&snapshot.sockets) {
-        if socket.remote != dial.remote || socket.local.address != dial.source {
+        let dial = Dial {
+            source: socket.local.address,
+            remote: socket.remote,
+        };
+        let Some((place, most)) = places.get(&dial) else {
             continue;
+        };
+        let Some(used) = used.get_mut(*place) else {
+            continue;
+        };
+        if used.rows.len() < 10 && socket.state.shown() == *most {
+            used.rows.push(row);
         }
-        if rows.len() < 10 && socket.state.shown() == most {
-            rows.push(row);
-        }
-        if let Some(owner) = snapshot.owner(socket) {
-            holders.entry(owner.pid).or_insert((0, owner)).0 += 1;
+        if let Some(owner) = words::holder(snapshot, socket) {
+            used.holders.entry(owner.pid).or_insert((0, owner)).0 += 1;
         }
     }
-    let holder = holders
-        .into_values()
-        .max_by_key(|(count, owner)| (*count, owner.pid));
-    (rows, holder.map(|(_, owner)| owner))
 }
 
 const fn state_evidence(state: TcpState) -> Option<&'static str> {
@@ -359,5 +476,56 @@ mod tests {
             .sysctls
             .remove("net/ipv4/ip_local_port_range");
         assert_eq!(scenario.analyze(&Settings::default()).unknown.len(), 1);
+    }
+
+    #[test]
+    fn what_may_be_reused_is_not_what_takes_most() {
+        let mut scenario = connections(50, TcpState::Established, LOOPBACK, LOOPBACK);
+        for i in 50..100 {
+            let mut socket = scenario.socket(
+                TcpState::TimeWait,
+                Endpoint::v4(LOOPBACK, 40_000 + i),
+                Endpoint::v4(LOOPBACK, 5432),
+            );
+            (socket.timer, socket.timer_ms) = (Timer::TimeWait, 50_000);
+            scenario.push(socket, &[]);
+        }
+        let finding = judge(scenario).unwrap();
+        assert!(
+            finding
+                .title
+                .ends_with("50 of 100 local ports in use (50 %), mostly ESTABLISHED"),
+            "{}",
+            finding.title
+        );
+    }
+
+    #[test]
+    fn bound_ports_alone_are_one_finding_and_not_one_for_each_destination() {
+        let bind = |n: u16| {
+            let mut scenario = example(1);
+            for i in 1..=n {
+                let socket = scenario.socket(
+                    TcpState::BoundInactive,
+                    Endpoint::v4([0; 4], 40_000 + i),
+                    Endpoint::v4([0; 4], 0),
+                );
+                scenario.push(socket, &[]);
+            }
+            let mut settings = Settings::default();
+            settings.only(&[DETECTOR.id.into()]).unwrap();
+            scenario.analyze(&settings).findings
+        };
+        let found = bind(90);
+        let [finding] = &found[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!(
+            (finding.variant, finding.severity),
+            (Some("bound-inactive"), Severity::Critical)
+        );
+        let found = bind(49);
+        assert_eq!(found[0].variant, None, "with the connection they are half");
+        assert!(bind(48).is_empty());
     }
 }

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use crate::analyze::group::{self, Group};
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
+use crate::analyze::stuck::{self, Stuck, Trend};
 use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
+use crate::history::{Held, Sample};
 use crate::model::{Actor, Endpoint, Evidence, Finding, Severity, Socket, TcpState, Timer};
 
 pub const DETECTOR: Detector = Detector {
@@ -102,49 +104,67 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     if held.is_empty() {
         return Verdict::Quiet;
     }
-    if snapshot.infos.is_empty() {
-        return Verdict::CannotTell(format!(
-            "{} in FIN-WAIT-2, but without tcp_info their age is not known",
-            words::count(held.len() as u64, "socket")
-        ));
-    }
+    // The other end may not even be accepted yet.
     let closers: HashSet<(Endpoint, Endpoint)> = context
         .tally
         .close_wait
         .iter()
+        .chain(&context.tally.unaccepted)
         .filter_map(|row| snapshot.socket(*row))
+        .filter(|socket| socket.state == TcpState::CloseWait)
         .map(|socket| (socket.remote, socket.local))
         .collect();
     let twin = |socket: &Socket| closers.contains(&(socket.local, socket.remote));
     let age = limits.ms("age");
-    let stuck = held.into_iter().filter(|row| {
-        let Some(socket) = snapshot.socket(*row) else {
-            return false;
-        };
-        let silent = snapshot
-            .info(socket)
-            .is_some_and(|info| u64::from(info.last_data_recv_ms) >= age);
-        silent && !twin(socket) && context.age_ms(*row).is_some_and(|ms| ms >= age)
-    });
-    let groups = group::by_owner(context, stuck);
-    Verdict::of(
-        groups
-            .iter()
-            .filter_map(|group| judge(context, limits, group))
-            .collect(),
-    )
+    let mut undated = 0u64;
+    let silent: Vec<u32> = held
+        .into_iter()
+        .filter(|row| {
+            let Some(socket) = snapshot.socket(*row).filter(|socket| !twin(socket)) else {
+                return false;
+            };
+            let info = snapshot.info(socket);
+            undated += u64::from(info.is_none());
+            info.is_some_and(|info| u64::from(info.last_data_recv_ms) >= age)
+        })
+        .collect();
+    let trend = Trend::new(context, earlier);
+    let judge = |group: &Group<'_>| {
+        let found = stuck::measure(context, group, age, 3.0, earlier, trend.as_ref())?;
+        judge(context, limits, group, found)
+    };
+    let mut findings = Vec::new();
+    let mut small = Vec::new();
+    for group in group::by_owner(context, silent.into_iter()) {
+        match judge(&group) {
+            Some(finding) if finding.severity > Severity::Info => findings.push(finding),
+            _ => small.push(group),
+        }
+    }
+    let merged = group::merge_by_owner(small);
+    findings.extend(merged.iter().filter_map(judge));
+    if findings.is_empty() && undated > 0 {
+        return Verdict::CannotTell(format!(
+            "{} in FIN-WAIT-2, but without tcp_info their age is not known",
+            words::count(undated, "socket")
+        ));
+    }
+    Verdict::of(group::capped(findings))
 }
 
-fn judge(context: &Context<'_>, limits: &Limits, group: &Group<'_>) -> Option<Finding> {
-    let stuck = group.rows.len() as u64;
-    let total = group.total(context).max(stuck);
-    let ages = group.ages(context);
-    let (_, oldest) = *ages.first()?;
-    let span = limits.ms("age").max(1);
-    let mut spans: Vec<u64> = ages.iter().map(|(_, age)| age.low_ms / span).collect();
-    spans.dedup();
-    let arriving = spans.len() >= 3;
-    let severity = if group::is_enough(stuck, total, arriving, group.owner, limits) {
+fn earlier(sample: &Sample) -> &[Held] {
+    &sample.fin_wait_2
+}
+
+fn judge(
+    context: &Context<'_>,
+    limits: &Limits,
+    group: &Group<'_>,
+    found: Stuck,
+) -> Option<Finding> {
+    let stuck = found.rows.len() as u64;
+    let total = group.total.max(stuck);
+    let severity = if found.sure && group::is_enough(stuck, found.arriving, group, limits) {
         let used_up = group.owner.is_some_and(|owner| {
             let (Some(fds), Some(nofile)) = (owner.fds, owner.nofile) else {
                 return false;
@@ -162,6 +182,14 @@ fn judge(context: &Context<'_>, limits: &Limits, group: &Group<'_>) -> Option<Fi
     } else {
         return None;
     };
+    let unread = found
+        .rows
+        .iter()
+        .filter_map(|row| context.snapshot.socket(*row))
+        .filter(|socket| socket.recv_q > 0)
+        .count() as u64;
+    // A peer whose bytes nobody reads cannot get its FIN through.
+    let unheard = unread * 2 > stuck;
     let mut evidence = vec![
         Evidence::count("fin_wait_2_sockets", stuck, "sockets", "idiag_state")
             .limit(limits.get("min")),
@@ -174,40 +202,80 @@ fn judge(context: &Context<'_>, limits: &Limits, group: &Group<'_>) -> Option<Fi
         .limit(limits.get("share")),
         Evidence::real(
             "oldest",
-            oldest.low_ms as f64 / 1000.0,
+            found.oldest.low_ms as f64 / 1000.0,
             "s",
             "tcpi_last_ack_recv",
         )
         .limit(limits.get("age")),
     ];
+    evidence.push(Evidence::text(
+        "towards",
+        group.target.words(),
+        "idiag_dst, idiag_dport",
+    ));
+    if found.bounded {
+        evidence.push(Evidence::text(
+            "age_bounds",
+            "ages lie between the last ACK and the last data sent: keepalive answers restamp the first",
+            "tcpi_last_ack_recv, tcpi_last_data_sent",
+        ));
+    }
+    if unread > 0 {
+        evidence.push(Evidence::count(
+            "with_unread_data",
+            unread,
+            "sockets",
+            "idiag_rqueue",
+        ));
+    }
     if let Some((fds, nofile)) = group.owner.and_then(|owner| owner.fds.zip(owner.nofile)) {
         evidence.push(
             Evidence::count("open_descriptors", fds, "descriptors", "/proc/PID/fd")
                 .limit(nofile as f64),
         );
     }
+    let (who, age) = (group.who(), found.age());
+    let (long, brief) = (group.target.words(), group.target.brief());
+    let (n, all) = (words::thousands(stuck), words::thousands(total));
+    let peer = if unheard {
+        "What the peer sent still lies here unread, and it may be waiting for room before it can close"
+    } else {
+        "The peer has acknowledged that and does not close its own side; probably it sits in CLOSE-WAIT there"
+    };
+    let fix = if unheard {
+        "after shutdown() read until end of file, with a time-out, and then close()"
+    } else {
+        "mend the peer that does not close; here, read with a time-out after shutdown() and then close()"
+    };
     Some(Finding {
         id: DETECTOR.id,
         variant: None,
         severity,
-        title: format!(
-            "{}: {} of {} sockets {} are FIN-WAIT-2, oldest {}",
-            group.who(), words::thousands(stuck), words::thousands(total), group.target.words(), words::time(oldest.low_ms),
-        ),
+        title: words::fit([
+            format!("{who}: {n} of {all} sockets {long} are FIN-WAIT-2, oldest {age}"),
+            format!("{who}: {n} of {all} sockets {brief} are FIN-WAIT-2, oldest {age}"),
+            format!("{who}: {n} of {all} {brief} FIN-WAIT-2, {age}"),
+            format!("{who}: {n} of {all} {brief} FIN-WAIT-2"),
+        ]),
         subject: group.subject(),
         evidence,
-        explanation: "This program has shut down its sending side, the peer has acknowledged it and does not close its \
-                      own; probably it sits in CLOSE-WAIT there. Nothing has arrived for as long. While the program \
-                      holds the socket no timer ends this state."
-            .to_owned(),
+        explanation: format!(
+            "This program has shut down its sending side, and no data has arrived for {} or more. {peer}. While the \
+             program holds the socket, tcp_fin_timeout does not end this state.",
+            words::time(limits.ms("age"))
+        ),
         grounds: DETECTOR.grounds.to_vec(),
-        who_must_act: Actor::Peer,
+        who_must_act: if unheard {
+            Actor::ThisProgram
+        } else {
+            Actor::Peer
+        },
         advice: vec![
             format!("{}    # which peers", group.command()),
-            "mend the peer that does not close; here, read with a time-out after shutdown() and then close()".to_owned(),
+            fix.to_owned(),
             "do not change tcp_fin_timeout: it counts only once the program has closed".to_owned(),
         ],
-        rows: ages.into_iter().map(|(row, _)| row).take(10).collect(),
+        rows: found.rows.into_iter().take(10).collect(),
         caused_by: None,
         one_sample: false,
     })
@@ -297,6 +365,67 @@ mod tests {
             None,
             "the peer still sends"
         );
+    }
+
+    #[test]
+    fn keepalive_answers_leave_bounds_until_a_later_look() {
+        let mut scenario = held(10, 60_000, 90_000, Timer::Keepalive);
+        for info in &mut scenario.snapshot.infos {
+            info.last_ack_recv_ms = 4_000;
+        }
+        let finding = scenario
+            .clone()
+            .analyze(&Settings::default())
+            .findings
+            .remove(0);
+        assert_eq!(finding.severity, Severity::Info);
+        assert!(
+            finding.title.ends_with("oldest between 4.0 s and 60 s"),
+            "{}",
+            finding.title
+        );
+        let mut later = scenario.clone();
+        later.remember(60);
+        assert_eq!(severity(later), Some(Severity::Warning));
+        scenario.remember(59);
+        assert_eq!(severity(scenario), Some(Severity::Info));
+    }
+
+    #[test]
+    fn who_does_not_read_is_to_blame_himself() {
+        let actor = |unread: usize| {
+            let mut scenario = held(10, 60_000, 60_000, Timer::None);
+            let sockets = scenario.snapshot.sockets.iter_mut();
+            sockets.take(unread).for_each(|socket| socket.recv_q = 9);
+            let findings = scenario.analyze(&Settings::default()).findings;
+            findings.first().map(|finding| finding.who_must_act)
+        };
+        assert_eq!(actor(5), Some(Actor::Peer));
+        assert_eq!(actor(6), Some(Actor::ThisProgram));
+    }
+
+    #[test]
+    fn an_end_on_this_host_that_is_not_accepted_is_not_a_peer_elsewhere() {
+        let mut scenario = held(10, 60_000, 60_000, Timer::None);
+        let process = scenario.process(2, "server", 60, 1 << 20);
+        scenario.listen(process, 25, 10, 4096, 0);
+        for i in 0..10 {
+            let socket = scenario.socket(
+                TcpState::CloseWait,
+                Endpoint::v4(THERE, 25),
+                Endpoint::v4(HERE, 50_000 + i),
+            );
+            scenario.push(socket, &[("last_data_sent_ms", 100)]);
+        }
+        assert_eq!(severity(scenario), None);
+    }
+
+    #[test]
+    fn without_tcp_info_it_cannot_tell() {
+        let mut scenario = held(1, 1, 1, Timer::None);
+        scenario.snapshot.infos.clear();
+        let analysis = scenario.analyze(&Settings::default());
+        assert_eq!(analysis.unknown[0].id, DETECTOR.id);
     }
 
     #[test]

@@ -1,8 +1,13 @@
 //! Accept queues that are full, and listeners that drop.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use crate::analyze::scenario::{Example, Scenario};
-use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
-use crate::model::{Actor, Evidence, Finding, Severity, Socket, TcpState};
+use crate::analyze::{
+    Context, Detector, Limits, Needs, Threshold, Unit, Verdict, group, queue, words,
+};
+use crate::model::{Actor, Endpoint, Evidence, Family, Finding, Severity, Socket, TcpState};
 
 pub const DETECTOR: Detector = Detector {
     id: "listen-overflow",
@@ -63,10 +68,48 @@ pub const DETECTOR: Detector = Detector {
     },
 };
 
+/// A listener in two looks, or in one.
+struct Seen<'a> {
+    row: u32,
+    listener: &'a Socket,
+    /// the longest queue and the shortest
+    most: u32,
+    least: u32,
+    /// whether there were two looks
+    twice: bool,
+    /// packets that it dropped in between
+    drops: u32,
+}
+
+impl Seen<'_> {
+    /// The queue is full at one above its limit.
+    fn over(&self) -> bool {
+        self.most > self.listener.send_q
+    }
+
+    fn near(&self, limits: &Limits, queue: u32) -> bool {
+        f64::from(queue) >= limits.get("min")
+            && f64::from(queue) * 100.0 >= f64::from(self.listener.send_q) * limits.get("warn")
+    }
+}
+
+/// What the counters of the namespace say for all listeners together.
+#[derive(Clone, Copy, Default)]
+struct Moved {
+    overflows: u64,
+    /// overflows that no listener with a long queue has dropped
+    unexplained: u64,
+    syn_queue: u64,
+    /// whether any listener counts its own drops; those of kernels before 4.7 do not
+    attributed: bool,
+    window_ms: Option<u64>,
+}
+
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let snapshot = context.snapshot;
-    let mut findings = Vec::new();
+    let deltas = context.deltas();
     let mut unknown = 0u64;
+    let mut seen: Vec<Seen<'_>> = Vec::new();
     for row in &context.tally.listeners {
         let Some(listener) = snapshot.socket(*row) else {
             continue;
@@ -75,43 +118,25 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             unknown += u64::from(listener.recv_q > 0);
             continue;
         }
-        findings.extend(judge(context, limits, *row, listener));
+        let cookie = listener.cookie;
+        let looks = deltas
+            .as_ref()
+            .and_then(|deltas| deltas.sooner(cookie).zip(deltas.later(cookie)));
+        let (a, b) = looks.map_or((listener.recv_q, listener.recv_q), |(sooner, later)| {
+            (sooner.recv_q, later.recv_q)
+        });
+        seen.push(Seen {
+            row: *row,
+            listener,
+            most: a.max(b),
+            least: a.min(b),
+            twice: looks.is_some(),
+            drops: deltas
+                .as_ref()
+                .and_then(|deltas| deltas.drops(cookie))
+                .unwrap_or(0),
+        });
     }
-    if findings.is_empty() && unknown > 0 {
-        return Verdict::CannotTell(format!(
-            "{} with waiting connections, but /proc/net does not show the limit of the queue",
-            words::count(unknown, "listener")
-        ));
-    }
-    findings.sort_by_key(|finding: &Finding| std::cmp::Reverse(finding.severity));
-    Verdict::of(findings)
-}
-
-fn judge(context: &Context<'_>, limits: &Limits, row: u32, listener: &Socket) -> Option<Finding> {
-    let snapshot = context.snapshot;
-    let deltas = context.deltas();
-    let later = deltas
-        .as_ref()
-        .and_then(|deltas| deltas.later(listener.cookie));
-    let sooner = deltas
-        .as_ref()
-        .and_then(|deltas| deltas.sooner(listener.cookie));
-    // Whichever look is not the snapshot's own.
-    let other = [sooner, later]
-        .into_iter()
-        .flatten()
-        .map(|l| l.recv_q)
-        .find(|q| *q != listener.recv_q);
-    let other = other.or(later.map(|l| l.recv_q));
-    let limit = listener.send_q;
-    let queue = other.map_or(listener.recv_q, |q| q.max(listener.recv_q));
-    let least = other.map_or(listener.recv_q, |q| q.min(listener.recv_q));
-
-    let over = queue > limit;
-    let near = |queue: u32| {
-        f64::from(queue) >= limits.get("min")
-            && f64::from(queue) * 100.0 >= f64::from(limit) * limits.get("warn")
-    };
     let counter = |name: &str| {
         deltas
             .as_ref()
@@ -119,26 +144,122 @@ fn judge(context: &Context<'_>, limits: &Limits, row: u32, listener: &Socket) ->
             .unwrap_or(0)
     };
     let overflows = counter("TcpExt.ListenOverflows");
-    let syn_queue = counter("TcpExt.TCPReqQFullDrop") + counter("TcpExt.TCPReqQFullDoCookies");
-    let drops = deltas
-        .as_ref()
-        .and_then(|deltas| deltas.drops(listener.cookie));
-    let dropping = f64::from(drops.unwrap_or(0)) >= limits.get("drops").max(1.0)
-        && (over || overflows > 0 || syn_queue > 0);
+    let explained = seen
+        .iter()
+        .filter(|seen| seen.over() || seen.near(limits, seen.most))
+        .map(|seen| u64::from(seen.drops))
+        .sum();
+    let moved = Moved {
+        overflows,
+        unexplained: overflows.saturating_sub(explained),
+        syn_queue: counter("TcpExt.TCPReqQFullDrop") + counter("TcpExt.TCPReqQFullDoCookies"),
+        attributed: seen.iter().any(|seen| seen.drops > 0),
+        window_ms: deltas
+            .as_ref()
+            .and_then(|deltas| u64::try_from(deltas.window.as_millis()).ok()),
+    };
+    let mut worst: BTreeMap<(bool, Endpoint), (Finding, u64)> = BTreeMap::new();
+    for seen in &seen {
+        let Some(finding) = judge(context, limits, seen, moved) else {
+            continue;
+        };
+        // Siblings of one SO_REUSEPORT group are one listener to its clients: the worst one stands for them.
+        let key = (seen.listener.family == Family::Ipv6, seen.listener.local);
+        match worst.entry(key) {
+            Entry::Vacant(place) => {
+                place.insert((finding, 1));
+            }
+            Entry::Occupied(mut place) => {
+                let (known, count) = place.get_mut();
+                *count += 1;
+                if finding.severity > known.severity {
+                    *known = finding;
+                }
+            }
+        }
+    }
+    // The age of what waits, if tcp_info is at hand; nothing of it is needed to judge.
+    let queues = if worst.is_empty() {
+        Vec::new()
+    } else {
+        queue::all(context)
+    };
+    for queue in &queues {
+        let oldest = queue.ages(context).first().map_or(0, |(age, _)| *age);
+        let place = queue
+            .siblings
+            .first()
+            .and_then(|listener| worst.get_mut(&(listener.family == Family::Ipv6, listener.local)));
+        if let Some((finding, _)) = place.filter(|_| oldest > 0) {
+            finding.evidence.push(Evidence::real(
+                "oldest_wait",
+                oldest as f64 / 1000.0,
+                "s",
+                "tcpi_last_data_sent",
+            ));
+        }
+    }
+    let findings: Vec<Finding> = worst
+        .into_values()
+        .map(|(mut finding, siblings)| {
+            if siblings > 1 {
+                finding.evidence.push(Evidence::count(
+                    "listeners_like_this_on_the_port",
+                    siblings,
+                    "sockets",
+                    "SO_REUSEPORT",
+                ));
+            }
+            finding
+        })
+        .collect();
+    if findings.is_empty() && (unknown > 0 || overflows > 0) {
+        return Verdict::CannotTell(if overflows > 0 {
+            format!(
+                "{} in this namespace since the look before, but by none of the listeners whose queue and drops are seen",
+                words::count(overflows, "accept queue overflow")
+            )
+        } else {
+            format!(
+                "{} with waiting connections, but /proc/net does not show the limit of the queue",
+                words::count(unknown, "listener")
+            )
+        });
+    }
+    Verdict::of(group::capped(findings))
+}
 
-    let full = over && queue > 0;
-    let (severity, one_sample) = if dropping && (full || near(queue) || overflows > 0) {
+fn judge(context: &Context<'_>, limits: &Limits, seen: &Seen<'_>, moved: Moved) -> Option<Finding> {
+    let snapshot = context.snapshot;
+    let (row, listener, queue) = (seen.row, seen.listener, seen.most);
+    let limit = listener.send_q;
+    let full = seen.over();
+    let long = full || seen.near(limits, queue);
+    // ICMP errors in answer to our SYN-ACKs are drops too: without a long queue there must be overflows that no
+    // other listener has had.
+    let own = f64::from(seen.drops) >= limits.get("drops").max(1.0)
+        && if long {
+            full || moved.overflows > 0 || moved.syn_queue > 0
+        } else {
+            moved.unexplained > 0
+        };
+    // Kernels before 4.7 count no drops for a listener: then it is the one that is full.
+    let inferred = !moved.attributed && full && moved.overflows > 0;
+    let dropping = own || inferred;
+    let (severity, one_sample) = if dropping {
         (Severity::Critical, false)
-    } else if full && (f64::from(queue) >= limits.get("min") || near(least)) {
+    } else if full && (f64::from(queue) >= limits.get("min") || seen.near(limits, seen.least)) {
         // Over its limit is its own proof.
         (Severity::Warning, false)
-    } else if near(least) && other.is_some() {
+    } else if seen.twice && seen.near(limits, seen.least) {
         (Severity::Warning, false)
-    } else if near(listener.recv_q) {
+    } else if seen.near(limits, queue) {
         (Severity::Info, true)
     } else {
         return None;
     };
+    let drops = seen.twice.then_some(seen.drops);
+    let (overflows, window) = (moved.overflows, moved.window_ms);
 
     let mut evidence = vec![
         Evidence::count("accept_queue", queue, "connections", "idiag_rqueue").limit(limit),
@@ -150,9 +271,6 @@ fn judge(context: &Context<'_>, limits: &Limits, row: u32, listener: &Socket) ->
         )
         .limit(limits.get("warn")),
     ];
-    let window = deltas
-        .as_ref()
-        .map(|deltas| deltas.window.as_millis() as u64);
     if let (Some(drops), Some(window)) = (drops, window) {
         evidence.push(Evidence::count(
             "dropped_by_this_listener",
@@ -203,37 +321,52 @@ fn judge(context: &Context<'_>, limits: &Limits, row: u32, listener: &Socket) ->
     ));
 
     let dropped = match (drops, window) {
+        _ if !dropping => String::new(),
         (Some(drops @ 1..), Some(window)) => format!(
             ", {} dropped in {}",
             words::thousands(drops),
             words::time(window)
         ),
+        (_, Some(window)) => format!(
+            ", {} overflows here in {}",
+            words::thousands(overflows),
+            words::time(window)
+        ),
         _ => String::new(),
     };
+    let title = words::listener_title(snapshot, listener);
+    let (queue, limit) = (words::thousands(queue), words::thousands(limit));
+    let port = listener.local.port;
     Some(Finding {
         id: DETECTOR.id,
         variant: None,
         severity,
-        title: format!("{} accept queue {queue}/{limit}{dropped}", words::listener_title(snapshot, listener)),
+        title: words::fit([
+            format!("{title} accept queue {queue}/{limit}{dropped}"),
+            format!("{title} queue {queue}/{limit}{dropped}"),
+            format!("listener :{port} queue {queue}/{limit}{dropped}"),
+        ]),
         subject: words::listener_subject(snapshot, listener),
         evidence,
-        explanation: if dropping {
-            "The kernel has finished more connections than the program accepts; the queue is full and it drops \
-             handshakes. Clients try again after 1, 2, 4 seconds, so users see slow or failing connects."
-                .to_owned()
-        } else if full {
-            "The kernel has finished more connections than the program accepts and the queue is full. The next \
-             handshake will be dropped; its client tries again after 1, 2, 4 seconds."
-                .to_owned()
-        } else {
-            "The kernel finishes connections faster than the program accepts them. When the queue is over its limit, \
-             handshakes are dropped and clients wait seconds for their next try."
-                .to_owned()
-        },
+        explanation: match (dropping, full) {
+            (true, true) => "The kernel has finished more connections than the program accepts; the queue is full and \
+                             it drops handshakes. Clients try again after 1, 2, 4 seconds, so users see slow or \
+                             failing connects.",
+            (true, false) => "The kernel finishes more connections than the program accepts; between the looks the \
+                              queue was full and it dropped handshakes. Clients try again after 1, 2, 4 seconds, so \
+                              users see slow or failing connects.",
+            (false, true) => "The kernel has finished more connections than the program accepts and the queue is \
+                              full. Until the program accepts, the next handshake is dropped, and its client tries \
+                              again after 1, 2, 4 seconds.",
+            (false, false) => "Connections that the kernel has finished wait for accept(), and the queue is close to \
+                               its limit. When it is over that, handshakes are dropped and clients wait seconds for \
+                               their next try.",
+        }
+        .to_owned(),
         grounds: DETECTOR.grounds.to_vec(),
         who_must_act: Actor::ThisProgram,
         advice: vec![
-            format!("linger :{}    # who should accept, and how long clients have waited", listener.local.port),
+            format!("linger :{port}    # who should accept, and how long clients have waited"),
             format!("make accept() faster; then raise what sets the limit, {binds}, and restart: listen() reads it once"),
             "do not: tcp_abort_on_overflow (resets instead of retries), a huge backlog without a faster accept()".to_owned(),
         ],
@@ -350,5 +483,98 @@ mod tests {
             .for_each(|socket| socket.cookie = None);
         let analysis = scenario.analyze(&Settings::default());
         assert_eq!(analysis.unknown[0].id, "listen-overflow");
+    }
+
+    /// Two listeners, the first with a queue of 16: each its queue and what it drops, and the overflows in all.
+    fn two(first: (u32, u32), second: (u32, u32), overflows: i64) -> crate::model::Analysis {
+        let mut scenario = Scenario::default();
+        let process = scenario.process(901, "nginx", 50, 1024);
+        scenario.listen(process, 1, first.0, 16, 0);
+        scenario.listen(process, 2, second.0, 16, 0);
+        let one = scenario.snapshot.sockets[0].cookie;
+        scenario.pulse(&[("TcpExt.ListenOverflows", overflows)], |listener| {
+            listener.drops = Some(if listener.cookie == one {
+                first.1
+            } else {
+                second.1
+            });
+        });
+        scenario.analyze(&Settings::default())
+    }
+
+    #[test]
+    fn the_overflows_of_one_listener_are_not_laid_on_another() {
+        let titles = |analysis: crate::model::Analysis| -> Vec<String> {
+            analysis.findings.into_iter().map(|f| f.title).collect()
+        };
+        assert_eq!(
+            titles(two((17, 84), (0, 6), 84)),
+            ["nginx[901] :1 accept queue 17/16, 84 dropped in 1.0 s"],
+            "the six are ICMP errors"
+        );
+        assert_eq!(titles(two((17, 84), (0, 6), 90)).len(), 2);
+    }
+
+    #[test]
+    fn where_listeners_count_no_drops_the_full_one_is_the_culprit() {
+        let analysis = two((17, 0), (0, 0), 5);
+        assert_eq!(analysis.findings.len(), 1);
+        assert_eq!(analysis.findings[0].severity, Severity::Critical);
+        assert_eq!(
+            analysis.findings[0].title,
+            "nginx[901] :1 accept queue 17/16, 5 overflows here in 1.0 s"
+        );
+        assert_eq!(
+            two((17, 0), (0, 0), 0).findings[0].severity,
+            Severity::Warning
+        );
+    }
+
+    #[test]
+    fn overflows_of_nobody_that_is_seen_are_not_quiet() {
+        let analysis = two((0, 0), (0, 0), 5);
+        assert_eq!(analysis.unknown[0].id, DETECTOR.id);
+        assert!(two((0, 0), (0, 0), 0).unknown.is_empty());
+    }
+
+    #[test]
+    fn a_queue_that_emptied_is_not_said_to_be_full() {
+        let finding = look(0, 0, 6, 6).unwrap();
+        assert!(finding.explanation.contains("between the looks"));
+        assert!(
+            look(17, 17, 6, 6)
+                .unwrap()
+                .explanation
+                .contains("queue is full")
+        );
+    }
+
+    #[test]
+    fn a_group_of_one_port_is_one_finding() {
+        let mut scenario = Scenario::default();
+        let process = scenario.process(901, "nginx", 50, 1024);
+        for queue in [12, 17, 17] {
+            scenario.listen(process, 443, queue, 16, 0);
+        }
+        let findings = scenario.analyze(&Settings::default()).findings;
+        let [finding] = &findings[..] else {
+            panic!("{findings:?}")
+        };
+        assert_eq!(finding.severity, Severity::Warning);
+        let siblings = finding.evidence.last().unwrap();
+        assert_eq!(siblings.name, "listeners_like_this_on_the_port");
+    }
+
+    #[test]
+    fn a_listener_that_is_new_has_had_one_look() {
+        let mut scenario = Scenario::default();
+        scenario.remember(60);
+        let process = scenario.process(901, "nginx", 50, 1024);
+        scenario.listen(process, 443, 12, 16, 0);
+        let finding = scenario.analyze(&Settings::default()).findings.remove(0);
+        assert_eq!(
+            (finding.severity, finding.one_sample),
+            (Severity::Info, true)
+        );
     }
 }

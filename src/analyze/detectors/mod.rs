@@ -1,7 +1,7 @@
 //! The registry. A new detector is its file and its line in the list below.
 
 use super::{Context, Detector};
-use crate::model::{Finding, Subject};
+use crate::model::{Finding, Severity, Subject};
 
 /// Declares the modules and the registry in one place.
 macro_rules! detectors {
@@ -54,6 +54,13 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
         })
         .or_else(|| descriptors_used_up(finding, all, context)),
         ("listen-overflow", _) => descriptors_used_up(finding, all, context),
+        // Attempts to reach a listener of this very host whose queue is full.
+        ("syn-sent-blackhole", Subject::Destination { address, port, .. }) => {
+            with("listen-overflow", &|other| {
+                matches!(&other.subject, Subject::Listener { address: a, port: p, .. }
+                    if p == port && (a == address || a.is_unspecified() && address.is_loopback()))
+            })
+        }
         // Ports taken by attempts that nobody answers.
         ("ephemeral-port-exhaustion", Subject::Destination { address, port, .. })
             if finding.variant == Some("syn-sent") =>
@@ -103,6 +110,7 @@ fn descriptors_used_up(
     let used_up = owner.fds? >= owner.nofile?;
     let leaks = |other: &&Finding| {
         other.id == "close-wait-leak"
+            && other.severity > Severity::Info
             && matches!(other.subject, Subject::Process { pid: Some(leaker), .. } if leaker == pid)
     };
     (used_up && all.iter().any(|other| leaks(&other))).then_some("close-wait-leak")
@@ -114,7 +122,8 @@ mod tests {
 
     use super::*;
     use crate::analyze::Settings;
-    use crate::model::Severity;
+    use crate::analyze::scenario::{HERE, Scenario, THERE};
+    use crate::model::{Endpoint, TcpState};
 
     #[test]
     fn names_are_unique_and_in_kebab_case_and_everything_is_explained() {
@@ -202,8 +211,175 @@ mod tests {
 
     #[test]
     fn an_empty_machine_is_quiet() {
-        let analysis = crate::analyze::scenario::Scenario::default().analyze(&Settings::default());
+        let analysis = Scenario::default().analyze(&Settings::default());
         assert_eq!((analysis.findings, analysis.unknown), (vec![], vec![]));
         assert_eq!(analysis.quiet.len(), ALL.len());
+    }
+
+    fn worst(scenario: Scenario, id: &str) -> Option<(Severity, String)> {
+        let findings = scenario.analyze(&Settings::default()).findings;
+        let finding = findings.into_iter().find(|finding| finding.id == id)?;
+        Some((finding.severity, finding.title))
+    }
+
+    #[test]
+    fn a_short_tcp_info_of_an_old_kernel_is_judged_alike() {
+        for detector in ALL {
+            let example = detector.example;
+            let now = worst((example.build)(example.limit), detector.id);
+            // Linux 3.10, 4.18, 5.4 to 6.1
+            for length in [104, 224, 232] {
+                let old = |n| {
+                    let mut scenario = (example.build)(n);
+                    for info in &mut scenario.snapshot.infos {
+                        *info = info.clipped(length);
+                    }
+                    worst(scenario, detector.id)
+                };
+                assert_eq!(old(example.limit), now, "{} with {length}", detector.id);
+                let below = old(example.limit - 1).map(|(severity, _)| severity);
+                assert!(below <= Some(Severity::Info), "{} below", detector.id);
+            }
+        }
+    }
+
+    #[test]
+    fn without_tcp_info_each_judges_or_says_why_not() {
+        for detector in ALL {
+            let mut scenario = (detector.example.build)(detector.example.limit);
+            scenario.snapshot.infos.clear();
+            for socket in &mut scenario.snapshot.sockets {
+                socket.info = None;
+            }
+            let analysis = scenario.analyze(&Settings::default());
+            assert!(!analysis.quiet.contains(&detector.id), "{}", detector.id);
+        }
+    }
+
+    #[test]
+    fn missing_counters_and_settings_are_survived_and_not_taken_for_quiet() {
+        for detector in ALL {
+            let mut scenario = (detector.example.build)(detector.example.limit);
+            scenario.snapshot.facts = crate::model::Facts::default();
+            let analysis = scenario.analyze(&Settings::default());
+            assert!(!analysis.quiet.contains(&detector.id), "{}", detector.id);
+        }
+    }
+
+    #[test]
+    fn long_names_and_addresses_keep_the_budget_of_words() {
+        let long = |socket: &mut Endpoint| {
+            let [.., a, b] = socket.address;
+            socket.address = [
+                0x20, 1, 0xd, 0xb8, 0xaa, 0xaa, 0xbb, 0xbb, 0xcc, 0xcc, 0xdd, 0xdd, 0xee, 0xee, a,
+                b,
+            ];
+        };
+        for detector in ALL {
+            let example = detector.example;
+            let mut scenario = (example.build)(example.limit);
+            scenario.rename("abcdefghijklmno", 4_194_303);
+            for socket in &mut scenario.snapshot.sockets {
+                long(&mut socket.local);
+                // One address for the listeners and what they have accepted.
+                (socket.local.address[14], socket.local.address[15]) = (0xff, 0xff);
+                if socket.state != TcpState::Listen {
+                    long(&mut socket.remote);
+                }
+            }
+            let (severity, title) = worst(scenario, detector.id).unwrap();
+            assert!(severity > Severity::Info, "{title}");
+            assert!(
+                title.chars().count() <= 100 && !title.ends_with('…'),
+                "{title}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refused_queue_on_this_host_explains_the_attempts_on_it() {
+        let cause = |to: [u8; 4]| {
+            let mut scenario = Scenario::default();
+            let process = scenario.process(9, "db", 20, 1024);
+            scenario.listen(process, 5432, 17, 16, 0);
+            for i in 0..3 {
+                let mut socket = scenario.socket(
+                    TcpState::SynSent,
+                    Endpoint::v4([127, 0, 0, 1], 40_000 + i),
+                    Endpoint::v4(to, 5432),
+                );
+                socket.retransmits = 4;
+                scenario.push(socket, &[]);
+            }
+            let findings = scenario.analyze(&Settings::default()).findings;
+            let finding = findings.iter().find(|f| f.id == "syn-sent-blackhole");
+            finding.unwrap().caused_by
+        };
+        assert_eq!(cause([127, 0, 0, 1]), Some("listen-overflow"));
+        assert_eq!(cause(THERE), None);
+    }
+
+    /// A busy proxy: keep-alive connections on both sides, pooled ones, a Go-like listener, health checks, and
+    /// descriptors without end.
+    #[test]
+    fn a_healthy_busy_proxy_has_nothing_above_info() {
+        let mut scenario = Scenario::default();
+        let process = scenario.process(901, "envoy", 30_000, 1_073_741_816);
+        for _ in 0..4 {
+            scenario.listen(process, 443, 1, 4096, 7);
+        }
+        let idle = |ms| {
+            [
+                ("last_ack_recv_ms", ms),
+                ("last_data_recv_ms", ms),
+                ("last_data_sent_ms", ms),
+            ]
+        };
+        for i in 0..6_000u16 {
+            let peer = [198, 51, (i >> 8) as u8, i as u8];
+            let (state, local, remote) = match i % 3 {
+                0 | 1 => (
+                    TcpState::Established,
+                    Endpoint::v4(HERE, 443),
+                    Endpoint::v4(peer, 5_000 + i),
+                ),
+                _ => (
+                    TcpState::Established,
+                    Endpoint::v4(HERE, 33_000 + i),
+                    Endpoint::v4([10, 0, 0, (i % 9) as u8], 80),
+                ),
+            };
+            let socket = scenario.socket(state, local, remote);
+            let socket = scenario.held_by(process, socket);
+            scenario.push(socket, &idle(u64::from(i) * 10));
+        }
+        for i in 0..8 {
+            let peer = Endpoint::v4(THERE, 7_000 + i);
+            let mut socket = scenario.socket(TcpState::CloseWait, Endpoint::v4(HERE, 443), peer);
+            socket.recv_q = 1;
+            let socket = scenario.held_by(process, socket);
+            scenario.push(socket, &idle(u64::from(i) * 50));
+        }
+        for i in 0..20 {
+            let pool = Endpoint::v4([10, 0, 0, 99], 5432);
+            let socket = scenario.socket(TcpState::CloseWait, Endpoint::v4(HERE, 60_000 + i), pool);
+            let socket = scenario.held_by(process, socket);
+            scenario.push(socket, &idle(3_600_000));
+        }
+        for i in 0..2 {
+            let local = Endpoint::v4(HERE, 59_000 + i);
+            let socket = scenario.socket(TcpState::SynSent, local, Endpoint::v4(THERE, 9100));
+            let socket = scenario.held_by(process, socket);
+            scenario.push(socket, &[("retransmits", 2), ("total_rto_time_ms", 5_000)]);
+        }
+        scenario.pulse(&[], |_| {});
+        let analysis = scenario.analyze(&Settings::default());
+        let worst = analysis
+            .findings
+            .iter()
+            .map(|finding| finding.severity)
+            .max();
+        assert_eq!(worst, Some(Severity::Info), "{:?}", analysis.findings);
+        assert!(analysis.unknown.is_empty(), "{:?}", analysis.unknown);
     }
 }

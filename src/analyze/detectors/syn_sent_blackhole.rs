@@ -1,9 +1,10 @@
 //! Connections that nobody answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
-use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
+use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, group, words};
+use crate::history::Counts;
 use crate::knowledge::lifetimes;
 use crate::model::{
     Actor, Endpoint, Evidence, Finding, Process, Severity, Subject, TcpState, Timer,
@@ -78,59 +79,41 @@ pub const DETECTOR: Detector = Detector {
 
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let snapshot = context.snapshot;
-    let mut destinations: BTreeMap<Endpoint, Vec<(u64, u32)>> = BTreeMap::new();
-    let mut undated = 0;
+    let mut attempts: BTreeMap<Endpoint, Vec<(u64, u32)>> = BTreeMap::new();
     for row in &context.tally.syn_sent {
-        let Some(socket) = snapshot.socket(*row) else {
-            continue;
-        };
-        match context.age_ms(*row).or_else(|| unaided(socket.retransmits)) {
-            Some(age) => destinations
-                .entry(socket.remote)
-                .or_default()
-                .push((age, *row)),
-            None => undated += 1,
+        if let (Some(socket), Some(age)) = (snapshot.socket(*row), context.age_ms(*row)) {
+            attempts.entry(socket.remote).or_default().push((age, *row));
         }
     }
-    let mut findings: Vec<Finding> = destinations
-        .into_iter()
-        .filter_map(|(remote, attempts)| lasting(context, limits, remote, attempts))
-        .collect();
-    let lasting: BTreeSet<Endpoint> = findings.iter().filter_map(remote).collect();
-    findings.extend(short_time_outs(context, &lasting));
-    if findings.is_empty() && undated >= limits.get("warn") as u64 {
-        return Verdict::CannotTell(format!(
-            "{} in SYN-SENT whose age is not known",
-            words::count(undated, "socket")
-        ));
+    if attempts.is_empty() {
+        return Verdict::Quiet;
     }
-    findings.sort_by(|a, b| {
-        b.severity
-            .cmp(&a.severity)
-            .then(b.rows.len().cmp(&a.rows.len()))
+    let mut destinations: HashMap<Endpoint, Counts> = HashMap::new();
+    for (dial, counts) in context.tally.dialled() {
+        if attempts.contains_key(&dial.remote) {
+            destinations.entry(dial.remote).or_default().merge(counts);
+        }
+    }
+    let counts = |remote| destinations.get(&remote).copied().unwrap_or_default();
+    let mut findings = Vec::new();
+    let mut young: BTreeMap<Endpoint, Vec<u32>> = BTreeMap::new();
+    for (remote, attempts) in attempts {
+        let rows = attempts.iter().take(10).map(|(_, row)| *row).collect();
+        match lasting(context, limits, remote, attempts, counts(remote)) {
+            Some(finding) => findings.push(finding),
+            None => {
+                young.insert(remote, rows);
+            }
+        }
+    }
+    // Whoever closes, an answered connection leaves something behind; only attempts means none was answered.
+    young.retain(|remote, _| {
+        let counts = counts(*remote);
+        counts.total() == counts.of(TcpState::SynSent)
     });
-    Verdict::of(findings)
-}
-
-fn remote(finding: &Finding) -> Option<Endpoint> {
-    match finding.subject {
-        Subject::Destination {
-            address: std::net::IpAddr::V4(ip),
-            port,
-            ..
-        } => Some(Endpoint::v4(ip.octets(), port)),
-        Subject::Destination {
-            address: std::net::IpAddr::V6(ip),
-            port,
-            ..
-        } => Some(Endpoint::v6(ip.octets(), port)),
-        _ => None,
-    }
-}
-
-/// Without `tcp_info` the retries alone: each took a second or more.
-fn unaided(retries: u8) -> Option<u64> {
-    Some(u64::from(retries) * 1000)
+    findings.extend(short_time_outs(context, &young));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.rows.len()));
+    Verdict::of(group::capped(findings))
 }
 
 fn lasting(
@@ -138,6 +121,7 @@ fn lasting(
     limits: &Limits,
     remote: Endpoint,
     mut attempts: Vec<(u64, u32)>,
+    counts: Counts,
 ) -> Option<Finding> {
     attempts.sort_unstable_by(|a, b| b.cmp(a));
     let older = |ms: u64| attempts.iter().filter(|(age, _)| *age >= ms).count() as u64;
@@ -145,7 +129,6 @@ fn lasting(
     if (stuck as f64) < limits.get("warn") {
         return None;
     }
-    let counts = context.tally.to(remote);
     let total = u64::from(counts.total());
     let answered = counts.of(TcpState::Established) > 0
         || context
@@ -170,7 +153,8 @@ fn lasting(
     let who = owner
         .map(|owner| format!("{} ", words::process(owner)))
         .unwrap_or_default();
-    let destination = words::endpoint(&remote);
+    let (destination, brief) = (words::endpoint(&remote), words::brief(&remote));
+    let (tried, age) = (words::count(stuck, "attempt"), words::time(oldest));
     let mut evidence = vec![
         Evidence::count("unanswered", stuck, "attempts", "idiag_state").limit(limits.get("warn")),
         Evidence::real(
@@ -209,11 +193,12 @@ fn lasting(
         id: DETECTOR.id,
         variant: None,
         severity,
-        title: format!(
-            "{who}to {destination}: {} without an answer, the oldest for {}",
-            words::count(stuck, "attempt"),
-            words::time(oldest)
-        ),
+        title: words::fit([
+            format!("{who}to {destination}: {tried} without an answer, the oldest for {age}"),
+            format!("{who}to {brief}: {tried} without an answer, {age}"),
+            format!("to {destination}: {tried} without an answer, {age}"),
+            format!("to {brief}: {tried} without an answer, {age}"),
+        ]),
         subject: Subject::Destination {
             address: remote.ip(),
             port: remote.port,
@@ -248,7 +233,7 @@ fn advice(remote: Endpoint) -> Vec<String> {
 fn most_frequent<'a>(context: &Context<'a>, rows: &[u32]) -> Option<&'a Process> {
     let mut holders: BTreeMap<u32, (usize, &'a Process)> = BTreeMap::new();
     for socket in rows.iter().filter_map(|row| context.snapshot.socket(*row)) {
-        if let Some(owner) = context.snapshot.owner(socket) {
+        if let Some(owner) = words::holder(context.snapshot, socket) {
             holders.entry(owner.pid).or_insert((0, owner)).0 += 1;
         }
     }
@@ -259,92 +244,87 @@ fn most_frequent<'a>(context: &Context<'a>, rows: &[u32]) -> Option<&'a Process>
 }
 
 /// Clients that give up within a second or two never get old. In three samples or more there is always an attempt,
-/// always another socket, and never a connection.
-fn short_time_outs(context: &Context<'_>, known: &BTreeSet<Endpoint>) -> Vec<Finding> {
+/// always another socket, and never a connection. `here`: destinations of which this sample has nothing but attempts.
+fn short_time_outs(context: &Context<'_>, here: &BTreeMap<Endpoint, Vec<u32>>) -> Vec<Finding> {
     let earlier = context.history.earlier();
-    if earlier.len() < 2 {
+    let last = earlier
+        .len()
+        .checked_sub(2)
+        .and_then(|at| earlier.get(at..));
+    let Some([first, second]) = last else {
         return Vec::new();
-    }
-    let samples: Vec<_> = earlier
-        .iter()
-        .rev()
-        .take(2)
-        .chain([context.sample])
-        .collect();
+    };
+    let samples = [first, second, context.sample];
     let moved = |name: &str| {
-        let (first, last) = (
-            earlier.get(earlier.len() - 2),
+        let (then, now) = (
+            first.facts.counter(name),
             context.sample.facts.counter(name),
         );
-        last.zip(first.and_then(|sample| sample.facts.counter(name)))
-            .is_some_and(|(now, then)| now > then)
+        now.zip(then).is_some_and(|(now, then)| now > then)
     };
     if !moved("TcpExt.TCPSynRetrans") && !moved("Tcp.AttemptFails") {
         return Vec::new();
     }
-    let here: BTreeSet<Endpoint> = context
-        .sample
-        .syn_sent
-        .iter()
-        .map(|(_, remote)| *remote)
-        .collect();
+    // For each destination the attempts of each sample.
+    let mut seen: HashMap<Endpoint, [Vec<u64>; 3]> = HashMap::new();
+    for (at, sample) in samples.iter().enumerate() {
+        for (cookie, remote) in &sample.syn_sent {
+            if here.contains_key(remote)
+                && let Some(cookies) = seen.entry(*remote).or_default().get_mut(at)
+            {
+                cookies.push(*cookie);
+            }
+        }
+    }
     let mut findings = Vec::new();
-    for remote in here.difference(known).copied() {
-        let attempts: Vec<BTreeSet<u64>> = samples
-            .iter()
-            .map(|sample| {
-                sample
-                    .syn_sent
-                    .iter()
-                    .filter(|(_, to)| *to == remote)
-                    .map(|(cookie, _)| *cookie)
-                    .collect()
-            })
-            .collect();
+    for (remote, rows) in here {
+        let Some(attempts) = seen.get(remote) else {
+            continue;
+        };
         let never = samples
             .iter()
-            .all(|sample| sample.established.binary_search(&remote).is_err());
+            .all(|sample| sample.established.binary_search(remote).is_err());
         let always = attempts.iter().all(|cookies| !cookies.is_empty());
         let all: BTreeSet<u64> = attempts.iter().flatten().copied().collect();
-        let changing = all.len() == attempts.iter().map(BTreeSet::len).sum::<usize>();
+        let changing = all.len() == attempts.iter().map(Vec::len).sum::<usize>();
         if !(never && always && changing) {
             continue;
         }
-        let rows: Vec<u32> = context
-            .tally
-            .syn_sent
-            .iter()
-            .copied()
-            .filter(|row| {
-                context
-                    .snapshot
-                    .socket(*row)
-                    .is_some_and(|socket| socket.remote == remote)
-            })
-            .take(10)
-            .collect();
-        let owner = most_frequent(context, &rows);
-        let who = owner
+        let who = most_frequent(context, rows)
             .map(|owner| format!("{} ", words::process(owner)))
             .unwrap_or_default();
+        let tried = words::thousands(all.len() as u64);
+        let tail = format!(
+            "{tried} attempts in {} samples, none answered",
+            samples.len()
+        );
+        let (destination, brief) = (words::endpoint(remote), words::brief(remote));
         findings.push(Finding {
             id: DETECTOR.id,
             variant: Some("short-time-outs"),
             severity: Severity::Warning,
-            title: format!("{who}to {}: {} attempts in {} samples, none answered", words::endpoint(&remote), all.len(), samples.len()),
-            subject: Subject::Destination { address: remote.ip(), port: remote.port, source_address: None },
+            title: words::fit([
+                format!("{who}to {destination}: {tail}"),
+                format!("{who}to {brief}: {tail}"),
+                format!("to {brief}: {tail}"),
+            ]),
+            subject: Subject::Destination {
+                address: remote.ip(),
+                port: remote.port,
+                source_address: None,
+            },
             evidence: vec![
                 Evidence::count("attempts_seen", all.len() as u64, "sockets", "idiag_cookie"),
                 Evidence::count("samples", samples.len() as u64, "samples", "two or more intervals"),
             ],
             explanation: "The program gives up on each attempt after a short time and tries again with another \
-                          socket; none of them became a connection. Silence means a firewall that drops, a dead host, \
-                          a wrong route, or a full accept queue there."
+                          socket; no connection was seen in any sample. Silence means a firewall that drops, a dead \
+                          host, a wrong route, or a full accept queue there."
                 .to_owned(),
             grounds: DETECTOR.grounds.to_vec(),
             who_must_act: Actor::Network,
-            advice: advice(remote),
-            rows,
+            advice: advice(*remote),
+            rows: rows.clone(),
             caused_by: None,
             one_sample: false,
         });
@@ -371,7 +351,7 @@ fn attempts(n: u32, answered: u32, age: u64) -> Scenario {
             Endpoint::v4(HERE, 40_000 + i as u16),
             Endpoint::v4(THERE, 9092),
         );
-        (socket.timer, socket.timer_ms, socket.retransmits) = (Timer::Retransmit, 100, 2);
+        (socket.timer, socket.timer_ms, socket.retransmits) = (Timer::Retransmit, 0, 2);
         let socket = scenario.held_by(process, socket);
         scenario.push(
             socket,
@@ -448,6 +428,16 @@ mod tests {
         let two = scenario.clone();
         assert_eq!(severity(two), None, "two samples are not enough");
         scenario.remember(1);
+        let mut answered = scenario.clone();
+        attempt(&mut answered, 3);
+        let mut ended = answered.socket(
+            TcpState::TimeWait,
+            Endpoint::v4(HERE, 9),
+            Endpoint::v4(THERE, 6379),
+        );
+        (ended.timer, ended.timer_ms) = (Timer::TimeWait, 9_000);
+        answered.push(ended, &[]);
+        assert_eq!(severity(answered), None, "one was answered and has ended");
         let mut same = scenario.clone();
         same.remember(1);
         assert_eq!(severity(same), None, "the same socket is one attempt");
@@ -456,6 +446,42 @@ mod tests {
         assert_eq!(
             (finding.variant, finding.severity),
             (Some("short-time-outs"), Severity::Warning)
+        );
+    }
+
+    #[test]
+    fn rows_of_proc_are_dated_by_their_retries() {
+        let of_proc = |retries| {
+            let mut scenario = attempts(3, 0, 9_000);
+            scenario.snapshot.infos.clear();
+            for socket in &mut scenario.snapshot.sockets {
+                (socket.cookie, socket.info) = (None, None);
+                (socket.retransmits, socket.timer_ms) = (retries, 999);
+            }
+            severity(scenario)
+        };
+        assert_eq!(of_proc(2), None, "2.001 s");
+        assert_eq!(of_proc(3), Some(Severity::Warning), "3.001 s");
+    }
+
+    #[test]
+    fn a_sweep_of_dead_hosts_is_a_list_that_ends() {
+        let mut scenario = attempts(3, 0, 9_000);
+        let mut sockets = Vec::new();
+        for port in 1..=50 {
+            for socket in &scenario.snapshot.sockets {
+                let mut socket = *socket;
+                socket.remote.port = port;
+                sockets.push(socket);
+            }
+        }
+        scenario.snapshot.sockets = sockets;
+        let findings = scenario.analyze(&Settings::default()).findings;
+        assert_eq!(findings.len(), 20);
+        let last = findings.last().unwrap().evidence.last().unwrap();
+        assert_eq!(
+            (last.name, &last.value),
+            ("more_like_this", &crate::model::finding::Value::Count(30))
         );
     }
 }

@@ -91,7 +91,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
         Some(_) => return Verdict::Quiet,
         None => {
             return Verdict::CannotTell(format!(
-                "{} in TIME-WAIT, but tcp_max_tw_buckets is not readable",
+                "{} in TIME-WAIT, but tcp_max_tw_buckets, the size of their table, is not known",
                 words::count(used, "socket")
             ));
         }
@@ -202,6 +202,15 @@ fn finding(
             words::thousands(max as u64)
         )
     });
+    let entries = match (waiting, orphans) {
+        (_, 0) => format!("{} in TIME-WAIT", words::count(used, "socket")),
+        (_, n) => format!(
+            "{} in TIME-WAIT and {} orphaned in FIN-WAIT-2",
+            words::thousands(used.saturating_sub(n)),
+            words::thousands(n)
+        ),
+    };
+    let rate = words::thousands(closes.round() as u64);
     let mut advice = vec![
         "linger explain time-wait    # what it protects from, and the closes of the last minute"
             .to_owned(),
@@ -214,7 +223,7 @@ fn finding(
     advice.push("do not: tcp_tw_recycle (gone since 4.12), tcp_fin_timeout (no effect), SO_LINGER 0 (resets), a lower tcp_max_tw_buckets".to_owned());
     let normal = format!(
         "For 60 s after closing first, this side keeps the address pair, so that a lost last ACK can be repeated and \
-         late segments die out. {} are normal for {closes:.0} closes per second; {ports_say}.",
+         late segments die out. {} TIME-WAIT are normal for {closes:.0} closes per second over a minute; {ports_say}.",
         words::thousands(waiting)
     );
     let explanation = if warning {
@@ -228,10 +237,11 @@ fn finding(
         id: DETECTOR.id,
         variant: None,
         severity,
-        title: format!(
-            "{} in TIME-WAIT{title_share}: at least {closes:.0} closes per second here",
-            words::count(used, "socket")
-        ),
+        title: words::fit([
+            format!("{entries}{title_share}: at least {rate} closes per second here"),
+            format!("{entries}{title_share}: {rate} closes per second"),
+            format!("{entries}{title_share}"),
+        ]),
         subject: Subject::Host,
         evidence,
         explanation,
@@ -258,12 +268,6 @@ fn changed(context: &Context<'_>) -> Vec<(&'static str, String)> {
         }
     };
     look(
-        "tcp_tw_reuse",
-        "net/ipv4/tcp_tw_reuse",
-        2,
-        "outgoing connections only",
-    );
-    look(
         "tcp_fin_timeout",
         "net/ipv4/tcp_fin_timeout",
         60,
@@ -281,7 +285,34 @@ fn changed(context: &Context<'_>) -> Vec<(&'static str, String)> {
         0,
         "breaks clients behind NAT",
     );
+    // The default is 2 (loopback only) since Linux 4.19 and was 0 before.
+    let usual = |value: &i64| {
+        *value == 2 || *value == 0 && !is_since(&context.snapshot.host.kernel, (4, 19))
+    };
+    if let Some(value) = facts
+        .sysctl("net/ipv4/tcp_tw_reuse")
+        .filter(|value| !usual(value))
+    {
+        changed.insert(
+            0,
+            (
+                "tcp_tw_reuse",
+                format!("{value}: outgoing connections only"),
+            ),
+        );
+    }
     changed
+}
+
+/// Whether a release (`6.1.0-18-amd64`) is of this version or later; one that cannot be read is taken for new.
+fn is_since(release: &str, version: (u32, u32)) -> bool {
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) => (major, minor) >= version,
+        _ => true,
+    }
 }
 
 fn example(n: u32) -> Scenario {
@@ -330,7 +361,7 @@ mod tests {
         assert!(
             finding
                 .explanation
-                .contains("normal for 502 closes per second"),
+                .contains("30,112 TIME-WAIT are normal for 502 closes per second"),
             "{}",
             finding.explanation
         );
@@ -377,5 +408,33 @@ mod tests {
             .remove("net/ipv4/tcp_max_tw_buckets");
         let analysis = scenario.analyze(&Settings::default());
         assert_eq!(analysis.unknown.len(), 1);
+    }
+
+    #[test]
+    fn orphans_that_fill_the_table_are_not_called_time_wait() {
+        let mut scenario = example(600);
+        for socket in scenario.snapshot.sockets.iter_mut().take(400) {
+            socket.state = TcpState::FinWait2;
+        }
+        let finding = scenario.analyze(&Settings::default()).findings.remove(0);
+        assert_eq!(
+            finding.title,
+            "200 in TIME-WAIT and 400 orphaned in FIN-WAIT-2, 60 % of the table of 1,000: 3 closes per second"
+        );
+    }
+
+    #[test]
+    fn a_default_of_an_older_kernel_was_changed_by_nobody() {
+        let names_it = |kernel: &str, value: &str| {
+            let mut scenario = example(300);
+            scenario.snapshot.host.kernel = kernel.to_owned();
+            scenario.sysctl("net/ipv4/tcp_tw_reuse", value);
+            let finding = scenario.analyze(&Settings::default()).findings.remove(0);
+            finding.evidence.iter().any(|e| e.name == "tcp_tw_reuse")
+        };
+        assert!(
+            !names_it("3.10.0-1160.el7.x86_64", "0") && names_it("3.10.0-1160.el7.x86_64", "1")
+        );
+        assert!(names_it("6.1.0-18-amd64", "0") && !names_it("6.1.0-18-amd64", "2"));
     }
 }

@@ -1,0 +1,211 @@
+//! How long the sockets of a group have been stuck, and whether more keep coming: what CLOSE-WAIT and FIN-WAIT-2 that
+//! somebody holds have in common.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::group::{Group, Target};
+use super::{Context, words};
+use crate::history::{Held, Sample, holds};
+use crate::model::Age;
+
+/// Spans of the series that evidence shows.
+const SPANS: u64 = 60;
+
+/// How many sockets the last samples held towards each target.
+#[derive(Debug)]
+pub struct Trend {
+    /// the two samples before this one, and this one
+    counts: [HashMap<Target, u64>; 3],
+    /// how long that took
+    window: Duration,
+}
+
+impl Trend {
+    /// Counts what `held` takes out of the samples; `None` with less than three.
+    pub fn new(context: &Context<'_>, held: fn(&Sample) -> &[Held]) -> Option<Self> {
+        let earlier = context.history.earlier();
+        let [first, second] = earlier.get(earlier.len().checked_sub(2)?..)? else {
+            return None;
+        };
+        let count = |sample: &Sample| {
+            let mut counts: HashMap<Target, u64> = HashMap::new();
+            for held in held(sample) {
+                *counts.entry(Target::of_held(context, held)).or_default() += 1;
+            }
+            counts
+        };
+        let window = context.sample.taken.duration_since(first.taken);
+        Some(Self {
+            counts: [count(first), count(second), count(context.sample)],
+            window: Duration::try_from(window).ok()?,
+        })
+    }
+
+    fn of(&self, group: &Group<'_>) -> [u64; 3] {
+        self.counts
+            .each_ref()
+            .map(|counts| group.parts.iter().filter_map(|part| counts.get(part)).sum())
+    }
+}
+
+/// What the ages of a group say.
+#[derive(Debug)]
+pub struct Stuck {
+    /// the sockets that count, the oldest first
+    pub rows: Vec<u32>,
+    /// whether they have passed the limit for sure; else keepalive leaves it open
+    pub sure: bool,
+    /// the age of the oldest
+    pub oldest: Age,
+    /// the median of the lower bounds, milliseconds
+    pub median_ms: u64,
+    /// the youngest that counts, milliseconds
+    pub youngest_ms: u64,
+    /// two or more that entered the state together
+    pub cluster: bool,
+    /// whether more keep coming
+    pub arriving: bool,
+    /// seen to grow: from how many to how many in what time
+    pub grown: Option<(u64, u64, Duration)>,
+    /// how many more a minute
+    pub per_minute: f64,
+    /// whether keepalive leaves only bounds for some
+    pub bounded: bool,
+    /// sockets by the span of the limit in which they entered the state, the latest first
+    pub spans: Vec<u32>,
+}
+
+impl Stuck {
+    /// `51 min`, or `between 2.0 s and 51 min`.
+    pub fn age(&self) -> String {
+        match self.oldest.high_ms {
+            Some(high) if high > self.oldest.low_ms => format!(
+                "between {} and {}",
+                words::time(self.oldest.low_ms),
+                words::time(high)
+            ),
+            _ => words::time(self.oldest.low_ms),
+        }
+    }
+}
+
+/// Measures a group against an age of `limit` milliseconds. `spread`: in how many different spans of that length the
+/// ages must lie to be more than one event. `None`: nothing is as old.
+pub fn measure(
+    context: &Context<'_>,
+    group: &Group<'_>,
+    limit: u64,
+    spread: f64,
+    held: fn(&Sample) -> &[Held],
+    trend: Option<&Trend>,
+) -> Option<Stuck> {
+    let limit = limit.max(1);
+    let mut ages: Vec<(u32, Age)> = group
+        .rows
+        .iter()
+        .filter_map(|row| Some((*row, age(context, *row, held)?)))
+        .collect();
+    ages.sort_unstable_by_key(|(row, age)| (std::cmp::Reverse((age.low_ms, age.high_ms)), *row));
+    let sure: Vec<(u32, Age)> = ages
+        .iter()
+        .filter(|(_, age)| age.low_ms >= limit)
+        .copied()
+        .collect();
+    let is_sure = !sure.is_empty();
+    let counted = if is_sure {
+        sure
+    } else {
+        let perhaps = |(_, age): &&(u32, Age)| age.high_ms.is_some_and(|high| high >= limit);
+        ages.iter().filter(perhaps).copied().collect()
+    };
+    let (_, oldest) = *counted.first()?;
+    let (_, median) = *counted.get(counted.len() / 2)?;
+
+    // Only ages that are known say when a socket came; those of keepalive are bounds. What is young comes and goes
+    // on any busy machine.
+    let known: Vec<u64> = counted
+        .iter()
+        .filter(|(_, age)| is_sure && age.is_exact())
+        .map(|(_, age)| age.low_ms)
+        .collect();
+    let mut minutes: Vec<u64> = known.iter().map(|ms| ms / limit).collect();
+    minutes.dedup();
+    let (eldest, youngest) = (
+        known.first().copied().unwrap_or(0),
+        known.last().copied().unwrap_or(0),
+    );
+    let cluster = known.len() >= 2 && known.len() == counted.len() && eldest - youngest < limit;
+    // The last one came in the later half of the time since the first one.
+    let by_ages = minutes.len() as f64 >= spread && youngest.saturating_mul(2) <= eldest;
+    let mut per_minute = if by_ages {
+        (known.len() - 1) as f64 * 60_000.0 / (eldest - youngest).max(1) as f64
+    } else {
+        0.0
+    };
+    let mut grown = None;
+    if let Some(trend) = trend {
+        let [first, second, now] = trend.of(group);
+        let window = trend.window.as_secs_f64() / 60.0;
+        if first < second && second < now && window > 0.0 {
+            grown = Some((first, now, trend.window));
+            per_minute = (now - first) as f64 / window;
+        } else if per_minute * window >= 3.0 {
+            // As many come as go: what was looked at long enough and did not grow uses nothing up.
+            per_minute = 0.0;
+        }
+    }
+    Some(Stuck {
+        rows: counted.iter().map(|(row, _)| *row).collect(),
+        sure: is_sure,
+        oldest,
+        median_ms: median.low_ms,
+        youngest_ms: youngest,
+        cluster,
+        arriving: by_ages || grown.is_some(),
+        grown,
+        per_minute,
+        bounded: counted.iter().any(|(_, age)| !age.is_exact()),
+        spans: spans(&ages, limit),
+    })
+}
+
+fn spans(ages: &[(u32, Age)], limit: u64) -> Vec<u32> {
+    let mut spans = Vec::new();
+    for (_, age) in ages.iter().filter(|(_, age)| age.is_exact()) {
+        let Some(span) = usize::try_from(age.low_ms / limit)
+            .ok()
+            .filter(|span| (*span as u64) < SPANS)
+        else {
+            continue;
+        };
+        if spans.len() <= span {
+            spans.resize(span + 1, 0);
+        }
+        if let Some(count) = spans.get_mut(span) {
+            *count += 1;
+        }
+    }
+    spans
+}
+
+/// By its stamps, and by the samples that have seen the same socket in the same state.
+fn age(context: &Context<'_>, row: u32, held: fn(&Sample) -> &[Held]) -> Option<Age> {
+    let socket = context.snapshot.socket(row)?;
+    let mut age = context
+        .ages
+        .in_state(socket, context.snapshot.info(socket))?;
+    let cookie = socket.cookie.map_or(0, std::num::NonZeroU64::get);
+    let seen = context
+        .history
+        .earlier()
+        .iter()
+        .find(|sample| holds(held(sample), cookie));
+    if let Some(sample) = seen {
+        let since = context.snapshot.taken.duration_since(sample.taken);
+        let since = u64::try_from(since.as_millis()).unwrap_or(0);
+        age.low_ms = age.low_ms.max(since);
+        age.high_ms = age.high_ms.map(|high| high.max(age.low_ms));
+    }
+    Some(age)
+}
