@@ -199,20 +199,33 @@ fn order(findings: &mut Vec<Finding>) {
     let (mut left, roots): (Vec<Finding>, Vec<Finding>) = findings
         .drain(..)
         .partition(|finding| finding.caused_by.is_some());
-    let mut families: Vec<Vec<Finding>> = Vec::new();
-    for root in roots {
-        // What follows from several findings of one id stands behind the first, what follows from that behind it.
-        let mut family = vec![root];
-        let mut at = 0;
-        while let Some(id) = family.get(at).map(|finding| finding.id) {
-            let (follow, others): (Vec<_>, Vec<_>) = left
-                .into_iter()
-                .partition(|finding| finding.caused_by == Some(id));
-            family.extend(follow);
-            left = others;
-            at += 1;
+    let mut families: Vec<Vec<Finding>> = roots.into_iter().map(|root| vec![root]).collect();
+    // What follows stands behind the finding about the same subject, else behind the first of its cause's id; then
+    // what follows from that.
+    while !left.is_empty() {
+        let before = left.len();
+        let mut still = Vec::new();
+        for finding in left {
+            let parent = |same: bool| {
+                families.iter().position(|family| {
+                    family.iter().any(|other| {
+                        finding.caused_by == Some(other.id)
+                            && (!same || detectors::same_subject(&other.subject, &finding.subject))
+                    })
+                })
+            };
+            match parent(true)
+                .or_else(|| parent(false))
+                .and_then(|at| families.get_mut(at))
+            {
+                Some(family) => family.push(finding),
+                None => still.push(finding),
+            }
         }
-        families.push(family);
+        left = still;
+        if left.len() == before {
+            break;
+        }
     }
     families.sort_by_key(|family| {
         let worst = family.iter().map(|finding| finding.severity).max();

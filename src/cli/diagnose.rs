@@ -8,7 +8,7 @@ use super::document::{self, Judged};
 use super::failure::Failure;
 use super::observe::{self, Observation, Plan};
 use super::{list, source, terminal};
-use crate::model::{Finding, Overall, Snapshot};
+use crate::model::{Finding, Overall, Snapshot, stories};
 use crate::render::findings::{self, Screen};
 use crate::render::status::{head, labelled};
 use crate::render::text::Safe;
@@ -99,21 +99,9 @@ pub fn print_findings(
     screen: Screen,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    for (at, finding) in all.iter().enumerate() {
-        // A consequence stands under the first finding of its cause.
-        let has_root = finding
-            .caused_by
-            .is_some_and(|id| all.iter().any(|root| root.id == id));
-        if has_root {
-            continue;
-        }
-        let first = all.iter().position(|other| other.id == finding.id) == Some(at);
-        let follows: Vec<&Finding> = all
-            .iter()
-            .filter(|other| first && other.caused_by == Some(finding.id))
-            .collect();
-        let sockets = list::sample(&finding.rows, snapshot);
-        findings::full(finding, &follows, &sockets, again, screen, out)?;
+    for story in stories(all) {
+        let sockets = list::sample(&story.root.rows, snapshot);
+        findings::full(story, &sockets, again, screen, out)?;
     }
     Ok(())
 }

@@ -304,3 +304,42 @@ impl Analysis {
         }
     }
 }
+
+/// A finding with those that follow from it, which are told under it.
+#[derive(Clone, Copy, Debug)]
+pub struct Story<'a> {
+    /// the cause
+    pub root: &'a Finding,
+    /// what follows, in order
+    pub follows: &'a [Finding],
+}
+
+impl Story<'_> {
+    /// As bad as the worst of it.
+    pub fn severity(&self) -> Severity {
+        let follows = self.follows.iter().map(|finding| finding.severity);
+        follows.fold(self.root.severity, Severity::max)
+    }
+}
+
+/// The stories in findings that stand as an analysis orders them: consequences right behind their root. One whose
+/// root is not among them is a story of its own.
+pub fn stories(all: &[Finding]) -> Vec<Story<'_>> {
+    let mut stories = Vec::new();
+    let mut rest = all;
+    while let Some((root, behind)) = rest.split_first() {
+        let is_consequence = |finding: &Finding| {
+            finding
+                .caused_by
+                .is_some_and(|id| all.iter().any(|other| other.id == id))
+        };
+        let count = behind
+            .iter()
+            .take_while(|finding| is_consequence(finding))
+            .count();
+        let (follows, others) = behind.split_at(count);
+        stories.push(Story { root, follows });
+        rest = others;
+    }
+    stories
+}

@@ -16,7 +16,9 @@ pub mod words;
 
 pub use age::{Age, AgeFacts};
 pub use coverage::{Collector, Coverage};
-pub use finding::{Actor, Analysis, Evidence, Finding, Overall, Severity, Subject, Unknown};
+pub use finding::{
+    Actor, Analysis, Evidence, Finding, Overall, Severity, Story, Subject, Unknown, stories,
+};
 pub use host::{Facts, Host};
 pub use nearest::nearest;
 pub use owner::{Owners, Process};

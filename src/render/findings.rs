@@ -6,7 +6,7 @@ use super::paint::Paint;
 use super::text::{Safe, wrap};
 use crate::model::finding::Value;
 use crate::model::words::{self, thousands};
-use crate::model::{Actor, Evidence, Finding};
+use crate::model::{Actor, Evidence, Finding, Story};
 
 /// What a terminal is like.
 #[derive(Clone, Copy, Debug)]
@@ -35,16 +35,19 @@ const LABEL: usize = 11;
 /// # Errors
 /// When `out` fails.
 pub fn full(
-    finding: &Finding,
-    follows: &[&Finding],
+    story: Story<'_>,
     sockets: &[String],
     again: &str,
     screen: Screen,
     out: &mut dyn Write,
 ) -> io::Result<()> {
+    let Story {
+        root: finding,
+        follows,
+    } = story;
     let paint = screen.paint;
     let width = screen.text_width();
-    let severity = finding.severity.name().to_uppercase();
+    let severity = story.severity().name().to_uppercase();
     let variant = finding
         .variant
         .map(|variant| format!(" ({variant})"))
@@ -57,7 +60,7 @@ pub fn full(
     writeln!(
         out,
         "{}  {}{variant}{once}",
-        paint.severity(finding.severity, &severity),
+        paint.severity(story.severity(), &severity),
         paint.bold(finding.id)
     )?;
     writeln!(out, "  {}", wrap(&safe(&finding.title), width, 2))?;
@@ -79,7 +82,12 @@ pub fn full(
         )?;
     }
     for other in follows {
-        let line = format!("{}: {}", other.id, safe(&other.title));
+        let line = format!(
+            "{} {}: {}",
+            other.severity.name().to_uppercase(),
+            other.id,
+            safe(&other.title)
+        );
         hanging("leads to", &line, width, out)?;
     }
     paragraph("ground", &finding.grounds.join("; "), width, out)?;
@@ -250,9 +258,10 @@ pub fn bars(values: &[u32], screen: Screen) -> String {
 ///
 /// # Errors
 /// When `out` fails.
-pub fn brief(finding: &Finding, ids: usize, screen: Screen, out: &mut dyn Write) -> io::Result<()> {
-    let severity = format!("{:<8}", finding.severity.name().to_uppercase());
-    let severity = screen.paint.severity(finding.severity, &severity);
+pub fn brief(story: Story<'_>, ids: usize, screen: Screen, out: &mut dyn Write) -> io::Result<()> {
+    let Story { root: finding, .. } = story;
+    let severity = format!("{:<8}", story.severity().name().to_uppercase());
+    let severity = screen.paint.severity(story.severity(), &severity);
     let width = screen.width.clamp(40, 140);
     let indent = 8 + 2 + ids + 2;
     // A title in a narrow column is a column of words: below it has room.
@@ -267,6 +276,7 @@ pub fn brief(finding: &Finding, ids: usize, screen: Screen, out: &mut dyn Write)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::stories;
     use crate::model::{Severity, Subject};
 
     const SCREEN: Screen = Screen {
@@ -300,10 +310,16 @@ mod tests {
     }
 
     fn print(screen: Screen) -> String {
+        print_story(screen, &[])
+    }
+
+    fn print_story(screen: Screen, follows: &[Finding]) -> String {
         let mut out = Vec::new();
         full(
-            &finding(),
-            &[],
+            Story {
+                root: &finding(),
+                follows,
+            },
             &["a row".into()],
             " --from x.linger",
             screen,
@@ -334,6 +350,38 @@ mod tests {
                 ..SCREEN
             })
             .is_ascii()
+        );
+    }
+
+    #[test]
+    fn a_story_is_as_bad_as_the_worst_of_it() {
+        let mut worse = finding();
+        (worse.id, worse.caused_by) = ("accept-queue-stuck", Some("close-wait-leak"));
+        let mut root = finding();
+        root.severity = Severity::Warning;
+        let all = [root, worse];
+        let stories = stories(&all);
+        let [story] = stories[..] else {
+            panic!("{stories:?}")
+        };
+        assert_eq!(story.severity(), Severity::Critical);
+        let text = print_story(SCREEN, story.follows);
+        assert!(
+            text.contains("leads to CRITICAL accept-queue-stuck"),
+            "{text}"
+        );
+        let mut out = Vec::new();
+        brief(story, 20, SCREEN, &mut out).unwrap();
+        assert!(
+            String::from_utf8(out)
+                .unwrap()
+                .starts_with("CRITICAL  close-wait-leak")
+        );
+        let orphan = &all[1..];
+        assert_eq!(
+            crate::model::stories(orphan).len(),
+            1,
+            "without its root it is told itself"
         );
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::findings::{Screen, brief};
 use super::text::{Safe, wrap};
 use crate::model::words::thousands;
-use crate::model::{Analysis, Process, Snapshot, TcpState, Top};
+use crate::model::{Analysis, Process, Snapshot, TcpState, Top, stories};
 
 /// The states in three columns: what is many with bars, then what passes, then what is rare.
 const COLUMNS: [[TcpState; 4]; 3] = [
@@ -181,20 +181,15 @@ fn bar(count: u64, most: u64, room: usize, screen: Screen) -> String {
 }
 
 fn findings(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Result<()> {
-    let roots: Vec<_> = status
-        .analysis
-        .findings
-        .iter()
-        .filter(|finding| finding.caused_by.is_none())
-        .collect();
-    let ids = roots
-        .iter()
-        .take(FINDINGS)
-        .map(|finding| finding.id.len())
+    let roots = stories(&status.analysis.findings);
+    let shown = roots.iter().take(FINDINGS);
+    let ids = shown
+        .clone()
+        .map(|story| story.root.id.len())
         .max()
         .unwrap_or(0);
-    for finding in roots.iter().take(FINDINGS) {
-        brief(finding, ids, screen, out)?;
+    for story in shown {
+        brief(*story, ids, screen, out)?;
     }
     if roots.len() > FINDINGS {
         let more = roots.len() - FINDINGS;

@@ -74,6 +74,11 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
     }
 }
 
+/// Whether two findings are about one thing, as far as a cause may share it with what follows.
+pub fn same_subject(a: &Subject, b: &Subject) -> bool {
+    same_listener(a, b) || a == b
+}
+
 fn same_listener(a: &Subject, b: &Subject) -> bool {
     match (a, b) {
         (
