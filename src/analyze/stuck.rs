@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::group::{Group, Target};
-use super::{Context, words};
+use super::{Context, Limits, words};
 use crate::history::{Held, Sample, holds};
-use crate::model::Age;
+use crate::model::{Age, Evidence};
 
 /// Spans of the series that evidence shows.
 const SPANS: u64 = 60;
@@ -77,6 +77,25 @@ pub struct Stuck {
 }
 
 impl Stuck {
+    /// How many of the owner's sockets there are stuck, and for how long.
+    pub fn evidence(
+        &self,
+        name: &'static str,
+        group: &Group<'_>,
+        limits: &Limits,
+    ) -> Vec<Evidence> {
+        let count = self.rows.len() as u64;
+        let share = words::percent(count, group.total.max(count));
+        let oldest = self.oldest.low_ms as f64 / 1000.0;
+        vec![
+            Evidence::count(name, count, "sockets", "idiag_state").limit(limits.get("min")),
+            Evidence::count("share_of_sockets", share, "%", "idiag_state")
+                .limit(limits.get("share")),
+            Evidence::real("oldest", oldest, "s", "tcpi_last_ack_recv").limit(limits.get("age")),
+            Evidence::text("towards", group.target.words(), "idiag_dst, idiag_dport"),
+        ]
+    }
+
     /// `51 min`, or `between 2.0 s and 51 min`.
     pub fn age(&self) -> String {
         match self.oldest.high_ms {

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 pub use crate::model::words::{count, percent, thousands, time};
-use crate::model::{Endpoint, Process, Snapshot, Socket, Subject};
+use crate::model::{Endpoint, Evidence, Process, Snapshot, Socket, Subject};
 
 /// The longest that a title may be, characters.
 pub const TITLE: usize = 100;
@@ -110,6 +110,17 @@ pub fn listener_title(snapshot: &Snapshot, socket: &Socket) -> String {
         Some(owner) => format!("{} {}", process(owner), listener(socket)),
         None => format!("listener {}", listener(socket)),
     }
+}
+
+/// How many descriptors the process has open, against what it may have; nothing where that was not read.
+pub fn descriptors(owner: Option<&Process>) -> Option<Evidence> {
+    let (fds, limit) = owner.and_then(|owner| owner.fds.zip(owner.nofile))?;
+    let open = Evidence::count("open_descriptors", fds, "descriptors", "/proc/PID/fd");
+    Some(if limit == u64::MAX {
+        open
+    } else {
+        open.limit(limit as f64)
+    })
 }
 
 #[cfg(test)]

@@ -188,12 +188,7 @@ fn judge(context: &Context<'_>, limits: &Limits, queue: &Queue<'_>) -> Option<Fi
         ));
     }
     if let Some(owner) = words::holder(snapshot, fullest) {
-        if let (Some(fds), Some(nofile)) = (owner.fds, owner.nofile) {
-            evidence.push(
-                Evidence::count("open_descriptors", fds, "descriptors", "/proc/PID/fd")
-                    .limit(nofile as f64),
-            );
-        }
+        evidence.extend(words::descriptors(Some(owner)));
         if let Some(state @ ('T' | 't' | 'D')) = owner.run_state {
             let why = if state == 'D' {
                 "uninterruptible sleep (D)"

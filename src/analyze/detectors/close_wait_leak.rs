@@ -202,37 +202,19 @@ fn judge(
         .filter_map(|row| context.snapshot.socket(*row))
         .filter(|s| s.recv_q > 0)
         .count();
-    let mut evidence = vec![
-        Evidence::count("close_wait_sockets", count, "sockets", "idiag_state")
-            .limit(limits.get("min")),
-        Evidence::count(
-            "share_of_sockets",
-            words::percent(count, total),
-            "%",
-            "idiag_state",
-        )
-        .limit(limits.get("share")),
-        Evidence::real(
-            "oldest",
-            stuck.oldest.low_ms as f64 / 1000.0,
-            "s",
-            "tcpi_last_ack_recv",
-        )
-        .limit(limits.get("age")),
-        Evidence::real(
-            "median_age",
-            stuck.median_ms as f64 / 1000.0,
-            "s",
-            "tcpi_last_ack_recv",
-        ),
-        Evidence::count(
-            "end_of_file_not_read",
-            unread as u64,
-            "sockets",
-            "idiag_rqueue",
-        ),
-        Evidence::text("towards", group.target.words(), "idiag_dst, idiag_dport"),
-    ];
+    let mut evidence = stuck.evidence("close_wait_sockets", group, limits);
+    evidence.push(Evidence::real(
+        "median_age",
+        stuck.median_ms as f64 / 1000.0,
+        "s",
+        "tcpi_last_ack_recv",
+    ));
+    evidence.push(Evidence::count(
+        "end_of_file_not_read",
+        unread as u64,
+        "sockets",
+        "idiag_rqueue",
+    ));
     if stuck.bounded {
         evidence.push(Evidence::text(
             "age_bounds",
@@ -257,12 +239,7 @@ fn judge(
         ));
     }
     if let Some(owner) = group.owner {
-        if let (Some(fds), Some(nofile)) = (owner.fds, owner.nofile) {
-            evidence.push(
-                Evidence::count("open_descriptors", fds, "descriptors", "/proc/PID/fd")
-                    .limit(nofile as f64),
-            );
-        }
+        evidence.extend(words::descriptors(Some(owner)));
         if leak && let Some(minutes) = left {
             evidence.push(Evidence::real(
                 "descriptors_run_out_in",

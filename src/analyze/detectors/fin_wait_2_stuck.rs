@@ -190,29 +190,7 @@ fn judge(
         .count() as u64;
     // A peer whose bytes nobody reads cannot get its FIN through.
     let unheard = unread * 2 > stuck;
-    let mut evidence = vec![
-        Evidence::count("fin_wait_2_sockets", stuck, "sockets", "idiag_state")
-            .limit(limits.get("min")),
-        Evidence::count(
-            "share_of_sockets",
-            words::percent(stuck, total),
-            "%",
-            "idiag_state",
-        )
-        .limit(limits.get("share")),
-        Evidence::real(
-            "oldest",
-            found.oldest.low_ms as f64 / 1000.0,
-            "s",
-            "tcpi_last_ack_recv",
-        )
-        .limit(limits.get("age")),
-    ];
-    evidence.push(Evidence::text(
-        "towards",
-        group.target.words(),
-        "idiag_dst, idiag_dport",
-    ));
+    let mut evidence = found.evidence("fin_wait_2_sockets", group, limits);
     if found.bounded {
         evidence.push(Evidence::text(
             "age_bounds",
@@ -228,12 +206,7 @@ fn judge(
             "idiag_rqueue",
         ));
     }
-    if let Some((fds, nofile)) = group.owner.and_then(|owner| owner.fds.zip(owner.nofile)) {
-        evidence.push(
-            Evidence::count("open_descriptors", fds, "descriptors", "/proc/PID/fd")
-                .limit(nofile as f64),
-        );
-    }
+    evidence.extend(words::descriptors(group.owner));
     let (who, age) = (group.who(), found.age());
     let (long, brief) = (group.target.words(), group.target.brief());
     let (n, all) = (words::thousands(stuck), words::thousands(total));
