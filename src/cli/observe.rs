@@ -63,8 +63,13 @@ pub fn observe(
         ..Want::states(StateSet::ALL)
     };
     let mut history = History::default();
-    let mut left = plan.samples.max(1);
-    let (snapshot, tally, sample) = loop {
+    // A capture holds one whole look, and its second one is a light one.
+    let mut left = if source.is_capture() {
+        1
+    } else {
+        plan.samples.max(1)
+    };
+    let (mut snapshot, tally, sample) = loop {
         left -= 1;
         let last = left == 0;
         let snapshot = collect::snapshot(source, &want, plan.owners && last)?;
@@ -77,11 +82,15 @@ pub fn observe(
         source.advance(plan.interval);
     };
     // A capture brings its second look with it, and nobody waits for that.
-    if needs.deltas
-        && (plan.pulse || (source.is_capture() && plan.samples <= 1))
-        && source.advance(plan.interval)
-    {
-        history.set_pulse(collect::pulse(source)?);
+    if needs.deltas && (plan.pulse || source.is_capture()) && source.advance(plan.interval) {
+        match collect::pulse(source) {
+            Ok(pulse) => history.set_pulse(pulse),
+            // What the first look saw stands.
+            Err(error) => snapshot
+                .coverage
+                .missing
+                .push(format!("the second look: {error}")),
+        }
     }
     let analysis = analyze::run(&snapshot, &tally, &sample, &history, settings);
     Ok(Observation {
