@@ -123,6 +123,11 @@ impl Settings {
         Ok(())
     }
 
+    /// Whether no detector runs.
+    pub fn is_empty(&self) -> bool {
+        !detectors::ALL.iter().any(|detector| self.selects(detector))
+    }
+
     /// Whether the detector runs.
     pub fn selects(&self, detector: &Detector) -> bool {
         (self.only.is_empty() || self.only.contains(&detector.id))

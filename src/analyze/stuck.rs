@@ -62,6 +62,8 @@ pub struct Stuck {
     pub median_ms: u64,
     /// the youngest that counts, milliseconds
     pub youngest_ms: u64,
+    /// those that have lasted for a sixth of the limit, which no healthy one does
+    pub lasting: u64,
     /// two or more that entered the state together
     pub cluster: bool,
     /// whether more keep coming
@@ -123,7 +125,7 @@ pub fn measure(
     let mut ages: Vec<(u32, Age)> = group
         .rows
         .iter()
-        .filter_map(|row| Some((*row, age(context, *row, held)?)))
+        .filter_map(|row| Some((*row, age(context, *row, limit, held)?)))
         .collect();
     ages.sort_unstable_by_key(|(row, age)| (std::cmp::Reverse((age.low_ms, age.high_ms)), *row));
     let sure: Vec<(u32, Age)> = ages
@@ -141,11 +143,12 @@ pub fn measure(
     let (_, oldest) = *counted.first()?;
     let (_, median) = *counted.get(counted.len() / 2)?;
 
-    // Only ages that are known say when a socket came; those of keepalive are bounds. What is young comes and goes
-    // on any busy machine.
-    let known: Vec<u64> = counted
+    // Only ages that are known say when a socket came; those of keepalive are bounds. What is younger than a sixth of
+    // the limit comes and goes on any busy machine.
+    let floor = limit / 6;
+    let known: Vec<u64> = ages
         .iter()
-        .filter(|(_, age)| is_sure && age.is_exact())
+        .filter(|(_, age)| is_sure && age.is_exact() && age.low_ms >= floor)
         .map(|(_, age)| age.low_ms)
         .collect();
     let mut minutes: Vec<u64> = known.iter().map(|ms| ms / limit).collect();
@@ -154,11 +157,14 @@ pub fn measure(
         known.first().copied().unwrap_or(0),
         known.last().copied().unwrap_or(0),
     );
-    let cluster = known.len() >= 2 && known.len() == counted.len() && eldest - youngest < limit;
+    let cluster = known.len() >= 2 && known.len() == ages.len() && eldest - youngest < limit;
     // The last one came in the later half of the time since the first one.
     let by_ages = minutes.len() as f64 >= spread && youngest.saturating_mul(2) <= eldest;
+    // The latest say how fast it goes now; what it began with does not.
+    let window = (limit * 2).min(eldest.saturating_sub(floor)).max(1);
+    let recent = known.iter().filter(|ms| **ms < floor + window).count();
     let mut per_minute = if by_ages {
-        (known.len() - 1) as f64 * 60_000.0 / (eldest - youngest).max(1) as f64
+        recent as f64 * 60_000.0 / window as f64
     } else {
         0.0
     };
@@ -180,6 +186,7 @@ pub fn measure(
         oldest,
         median_ms: median.low_ms,
         youngest_ms: youngest,
+        lasting: known.len() as u64,
         cluster,
         arriving: by_ages || grown.is_some(),
         grown,
@@ -209,7 +216,7 @@ fn spans(ages: &[(u32, Age)], limit: u64) -> Vec<u32> {
 }
 
 /// By its stamps, and by the samples that have seen the same socket in the same state.
-fn age(context: &Context<'_>, row: u32, held: fn(&Sample) -> &[Held]) -> Option<Age> {
+fn age(context: &Context<'_>, row: u32, limit: u64, held: fn(&Sample) -> &[Held]) -> Option<Age> {
     let socket = context.snapshot.socket(row)?;
     let mut age = context
         .ages
@@ -220,7 +227,12 @@ fn age(context: &Context<'_>, row: u32, held: fn(&Sample) -> &[Held]) -> Option<
         .earlier()
         .iter()
         .find(|sample| holds(held(sample), cookie));
-    if let Some(sample) = seen {
+    // Having been there is no proof of being stuck where the program goes on sending.
+    let sends = context
+        .snapshot
+        .info(socket)
+        .is_some_and(|info| u64::from(info.last_data_sent_ms) < limit);
+    if let Some(sample) = seen.filter(|_| !sends) {
         let since = context.snapshot.taken.duration_since(sample.taken);
         let since = u64::try_from(since.as_millis()).unwrap_or(0);
         age.low_ms = age.low_ms.max(since);

@@ -182,10 +182,10 @@ pub struct Status {
 /// `linger diagnose`
 #[derive(Clone, Debug, Args)]
 pub struct Diagnose {
-    /// Time between two looks
+    /// Time between two whole looks [default: 1s, with two looks]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub interval: Option<Duration>,
-    /// How many whole looks
+    /// How many whole looks [default: one, and a light second one]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub samples: Option<u32>,
     #[command(flatten)]

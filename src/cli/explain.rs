@@ -128,9 +128,9 @@ fn glance(common: &args::Common) -> Result<Snapshot, Failure> {
 fn machine_of_states(args: &args::Explain, screen: Screen) -> Result<(), Failure> {
     let (snapshot, tally) = look(&args.common)?;
     if args.common.json {
-        let counts = tally
-            .as_ref()
-            .map(|tally| status::states(tally.states(), tally.unknown));
+        let counts = tally.as_ref().map(|tally| {
+            status::states(tally.states(), tally.unknown, snapshot.coverage.collector)
+        });
         let states: Vec<Value> = TcpState::SHOWN
             .iter()
             .filter_map(|state| state.slug())

@@ -109,9 +109,7 @@ fn clap_words(error: &clap::Error) -> (String, String) {
         .filter(|_| error.kind() == ErrorKind::UnknownArgument);
     if let Some(option) = &unknown {
         if OF_SS.contains(&option.as_str()) {
-            hint = Some(format!(
-                "linger reads TCP sockets; what ss shows with {option} it does not"
-            ));
+            hint = Some(format!("linger reads TCP sockets: leave {option} out"));
         } else if of_list(option) {
             hint = Some(format!("{option} is an option of 'linger list'"));
         }
@@ -143,11 +141,8 @@ fn of_list(option: &str) -> bool {
     })
 }
 
-/// Options of ss that fingers type and that linger has not.
-const OF_SS: [&str; 17] = [
-    "-u", "-w", "-x", "-0", "-M", "-S", "-A", "-f", "-r", "-s", "-O", "-N", "-E", "-K", "-D", "-Z",
-    "-b",
-];
+/// Options of ss for other protocols, which fingers type along.
+const OF_SS: [&str; 6] = ["-u", "-w", "-x", "-0", "-M", "-S"];
 
 /// Text whose lines are safe each; the caret of a filter error stands on a line of its own.
 struct Lines<'a>(&'a str);

@@ -94,6 +94,14 @@ fn execute(command: Command) -> Result<(), Failure> {
 
 /// A single word that is neither a command nor anything on this machine: a slip of the fingers.
 fn not_understood(word: &str) -> Failure {
+    if crate::model::TcpState::parse(word).is_some() {
+        return Failure::usage(
+            format!("'{word}' is a state, not a command"),
+            format!(
+                "linger state {word}    lists its sockets; linger explain {word} says what it means"
+            ),
+        );
+    }
     let cli = Cli::command();
     let names: Vec<String> = cli
         .get_subcommands()
@@ -105,14 +113,6 @@ fn not_understood(word: &str) -> Failure {
         return Failure::usage(
             format!("unknown command '{word}', and no program of that name runs here"),
             format!("did you mean 'linger {near}'?"),
-        );
-    }
-    if crate::model::TcpState::parse(word).is_some() {
-        return Failure::usage(
-            format!("'{word}' is a state, not a command"),
-            format!(
-                "linger state {word}    lists its sockets; linger explain {word} says what it means"
-            ),
         );
     }
     Failure::usage(

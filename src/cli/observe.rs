@@ -44,6 +44,12 @@ pub fn settings(select: &Select) -> Result<Settings, Failure> {
     for threshold in &select.threshold {
         settings.set(threshold)?;
     }
+    if settings.is_empty() {
+        return Err(Failure::usage(
+            "--only and --skip leave no finding to look for".to_owned(),
+            "take one of them back".to_owned(),
+        ));
+    }
     Ok(settings)
 }
 

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::observe::{self, Observation, Plan};
 use super::{source, terminal};
 use crate::history::top;
-use crate::model::{Process, Snapshot, Socket, TcpState, Top};
+use crate::model::{Collector, Process, Snapshot, Socket, TcpState, Top};
 use crate::render::status;
 
 /// How many of each the JSON document ranks.
@@ -36,7 +36,7 @@ pub fn run(args: &args::Status) -> Result<(), Failure> {
     source::note_beside(&seen.snapshot.coverage, args.common.json);
     if args.common.json {
         let document = StatusDocument {
-            states: json!({ "tcp": states(seen.tally.states(), seen.tally.unknown) }),
+            states: json!({ "tcp": states(seen.tally.states(), seen.tally.unknown, seen.snapshot.coverage.collector) }),
             protocols: json!({ "tcp": seen.tally.total() }),
             judged: Judged::new(&seen.analysis, &seen.snapshot)?,
             top: ranked(&top),
@@ -73,12 +73,14 @@ struct StatusDocument<'a> {
     top: Value,
 }
 
-/// Every state with its number, zeros included; what is not known only where there is some.
-pub fn states(counts: &[u64; TcpState::SHOWN.len()], unknown: u64) -> Value {
+/// Every state with its number, zeros included; unknown numbers only where there are some. What the collector cannot
+/// see is null.
+pub fn states(counts: &[u64; TcpState::SHOWN.len()], unknown: u64, collector: Collector) -> Value {
     let mut map = Map::new();
     for (state, count) in TcpState::SHOWN.into_iter().zip(counts) {
         if let Some(slug) = state.slug() {
-            map.insert(slug.to_owned(), (*count).into());
+            let count = collector.sees(state).then_some(*count);
+            map.insert(slug.to_owned(), count.into());
         }
     }
     if unknown > 0 {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -13,12 +14,12 @@ use super::document::{self, Judged};
 use super::failure::Failure;
 use super::observe::{self, Observation, Plan};
 use super::{diagnose, source, status, terminal};
-use crate::collect::Source;
+use crate::collect::{Row, Source, Want, procfs};
 use crate::history::Counts;
 use crate::model::words::{count, thousands};
-use crate::model::{Analysis, Finding, Process, Snapshot, Socket, TcpState};
+use crate::model::{Analysis, Finding, Process, Snapshot, Socket, StateSet, TcpState};
 use crate::render::status::{head, labelled, name};
-use crate::render::text::Safe;
+use crate::render::text::{Safe, wrap};
 
 /// What a word names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +87,11 @@ fn by_form(word: &str) -> Option<Subject> {
         .strip_prefix("port:")
         .or_else(|| word.strip_prefix(':'))
     {
-        return text.parse().ok().map(Subject::Port);
+        return text
+            .parse()
+            .ok()
+            .filter(|port| *port != 0)
+            .map(Subject::Port);
     }
     if let Some(text) = word.strip_prefix("pid:") {
         return text.parse().ok().map(Subject::Pid);
@@ -100,10 +105,17 @@ fn by_form(word: &str) -> Option<Subject> {
 /// # Errors
 /// For a port or pid that is none, or when the machine cannot be read.
 pub fn find(word: &str, args: &args::SubjectArgs) -> Result<Option<Subject>, Failure> {
-    if let Some(subject) = by_form(word) {
-        return Ok(Some(subject));
+    match by_form(word) {
+        Some(Subject::Pid(pid)) => return existing(pid, args).map(Some),
+        Some(subject) => return Ok(Some(subject)),
+        None => {}
     }
-    if word.starts_with(':') || word.starts_with("port:") || word.starts_with("pid:") {
+    if word.is_empty()
+        || word == "0"
+        || word.starts_with(':')
+        || word.starts_with("port:")
+        || word.starts_with("pid:")
+    {
         return Err(Failure::usage(
             format!("'{word}' is no port and no pid"),
             "ports are 1 to 65535: linger :443, linger pid:2211".to_owned(),
@@ -111,47 +123,82 @@ pub fn find(word: &str, args: &args::SubjectArgs) -> Result<Option<Subject>, Fai
     }
     let mut machine = source::open(&args.common)?;
     if let Ok(number) = word.parse::<u32>() {
-        return number_of(number, machine.as_mut()).map(Some);
+        return match port_of(number, machine.as_mut())? {
+            Some(port) => Ok(Some(Subject::Port(port))),
+            None => match (existing(number, args), u16::try_from(number)) {
+                (Ok(process), _) => Ok(Some(process)),
+                (Err(_), Ok(port)) => Ok(Some(Subject::Port(port))),
+                (Err(error), Err(_)) => Err(error),
+            },
+        };
     }
     let (owners, _) = machine.owners();
     let holds = owners
         .processes()
         .iter()
         .any(|process| process.comm == word);
-    let runs = holds
-        || (args.common.from.is_none()
-            && crate::collect::procfs::runs(&args.common.proc_root, word));
+    let runs = holds || (args.common.from.is_none() && procfs::runs(&args.common.proc_root, word));
     Ok(runs.then(|| Subject::Program(word.to_owned())))
 }
 
-/// The port if a socket uses it, else the pid.
-fn number_of(number: u32, machine: &mut dyn Source) -> Result<Subject, Failure> {
+/// The process, if there is one.
+fn existing(pid: u32, args: &args::SubjectArgs) -> Result<Subject, Failure> {
+    let there = if args.common.from.is_some() {
+        let (owners, _) = source::open(&args.common)?.owners();
+        owners.processes().iter().any(|process| process.pid == pid)
+    } else {
+        procfs::netns_of(&args.common.proc_root, pid).is_some()
+    };
+    if there {
+        return Ok(Subject::Pid(pid));
+    }
+    let place = if args.common.from.is_some() {
+        "in this capture"
+    } else {
+        "here"
+    };
+    Err(Failure::failed(
+        format!("there is no process {pid} {place}"),
+        Some("linger :PORT looks at a port, linger NAME at a program".to_owned()),
+    ))
+}
+
+/// The number as a port, if a socket uses it.
+fn port_of(number: u32, machine: &mut dyn Source) -> Result<Option<u16>, Failure> {
     let Ok(port) = u16::try_from(number) else {
-        return Ok(Subject::Pid(number));
+        return Ok(None);
     };
     let mut used = false;
-    let want = crate::collect::Want::states(crate::model::StateSet::ALL);
-    machine.dump(&want, &mut |row| {
-        let crate::collect::Row::Inet { socket, .. } = row;
+    machine.dump(&Want::states(StateSet::ALL), &mut |row| {
+        let Row::Inet { socket, .. } = row;
         used |= socket.local.port == port || socket.remote.port == port;
         if used {
-            std::ops::ControlFlow::Break(())
+            ControlFlow::Break(())
         } else {
-            std::ops::ControlFlow::Continue(())
+            ControlFlow::Continue(())
         }
     })?;
-    if used {
-        return Ok(Subject::Port(port));
+    Ok(used.then_some(port))
+}
+
+/// Why nothing was found, where it may be there all the same.
+fn unseen(args: &args::SubjectArgs, subject: &Subject, snapshot: &Snapshot) -> Option<String> {
+    if args.common.from.is_some() {
+        return None;
     }
-    let (owners, _) = machine.owners();
-    let known = owners
-        .processes()
-        .iter()
-        .any(|process| process.pid == number);
-    Ok(if known {
-        Subject::Pid(number)
-    } else {
-        Subject::Port(port)
+    if let Subject::Pid(pid) = subject {
+        let theirs = procfs::netns_of(&args.common.proc_root, *pid).flatten();
+        if theirs.is_some() && theirs != snapshot.host.netns {
+            return Some(format!(
+                "process {pid} lives in another network namespace: nsenter -t {pid} -n linger pid:{pid}"
+            ));
+        }
+    }
+    let by_owner = matches!(subject, Subject::Pid(_) | Subject::Program(_));
+    let hidden = snapshot.coverage.unreadable_processes > 0;
+    (by_owner && hidden).then(|| {
+        "not every process could be read: what others hold takes root, or CAP_SYS_PTRACE + CAP_DAC_READ_SEARCH, to see"
+            .to_owned()
     })
 }
 
@@ -226,7 +273,9 @@ fn view<'a>(seen: &'a Observation, subject: &Subject) -> View<'a> {
             Subject::Port(port) => is("port", &json!(port)),
             Subject::Pid(pid) => is("pid", &json!(pid)),
             Subject::Program(name) => is("comm", &json!(name)),
-            Subject::Address(ip, _) => is("address", &json!(ip)),
+            Subject::Address(ip, port) => {
+                is("address", &json!(ip)) && port.is_none_or(|port| is("port", &json!(port)))
+            }
         };
         named
             || finding
@@ -275,7 +324,10 @@ fn write(
         count(view.total, "socket")
     )?;
     if view.total == 0 {
-        writeln!(out, "\nno TCP socket belongs to it, in any state\n")?;
+        let text = unseen(args, subject, snapshot).unwrap_or_else(|| {
+            "no TCP socket of this network namespace belongs to it, in any state".to_owned()
+        });
+        writeln!(out, "\n{}\n", wrap(&text, screen.text_width(), 0))?;
     } else {
         writeln!(out)?;
     }
@@ -422,7 +474,7 @@ fn print_json(
     };
     let document = SubjectDocument {
         subject: subject.json(),
-        states: json!({ "tcp": status::states(&counts, 0) }),
+        states: json!({ "tcp": status::states(&counts, 0, snapshot.coverage.collector) }),
         listeners: document::sockets(&listeners, snapshot)?,
         processes: view
             .processes

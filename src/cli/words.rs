@@ -156,7 +156,7 @@ pub fn intent(arguments: Vec<OsString>) -> Intent {
         return Intent::Run(rest);
     }
     // A filter has several words, and options of `list` say that rows are wanted.
-    if words.len() > 1 || lists || word.is_empty() {
+    if words.len() > 1 || lists {
         return Intent::Run(with("list", None));
     }
     // Blanks within the word: a quoted filter, or a program like `tmux: server`.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::state::TcpState;
+
 /// Where the rows came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -14,6 +16,11 @@ pub enum Collector {
 }
 
 impl Collector {
+    /// Whether sockets in `state` are in its tables: `/proc/net` leaves out those that are only bound.
+    pub const fn sees(self, state: TcpState) -> bool {
+        !matches!((self, state), (Self::Procfs, TcpState::BoundInactive))
+    }
+
     /// The name in options and JSON.
     pub const fn name(self) -> &'static str {
         match self {
@@ -132,7 +139,7 @@ impl Coverage {
         }
         if self.owners_hidden() {
             warnings.push(format!(
-                "who holds {} is not known: {} could not be read (that takes root, or CAP_SYS_PTRACE + CAP_DAC_READ_SEARCH)",
+                "the holder of {} was not found: it came or went meanwhile, or is one of {} that could not be read (root, or CAP_SYS_PTRACE + CAP_DAC_READ_SEARCH, may)",
                 count(self.unowned, "socket"),
                 count(u64::from(self.unreadable_processes), "process")
             ));

@@ -232,6 +232,7 @@ fn join(n: String, unit: &str) -> String {
         "" => n,
         "%" => format!("{n} %"),
         unit if unit.starts_with("1/") => format!("{n} per {}", unit.trim_start_matches("1/")),
+        unit if n == "1" => format!("1 {}", unit.strip_suffix('s').unwrap_or(unit)),
         unit => format!("{n} {unit}"),
     }
 }

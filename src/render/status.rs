@@ -132,11 +132,12 @@ fn states(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Resul
     for row in 0..first.len() {
         let cell = |column: &[TcpState; 4], name: usize, number: usize| {
             column.get(row).map_or(String::new(), |state| {
-                format!(
-                    "{:<name$}{:>number$}",
-                    state.to_string(),
+                let count = if status.snapshot.coverage.collector.sees(*state) {
                     thousands(status.of(*state))
-                )
+                } else {
+                    "?".to_owned()
+                };
+                format!("{:<name$}{count:>number$}", state.to_string())
             })
         };
         let count = first.get(row).map_or(0, |state| status.of(*state));

@@ -99,7 +99,7 @@ fn a_single_word_is_a_subject() {
         ("[::1]:40001", "\naddress [::1]:40001   2 sockets\n"),
         (
             "9",
-            "\nport 9   0 sockets\n\nno TCP socket belongs to it, in any state\n",
+            "\nport 9   0 sockets\n\nno TCP socket of this network namespace belongs to it, in any state\n",
         ),
     ];
     for (line, says) in table {

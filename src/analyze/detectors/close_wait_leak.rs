@@ -115,9 +115,8 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             undated += 1;
             return false;
         };
-        // What the program still sends on is in use. Bytes sent before the FIN make it seem younger than it can be
-        // if it is stuck, so nothing is lost.
-        u64::from(info.last_data_sent_ms) >= age
+        // What the program has just sent on is in use.
+        u64::from(info.last_data_sent_ms) >= age / 6
     });
     let rows: Vec<u32> = rows.collect();
     let trend = Trend::new(context, held);
@@ -189,13 +188,22 @@ fn judge(
         .owner
         .is_some_and(|owner| filling.contains(&owner.pid));
     let leak = enough && stuck.arriving;
-    let severity = if leak && (runs_out || eats || queues) || stuck.sure && eats && used_up {
-        Severity::Critical
-    } else if leak || stuck.sure && eats {
-        Severity::Warning
-    } else {
-        Severity::Info
-    };
+    // With nearly all descriptors gone and a large part of them here, it no longer matters how fast it goes.
+    let nearly = group.owner.is_some_and(|owner| {
+        let known = owner.fds.zip(nofile);
+        known.is_some_and(|(fds, n)| {
+            fds as f64 >= n as f64 * 0.9
+                && stuck.lasting as f64 >= n as f64 * limits.get("critical") / 100.0
+        })
+    });
+    let severity =
+        if leak && (runs_out || eats || queues) || stuck.sure && (nearly || eats && used_up) {
+            Severity::Critical
+        } else if leak || stuck.sure && eats {
+            Severity::Warning
+        } else {
+            Severity::Info
+        };
     let unread = stuck
         .rows
         .iter()
@@ -273,7 +281,7 @@ fn judge(
         id: DETECTOR.id,
         variant: (!leak).then_some("close-wait-stale"),
         severity,
-        title: title(context, group, &stuck, total, leak),
+        title: title(context, group, &stuck, total, limits, leak),
         subject: group.subject(),
         evidence,
         explanation: explain(limits, &stuck, unread, leak),
@@ -291,13 +299,14 @@ fn title(
     group: &Group<'_>,
     stuck: &Stuck,
     total: u64,
+    limits: &Limits,
     leak: bool,
 ) -> String {
     let who = group.who();
     let (long, brief) = (group.target.words(), group.target.brief());
     let count = words::thousands(stuck.rows.len() as u64);
-    let total = words::thousands(total);
-    if stuck.cluster && !leak {
+    let (whole, total) = (total, words::thousands(total));
+    if stuck.cluster && !leak && stuck.rows.len() == group.rows.len() {
         let since = words::since(context.snapshot.taken, stuck.oldest.low_ms);
         return match group.target {
             Target::Destination(_) => words::fit([
@@ -314,8 +323,16 @@ fn title(
         };
     }
     let age = stuck.age();
+    // The others may be in any state, in this one too but younger.
+    let over = words::time(limits.ms("age"));
+    let younger = (stuck.rows.len() as u64) < whole;
+    let all = format!("{who}: {count} of {total} sockets {long} are CLOSE-WAIT, oldest {age}");
+    let some = format!(
+        "{who}: {count} of {total} sockets {long} are CLOSE-WAIT for over {over}, oldest {age}"
+    );
     words::fit([
-        format!("{who}: {count} of {total} sockets {long} are CLOSE-WAIT, oldest {age}"),
+        if younger { some } else { all },
+        format!("{who}: {count} of {total} sockets {brief} are CLOSE-WAIT, oldest {age}"),
         format!("{who}: {count} of {total} sockets {brief} are CLOSE-WAIT, oldest {age}"),
         format!("{who}: {count} of {total} {brief} CLOSE-WAIT, {age}"),
         format!("{who}: {count} of {total} {brief} CLOSE-WAIT"),
@@ -441,7 +458,7 @@ mod tests {
         let finding = only(leak(200, 300, 1_048_576, |i| 1000 * u64::from(i) + 500)).unwrap();
         assert_eq!(
             finding.title,
-            "app[7]: 140 of 200 sockets to 198.51.100.7:443 are CLOSE-WAIT, oldest 3 min"
+            "app[7]: 140 of 200 sockets to 198.51.100.7:443 are CLOSE-WAIT for over 60 s, oldest 3 min"
         );
         assert_eq!(
             (finding.severity, finding.variant),
@@ -452,6 +469,16 @@ mod tests {
             Subject::Process { pid: Some(7), .. }
         ));
         assert_eq!(finding.who_must_act, Actor::ThisProgram);
+    }
+
+    #[test]
+    fn nearly_used_up_descriptors_are_critical_however_young_the_leak() {
+        // 22 of 107 have passed the minute; the rest have lasted for ten seconds and more.
+        let young = |fds| leak(107, fds, 120, |i| 75_000 - 600 * u64::from(i));
+        assert_eq!(only(young(113)).unwrap().severity, Severity::Critical);
+        assert_eq!(only(young(107)).unwrap().severity, Severity::Warning);
+        let transient = leak(107, 113, 120, |_| 9_999);
+        assert!(only(transient).is_none());
     }
 
     #[test]

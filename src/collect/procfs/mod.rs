@@ -157,6 +157,16 @@ fn is_procfs(directory: impl AsFd) -> bool {
     fstatfs(directory).is_ok_and(|stat| stat.f_type == PROC_SUPER_MAGIC)
 }
 
+/// The network namespace of a process: `None` if there is no such process, `Some(None)` if it may not be asked.
+pub fn netns_of(root: &Path, pid: u32) -> Option<Option<u64>> {
+    let process = root.join(pid.to_string());
+    if !process.exists() {
+        return None;
+    }
+    let link = fs::read_link(process.join("ns/net")).ok();
+    Some(link.and_then(|link| owners::inode(link.as_os_str().as_bytes(), b"net:[")))
+}
+
 /// Whether a process calls itself `name`, whatever it holds.
 pub fn runs(root: &Path, name: &str) -> bool {
     let Ok(processes) = fs::read_dir(root) else {
