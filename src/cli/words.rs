@@ -156,7 +156,8 @@ pub fn intent(arguments: Vec<OsString>) -> Intent {
         return Intent::Run(rest);
     }
     // A filter has several words, and options of `list` say that rows are wanted.
-    if words.len() > 1 || lists {
+    let clause = ["state", "exclude", "excl"].contains(&word);
+    if words.len() > 1 || lists || clause {
         return Intent::Run(with("list", None));
     }
     // Blanks within the word: a quoted filter, or a program like `tmux: server`.
@@ -199,6 +200,7 @@ mod tests {
             ("-4", "list -4"),
             ("-x", "list -x"),
             ("help", "--help"),
+            ("state", "list state"),
             ("help diagnose", "diagnose --help"),
             ("-uln", "list -uln"),
             ("state close-wait", "list state close-wait"),
