@@ -160,9 +160,27 @@ fn a_capture_of_version_1_may_hold_the_tables_of_proc() {
         return;
     };
     let want = Want::states(StateSet::ALL);
+    let mut states: Vec<(&str, String)> = Vec::new();
     let coverage = capture
-        .dump(&want, &mut |_| ControlFlow::Continue(()))
+        .dump(&want, &mut |row| {
+            let Row::Inet { socket, .. } = row;
+            states.push((socket.family.name(), socket.state.to_string()));
+            ControlFlow::Continue(())
+        })
         .unwrap();
+    states.sort();
+    let of = |family: &'static str| {
+        [
+            "CLOSE-WAIT",
+            "ESTABLISHED",
+            "ESTABLISHED",
+            "FIN-WAIT-2",
+            "LISTEN",
+            "TIME-WAIT",
+        ]
+        .map(|state| (family, state.to_owned()))
+    };
+    assert_eq!(states, [of("ipv4"), of("ipv6")].concat());
     assert_eq!(coverage.collector, Collector::Procfs);
     assert_eq!(coverage.fell_back.as_deref(), Some("EPERM"));
     assert!(coverage.missing.is_empty(), "{coverage:?}");

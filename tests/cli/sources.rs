@@ -68,6 +68,22 @@ fn a_capture_of_proc_says_what_it_could_not_know() {
         document["unknown"][0]["id"], "close-wait-leak",
         "{document}"
     );
+    assert!(
+        document["states"]["tcp"]["bound-inactive"].is_null(),
+        "that table cannot show them"
+    );
+    let listeners = json("list -l --json --from tests/data/v1-procfs.linger");
+    let limits: Vec<_> = listeners["sockets"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|socket| &socket["send_q"])
+        .collect();
+    assert_eq!(
+        limits,
+        [&Value::Null; 2],
+        "a limit that is unknown is not 0"
+    );
     let named = json("diagnose --only close-wait-leak --json --from tests/data/v1-procfs.linger");
     assert_eq!(named["verdict"], "unknown");
 }

@@ -84,6 +84,12 @@ pub const DETECTOR: Detector = Detector {
             unit: Unit::Seconds,
             doc: "critical if the descriptors run out sooner than this at the rate seen",
         },
+        Threshold {
+            key: "nearly",
+            default: 90.0,
+            unit: Unit::Percent,
+            doc: "of the descriptor limit in use, with the share of `critical` in CLOSE-WAIT: critical at any rate",
+        },
     ],
     needs: Needs {
         tcp_info: true,
@@ -189,15 +195,16 @@ fn judge(
         .is_some_and(|owner| filling.contains(&owner.pid));
     let leak = enough && stuck.arriving;
     // With nearly all descriptors gone and a large part of them here, it no longer matters how fast it goes.
-    let nearly = group.owner.is_some_and(|owner| {
-        let known = owner.fds.zip(nofile);
-        known.is_some_and(|(fds, n)| {
-            fds as f64 >= n as f64 * 0.9
-                && stuck.lasting as f64 >= n as f64 * limits.get("critical") / 100.0
-        })
-    });
+    let nearly = stuck.sure
+        && group.owner.is_some_and(|owner| {
+            let known = owner.fds.zip(nofile);
+            known.is_some_and(|(fds, n)| {
+                fds as f64 >= n as f64 * limits.get("nearly") / 100.0
+                    && stuck.lasting as f64 >= n as f64 * limits.get("critical") / 100.0
+            })
+        });
     let severity =
-        if leak && (runs_out || eats || queues) || stuck.sure && (nearly || eats && used_up) {
+        if leak && (runs_out || eats || queues) || nearly || stuck.sure && eats && used_up {
             Severity::Critical
         } else if leak || stuck.sure && eats {
             Severity::Warning
@@ -279,15 +286,15 @@ fn judge(
     }
     Finding {
         id: DETECTOR.id,
-        variant: (!leak).then_some("close-wait-stale"),
+        variant: (!leak && !nearly).then_some("close-wait-stale"),
         severity,
-        title: title(context, group, &stuck, total, limits, leak),
+        title: title(context, group, &stuck, total, limits, leak || nearly),
         subject: group.subject(),
         evidence,
-        explanation: explain(limits, &stuck, unread, leak),
+        explanation: explain(limits, group, &stuck, severity, unread, leak),
         grounds: DETECTOR.grounds.to_vec(),
         who_must_act: Actor::ThisProgram,
-        advice: advice(group, severity, leak),
+        advice: advice(group, severity, leak || nearly),
         rows: stuck.rows.into_iter().take(10).collect(),
         caused_by: None,
         one_sample: false,
@@ -324,22 +331,29 @@ fn title(
     }
     let age = stuck.age();
     // The others may be in any state, in this one too but younger.
-    let over = words::time(limits.ms("age"));
-    let younger = (stuck.rows.len() as u64) < whole;
-    let all = format!("{who}: {count} of {total} sockets {long} are CLOSE-WAIT, oldest {age}");
-    let some = format!(
-        "{who}: {count} of {total} sockets {long} are CLOSE-WAIT for over {over}, oldest {age}"
-    );
+    let state = if stuck.sure && (stuck.rows.len() as u64) < whole {
+        format!("CLOSE-WAIT for over {}", words::time(limits.ms("age")))
+    } else {
+        "CLOSE-WAIT".to_owned()
+    };
     words::fit([
-        if younger { some } else { all },
-        format!("{who}: {count} of {total} sockets {brief} are CLOSE-WAIT, oldest {age}"),
-        format!("{who}: {count} of {total} sockets {brief} are CLOSE-WAIT, oldest {age}"),
-        format!("{who}: {count} of {total} {brief} CLOSE-WAIT, {age}"),
-        format!("{who}: {count} of {total} {brief} CLOSE-WAIT"),
+        format!("{who}: {count} of {total} sockets {long} are {state}, oldest {age}"),
+        format!("{who}: {count} of {total} sockets {brief} are {state}, oldest {age}"),
+        format!("{who}: {count} of {total} {brief} {state}, oldest {age}"),
+        format!("{who}: {count} of {total} {brief} {state}"),
+        format!("{who}: {count} of {total} {state}"),
     ])
 }
 
-fn explain(limits: &Limits, stuck: &Stuck, unread: usize, leak: bool) -> String {
+fn explain(
+    limits: &Limits,
+    group: &Group<'_>,
+    stuck: &Stuck,
+    severity: Severity,
+    unread: usize,
+    leak: bool,
+) -> String {
+    let alone = stuck.rows.len() == group.rows.len();
     let reading = match unread {
         0 => "it has read the end of file and still holds the socket",
         n if n == stuck.rows.len() => "it has not even read the end of file",
@@ -354,12 +368,20 @@ fn explain(limits: &Limits, stuck: &Stuck, unread: usize, leak: bool) -> String 
             "They came one after the other over {}; each holds a descriptor until the program closes it or exits",
             words::time(stuck.oldest.low_ms.saturating_sub(stuck.youngest_ms))
         ),
-        _ if stuck.cluster => format!(
+        _ if severity > Severity::Info => {
+            "They hold a large part of the descriptors that the program may open, until it closes them or exits"
+                .to_owned()
+        }
+        _ if stuck.cluster && alone => format!(
             "They came within {} of each other, as when a pool keeps dead connections until its next checkout",
             words::time(limits.ms("age"))
         ),
         _ if !stuck.sure => {
             "Answered keepalive probes hide since when; a later look shows whether the same ones stay".to_owned()
+        }
+        _ if !alone => {
+            "Younger ones stand beside them; if their number goes on growing, the program leaks them"
+                .to_owned()
         }
         _ => "They are few, or no more are coming, as when a pool keeps dead connections until its next checkout"
             .to_owned(),
@@ -475,8 +497,31 @@ mod tests {
     fn nearly_used_up_descriptors_are_critical_however_young_the_leak() {
         // 22 of 107 have passed the minute; the rest have lasted for ten seconds and more.
         let young = |fds| leak(107, fds, 120, |i| 75_000 - 600 * u64::from(i));
-        assert_eq!(only(young(113)).unwrap().severity, Severity::Critical);
-        assert_eq!(only(young(107)).unwrap().severity, Severity::Warning);
+        let critical = only(young(113)).unwrap();
+        assert_eq!(
+            (critical.severity, critical.variant),
+            (Severity::Critical, None)
+        );
+        assert!(
+            critical
+                .explanation
+                .contains("a large part of the descriptors")
+        );
+        assert!(
+            critical
+                .advice
+                .iter()
+                .any(|line| line.contains("close the socket when"))
+        );
+        assert_eq!(
+            only(young(107)).unwrap().severity,
+            Severity::Warning,
+            "107 of 120 are 89 %"
+        );
+        let roomy = only(leak(107, 113, 4096, |i| 75_000 - 600 * u64::from(i))).unwrap();
+        assert_eq!(roomy.severity, Severity::Info);
+        assert!(roomy.explanation.contains("Younger ones stand beside them"));
+        assert!(roomy.title.contains("for over 60 s"), "{}", roomy.title);
         let transient = leak(107, 113, 120, |_| 9_999);
         assert!(only(transient).is_none());
     }

@@ -62,6 +62,12 @@ pub const DETECTOR: Detector = Detector {
             unit: Unit::Percent,
             doc: "of the sockets to that destination: below, it still works for most",
         },
+        Threshold {
+            key: "short",
+            default: 0.25,
+            unit: Unit::Seconds,
+            doc: "in the second form the oldest attempt has waited for so long: longer than a usual round trip",
+        },
     ],
     needs: Needs {
         tcp_info: true,
@@ -110,6 +116,12 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     young.retain(|remote, _| {
         let counts = counts(*remote);
         counts.total() == counts.of(TcpState::SynSent)
+    });
+    // One that has just been sent may be answered yet, however often the looks happen to meet such a one.
+    let waited = limits.ms("short");
+    young.retain(|_, rows| {
+        rows.iter()
+            .any(|row| context.age_ms(*row).is_some_and(|ms| ms >= waited))
     });
     findings.extend(short_time_outs(context, &young));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.rows.len()));
@@ -396,15 +408,17 @@ mod tests {
 
     #[test]
     fn short_time_outs_show_over_three_samples() {
-        let attempt = |scenario: &mut Scenario, port| {
+        let aged = |scenario: &mut Scenario, port, ms: u32| {
             scenario.snapshot.sockets.clear();
-            let socket = scenario.socket(
+            let mut socket = scenario.socket(
                 TcpState::SynSent,
                 Endpoint::v4(HERE, port),
                 Endpoint::v4(THERE, 6379),
             );
+            (socket.timer, socket.timer_ms) = (Timer::Retransmit, 1000 - ms);
             scenario.push(socket, &[("retransmits", 0)]);
         };
+        let attempt = |scenario: &mut Scenario, port| aged(scenario, port, 250);
         let mut scenario = Scenario::default();
         attempt(&mut scenario, 1);
         scenario.remember(1);
@@ -425,6 +439,9 @@ mod tests {
         let mut same = scenario.clone();
         same.remember(1);
         assert_eq!(severity(same), None, "the same socket is one attempt");
+        let mut fresh = scenario.clone();
+        aged(&mut fresh, 3, 249);
+        assert_eq!(severity(fresh), None, "it may be answered yet");
         attempt(&mut scenario, 3);
         let finding = scenario.analyze(&Settings::default()).findings.remove(0);
         assert_eq!(

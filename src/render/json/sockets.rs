@@ -135,7 +135,12 @@ pub fn write_socket(out: &mut impl Write, record: &Record<'_>, parts: Parts) -> 
         object.value("interface_index", interface.index)?;
     }
     object.value("recv_q", socket.recv_q)?;
-    object.value("send_q", socket.send_q)?;
+    // What `/proc/net` prints for a listener is not its limit.
+    if socket.state == TcpState::Listen && socket.backlog().is_none() {
+        object.value("send_q", ())?;
+    } else {
+        object.value("send_q", socket.send_q)?;
+    }
     object.known("uid", socket.owner_uid())?;
     object.value("inode", socket.inode)?;
     if let Some(cookie) = socket.cookie {
