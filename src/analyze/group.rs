@@ -30,7 +30,8 @@ impl Target {
         }
     }
 
-    fn of(context: &Context<'_>, socket: &Socket) -> Self {
+    /// The target of a socket.
+    pub fn of(context: &Context<'_>, socket: &Socket) -> Self {
         Self::new(socket.local.port, socket.remote, &context.tally.listening)
     }
 

@@ -4,6 +4,7 @@
 pub mod detectors;
 mod group;
 mod queue;
+mod role;
 pub mod scenario;
 pub mod settings;
 mod stuck;
@@ -44,6 +45,63 @@ impl<'a> Context<'a> {
     }
 }
 
+/// What the counters of one cause say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// they rose by so much between the two looks; 0 also where they have never moved
+    By(u64),
+    /// they have moved at some time, and there was one look only
+    OneLook,
+    /// this kernel has none of them, or they could not be read
+    NotCounted,
+}
+
+impl Moved {
+    /// By how much they rose, where that is known.
+    pub const fn by(self) -> Option<u64> {
+        match self {
+            Self::By(moved) => Some(moved),
+            Self::OneLook | Self::NotCounted => None,
+        }
+    }
+}
+
+impl Context<'_> {
+    /// How much the counters in `names` have moved together. Those that the kernel lacks are left out.
+    pub fn moved(&self, names: &[&str]) -> Moved {
+        let facts = &self.snapshot.facts;
+        let known = || names.iter().filter_map(|name| facts.counter(name));
+        if known().next().is_none() {
+            return Moved::NotCounted;
+        }
+        if let Some(deltas) = self.deltas() {
+            let moved: Vec<u64> = names
+                .iter()
+                .filter_map(|name| deltas.counter(name))
+                .collect();
+            return if moved.is_empty() {
+                Moved::NotCounted
+            } else {
+                Moved::By(moved.iter().sum())
+            };
+        }
+        if known().all(|value| value == 0) {
+            Moved::By(0)
+        } else {
+            Moved::OneLook
+        }
+    }
+
+    /// The seconds between the two looks; `None` with one.
+    pub fn seconds(&self) -> Option<f64> {
+        self.deltas().map(|deltas| deltas.seconds())
+    }
+}
+
+/// Why a detector of rates cannot tell after one look.
+pub const ONE_LOOK: &str =
+    "one look only: counters since boot say nothing of now (`linger diagnose` takes two)";
+
 /// A detector's answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
@@ -77,6 +135,25 @@ pub struct Needs {
     pub owners: bool,
     /// the counters a second time
     pub deltas: bool,
+    /// UDP sockets with their memory
+    pub udp: bool,
+    /// UNIX sockets
+    pub unix: bool,
+    /// descriptors of sockets that no table shows
+    pub unlisted: bool,
+}
+
+impl Needs {
+    /// Nothing but the TCP table, settings and counters.
+    pub const NONE: Self = Self {
+        tcp_info: false,
+        drops: false,
+        owners: false,
+        deltas: false,
+        udp: false,
+        unix: false,
+        unlisted: false,
+    };
 }
 
 /// In what a threshold is given.
@@ -105,6 +182,17 @@ pub struct Threshold {
     pub doc: &'static str,
 }
 
+/// What cannot be told on a kernel before some version.
+#[derive(Clone, Copy, Debug)]
+pub struct Blind {
+    /// the first version that tells it
+    pub since: (u16, u16),
+    /// the member, counter or feature that older ones lack
+    pub lacks: &'static str,
+    /// what then cannot be told, or only less well
+    pub effect: &'static str,
+}
+
 /// A detector: what it is called, what it means, and how it judges.
 #[derive(Debug)]
 pub struct Detector {
@@ -128,6 +216,8 @@ pub struct Detector {
     pub states: &'static [TcpState],
     /// its limits
     pub thresholds: &'static [Threshold],
+    /// what older kernels cannot tell
+    pub blind: &'static [Blind],
     /// what it wants collected
     pub needs: Needs,
     /// judges
@@ -147,6 +237,9 @@ pub fn needs(settings: &Settings) -> Needs {
         needs.drops |= detector.needs.drops;
         needs.owners |= detector.needs.owners;
         needs.deltas |= detector.needs.deltas;
+        needs.udp |= detector.needs.udp;
+        needs.unix |= detector.needs.unix;
+        needs.unlisted |= detector.needs.unlisted;
     }
     needs
 }

@@ -41,6 +41,24 @@ pub const HERE: [u8; 4] = [192, 0, 2, 1];
 /// A remote address of examples.
 pub const THERE: [u8; 4] = [198, 51, 100, 7];
 
+/// The counters that a machine begins with, all 0.
+const COUNTERS: &[&str] = &[
+    "Tcp.ActiveOpens",
+    "Tcp.AttemptFails",
+    "Tcp.CurrEstab",
+    "Tcp.EstabResets",
+    "Tcp.InSegs",
+    "Tcp.OutRsts",
+    "Tcp.OutSegs",
+    "Tcp.PassiveOpens",
+    "Tcp.RetransSegs",
+    "TcpExt.ListenDrops",
+    "TcpExt.ListenOverflows",
+    "TcpExt.TCPReqQFullDoCookies",
+    "TcpExt.TCPReqQFullDrop",
+    "TcpExt.TW",
+];
+
 impl Default for Scenario {
     fn default() -> Self {
         let mut facts = Facts::default();
@@ -61,13 +79,8 @@ impl Default for Scenario {
             facts.sysctls.insert(path.to_owned(), value.to_owned());
         }
         facts.sockstat.insert("TCP.tw".to_owned(), 0);
-        for counter in [
-            "TcpExt.ListenOverflows",
-            "TcpExt.ListenDrops",
-            "TcpExt.TCPReqQFullDrop",
-            "TcpExt.TCPReqQFullDoCookies",
-        ] {
-            facts.counters.insert(counter.to_owned(), 0);
+        for counter in COUNTERS {
+            facts.counters.insert((*counter).to_owned(), 0);
         }
         let snapshot = Snapshot {
             taken: Timestamp::UNIX_EPOCH,

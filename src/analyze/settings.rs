@@ -197,6 +197,16 @@ impl Limits {
         self.0.get(key).copied().unwrap_or(f64::INFINITY)
     }
 
+    /// These limits, as nobody has changed them.
+    pub fn of(thresholds: &[Threshold]) -> Self {
+        Self(
+            thresholds
+                .iter()
+                .map(|threshold| (threshold.key, threshold.default))
+                .collect(),
+        )
+    }
+
     /// A limit in seconds as milliseconds.
     pub fn ms(&self, key: &str) -> u64 {
         // Saturates: an endless limit is never reached.

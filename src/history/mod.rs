@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 pub use self::tally::{Counts, Dial, PortSet, Tally};
 pub use self::top::top;
-use crate::model::{Endpoint, Facts, Listener, Pulse, Snapshot};
+use crate::model::{Endpoint, Facts, Listener, Pulse, Snapshot, Socket, TcpInfo};
 
 /// How many earlier samples are kept.
 const KEPT: usize = 60;
@@ -25,6 +25,46 @@ pub struct Held {
     pub port: u16,
     /// its peer
     pub remote: Endpoint,
+}
+
+/// A connection with bytes in a queue, as a later look may find it moved on or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Flow {
+    /// its identity
+    pub cookie: u64,
+    /// bytes received and not read
+    pub recv_q: u32,
+    /// bytes sent and not acknowledged, or not even sent
+    pub send_q: u32,
+    /// bytes that came in
+    pub bytes_received: Option<u64>,
+    /// bytes that the peer acknowledged
+    pub bytes_acked: Option<u64>,
+    /// microseconds with something to send
+    pub busy_us: Option<u64>,
+    /// of these, held up by the peer's window
+    pub rwnd_limited_us: Option<u64>,
+    /// of these, held up by the own send buffer
+    pub sndbuf_limited_us: Option<u64>,
+    /// retransmissions since it began
+    pub total_retrans: u32,
+}
+
+impl Flow {
+    fn new(snapshot: &Snapshot, socket: &Socket) -> Option<Self> {
+        let info = snapshot.info(socket);
+        Some(Self {
+            cookie: socket.cookie?.get(),
+            recv_q: socket.recv_q,
+            send_q: socket.send_q,
+            bytes_received: info.and_then(TcpInfo::bytes_received),
+            bytes_acked: info.and_then(TcpInfo::bytes_acked),
+            busy_us: info.and_then(TcpInfo::busy_time_us),
+            rwnd_limited_us: info.and_then(TcpInfo::rwnd_limited_us),
+            sndbuf_limited_us: info.and_then(TcpInfo::sndbuf_limited_us),
+            total_retrans: info.map_or(0, |info| info.total_retrans),
+        })
+    }
 }
 
 /// Whether `held`, in the order of cookies, has the socket with `cookie`.
@@ -50,6 +90,8 @@ pub struct Sample {
     pub syn_sent: Vec<(u64, Endpoint)>,
     /// peers with an established, dialled connection, sorted
     pub established: Vec<Endpoint>,
+    /// the connections with bytes in a queue, by cookie
+    pub flows: Vec<Flow>,
 }
 
 impl Sample {
@@ -77,6 +119,12 @@ impl Sample {
             .collect();
         established.sort_unstable();
         established.dedup();
+        let mut flows: Vec<Flow> = tally
+            .queued
+            .iter()
+            .filter_map(|row| Flow::new(snapshot, snapshot.socket(*row)?))
+            .collect();
+        flows.sort_unstable_by_key(|flow| flow.cookie);
         Self {
             taken: snapshot.taken,
             facts: snapshot.facts.clone(),
@@ -88,7 +136,14 @@ impl Sample {
                 .map(|held| (held.cookie, held.remote))
                 .collect(),
             established,
+            flows,
         }
+    }
+
+    /// The connection with this cookie, if it had bytes in a queue.
+    pub fn flow(&self, cookie: u64) -> Option<&Flow> {
+        let place = self.flows.binary_search_by_key(&cookie, |flow| flow.cookie);
+        self.flows.get(place.ok()?)
     }
 }
 

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use crate::model::age::TIME_WAIT_MS;
-use crate::model::{AgeFacts, Endpoint, Facts, Snapshot, Socket, TcpState, Timer};
+use crate::model::{AgeFacts, Endpoint, Facts, Snapshot, Socket, TcpInfo, TcpState, Timer};
+
+/// An established connection without data in either direction for this long is worth a second thought, milliseconds.
+const SILENT_MS: u32 = 1000;
 
 /// A set of ports.
 #[derive(Clone, Debug)]
@@ -116,8 +119,26 @@ pub struct Tally {
     pub close_wait: Vec<u32>,
     /// rows in FIN-WAIT-2 that somebody holds
     pub fin_wait_2: Vec<u32>,
+    /// rows in FIN-WAIT-2 that nobody holds any more
+    pub fin_wait_2_orphans: Vec<u32>,
+    /// rows in FIN-WAIT-1
+    pub fin_wait_1: Vec<u32>,
+    /// rows in CLOSING
+    pub closing: Vec<u32>,
+    /// rows in LAST-ACK
+    pub last_ack: Vec<u32>,
     /// rows in SYN-SENT
     pub syn_sent: Vec<u32>,
+    /// rows in SYN-RECEIVED
+    pub syn_received: Vec<u32>,
+    /// rows that are bound without a connection
+    pub bound_inactive: Vec<u32>,
+    /// rows in ESTABLISHED, CLOSE-WAIT or FIN-WAIT-1 with bytes in a queue, but not those that wait for `accept`
+    pub queued: Vec<u32>,
+    /// accepted or dialled rows in ESTABLISHED with empty queues and no data in either direction for a second
+    pub silent: Vec<u32>,
+    /// rows in ESTABLISHED with an unanswered keepalive probe
+    pub probed: Vec<u32>,
     /// rows that the kernel has finished the handshake of and nobody has accepted: ESTABLISHED or CLOSE-WAIT,
     /// inode 0, on a port that is listened on
     pub unaccepted: Vec<u32>,
@@ -144,12 +165,12 @@ impl Tally {
         }
         let ports = Ports::new(&snapshot.facts);
         for (row, socket) in (0u32..).zip(&snapshot.sockets) {
-            tally.add(row, socket, &ports);
+            tally.add(row, socket, snapshot.info(socket), &ports);
         }
         tally
     }
 
-    fn add(&mut self, row: u32, socket: &Socket, ports: &Ports) {
+    fn add(&mut self, row: u32, socket: &Socket, info: Option<&TcpInfo>, ports: &Ports) {
         match socket
             .state
             .index()
@@ -161,13 +182,19 @@ impl Tally {
         match socket.state {
             TcpState::Listen => return,
             TcpState::BoundInactive => {
+                self.bound_inactive.push(row);
                 if ports.is_ephemeral(socket.local.port) {
                     self.bound.insert(socket.local.port);
                 }
                 return;
             }
             TcpState::SynSent => self.syn_sent.push(row),
+            TcpState::SynReceived | TcpState::NewSynReceived => self.syn_received.push(row),
+            TcpState::FinWait1 => self.fin_wait_1.push(row),
+            TcpState::Closing => self.closing.push(row),
+            TcpState::LastAck => self.last_ack.push(row),
             TcpState::FinWait2 if socket.inode != 0 => self.fin_wait_2.push(row),
+            TcpState::FinWait2 => self.fin_wait_2_orphans.push(row),
             TcpState::CloseWait if socket.inode != 0 => self.close_wait.push(row),
             TcpState::TimeWait => {
                 let age = TIME_WAIT_MS.saturating_sub(u64::from(socket.timer_ms)) / 1000;
@@ -181,10 +208,14 @@ impl Tally {
             _ => {}
         }
         let served = self.listening.contains(socket.local.port);
+        let unaccepted = served
+            && socket.inode == 0
+            && matches!(socket.state, TcpState::Established | TcpState::CloseWait);
+        if !unaccepted {
+            self.sort_data(row, socket, info);
+        }
         if served {
-            if socket.inode == 0
-                && matches!(socket.state, TcpState::Established | TcpState::CloseWait)
-            {
+            if unaccepted {
                 self.unaccepted.push(row);
             }
             self.served
@@ -202,6 +233,28 @@ impl Tally {
         if ports.is_ephemeral(socket.local.port) {
             counts.ephemeral += 1;
             counts.reusable += u32::from(ports.is_reusable(socket));
+        }
+    }
+
+    /// Notes where data waits, and where there is none.
+    fn sort_data(&mut self, row: u32, socket: &Socket, info: Option<&TcpInfo>) {
+        let queued = socket.recv_q > 0 || socket.send_q > 0;
+        match socket.state {
+            TcpState::Established | TcpState::CloseWait | TcpState::FinWait1 if queued => {
+                self.queued.push(row);
+            }
+            TcpState::Established => {
+                let is_old = |info: &TcpInfo| {
+                    info.last_data_sent_ms.min(info.last_data_recv_ms) >= SILENT_MS
+                };
+                if info.is_some_and(is_old) {
+                    self.silent.push(row);
+                }
+                if socket.timer == Timer::Keepalive && socket.retransmits > 0 {
+                    self.probed.push(row);
+                }
+            }
+            _ => {}
         }
     }
 

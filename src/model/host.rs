@@ -10,8 +10,11 @@ use serde::{Deserialize, Serialize};
 /// The sysctls that are read, by their path under `/proc/sys`.
 pub const SYSCTLS: &[&str] = &[
     "fs/file-nr",
+    "net/core/netdev_budget",
     "net/core/netdev_max_backlog",
+    "net/core/rmem_max",
     "net/core/somaxconn",
+    "net/ipv4/conf/all/rp_filter",
     "net/ipv4/ip_local_port_range",
     "net/ipv4/ip_local_reserved_ports",
     "net/ipv4/tcp_abort_on_overflow",
@@ -38,8 +41,13 @@ pub const SYSCTLS: &[&str] = &[
     "net/ipv4/tcp_tw_reuse",
     "net/ipv4/tcp_tw_reuse_delay",
     "net/ipv4/tcp_wmem",
+    "net/ipv4/udp_mem",
     "net/netfilter/nf_conntrack_count",
     "net/netfilter/nf_conntrack_max",
+    "net/netfilter/nf_conntrack_tcp_timeout_close_wait",
+    "net/netfilter/nf_conntrack_tcp_timeout_established",
+    "net/netfilter/nf_conntrack_tcp_timeout_last_ack",
+    "net/unix/max_dgram_qlen",
 ];
 
 /// The facts, as one reading found them.
@@ -48,10 +56,16 @@ pub const SYSCTLS: &[&str] = &[
 pub struct Facts {
     /// sysctl path under `/proc/sys` -> its text, trimmed
     pub sysctls: BTreeMap<String, String>,
-    /// counters of `/proc/net/{snmp,netstat,snmp6}` as `TcpExt.ListenOverflows`, `Tcp.ActiveOpens`, `Ip6.InReceives`
+    /// counters of `/proc/net/{snmp,netstat,snmp6}` as `TcpExt.ListenOverflows`, `Tcp.ActiveOpens`, `Ip6.InReceives`;
+    /// of `/proc/net/softnet_stat` as `Softnet.dropped`, and of `/proc/net/stat/nf_conntrack` as `Conntrack.drop`, each
+    /// summed over the processors
     pub counters: BTreeMap<String, i64>,
     /// gauges of `/proc/net/{sockstat,sockstat6}` as `TCP.tw`, `TCP6.inuse`, `sockets.used`
     pub sockstat: BTreeMap<String, i64>,
+    /// bytes in a page, in which `tcp_mem` and sockstat's `mem` count
+    pub page_size: Option<u64>,
+    /// the multicast groups that interfaces have joined, without those that every host is in
+    pub groups: Vec<std::net::IpAddr>,
 }
 
 impl Facts {

@@ -62,11 +62,13 @@ pub const DETECTOR: Detector = Detector {
             doc: "critical needs this many different peers, or drops that rise: one odd client is no outage",
         },
     ],
+    blind: &[],
     needs: Needs {
         tcp_info: true,
         drops: true,
         owners: true,
         deltas: true,
+        ..Needs::NONE
     },
     check,
     example: Example {

@@ -91,11 +91,11 @@ pub const DETECTOR: Detector = Detector {
             doc: "of the descriptor limit in use, with the share of `critical` in CLOSE-WAIT: critical at any rate",
         },
     ],
+    blind: &[],
     needs: Needs {
         tcp_info: true,
-        drops: false,
         owners: true,
-        deltas: false,
+        ..Needs::NONE
     },
     check,
     example: Example {

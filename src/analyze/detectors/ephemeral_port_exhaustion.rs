@@ -53,11 +53,10 @@ pub const DETECTOR: Detector = Detector {
             doc: "fewer ports in use are not judged, however narrow the range",
         },
     ],
+    blind: &[],
     needs: Needs {
-        tcp_info: false,
-        drops: false,
         owners: true,
-        deltas: false,
+        ..Needs::NONE
     },
     check,
     example: Example {

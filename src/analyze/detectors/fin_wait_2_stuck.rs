@@ -74,11 +74,11 @@ pub const DETECTOR: Detector = Detector {
             doc: "of the descriptor limit, when nearly all of it is in use",
         },
     ],
+    blind: &[],
     needs: Needs {
         tcp_info: true,
-        drops: false,
         owners: true,
-        deltas: false,
+        ..Needs::NONE
     },
     check,
     example: Example {

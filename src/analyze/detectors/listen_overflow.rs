@@ -54,11 +54,12 @@ pub const DETECTOR: Detector = Detector {
             doc: "packets that the listener dropped between two looks, with the overflow counters agreeing: critical",
         },
     ],
+    blind: &[],
     needs: Needs {
-        tcp_info: false,
         drops: true,
         owners: true,
         deltas: true,
+        ..Needs::NONE
     },
     check,
     example: Example {

@@ -69,11 +69,11 @@ pub const DETECTOR: Detector = Detector {
             doc: "in the second form the oldest attempt has waited for so long: longer than a usual round trip",
         },
     ],
+    blind: &[],
     needs: Needs {
         tcp_info: true,
-        drops: false,
         owners: true,
-        deltas: false,
+        ..Needs::NONE
     },
     check,
     example: Example {

@@ -49,12 +49,8 @@ pub const DETECTOR: Detector = Detector {
             doc: "of tcp_max_tw_buckets; beyond the limit the kernel destroys sockets early and answers late FINs with resets",
         },
     ],
-    needs: Needs {
-        tcp_info: false,
-        drops: false,
-        owners: false,
-        deltas: false,
-    },
+    blind: &[],
+    needs: Needs::NONE,
     check,
     example: Example {
         of: "TIME-WAIT sockets of a table of 1,000",

@@ -1,4 +1,5 @@
-//! Settings and counters: sysctls, `net/{snmp,netstat,snmp6}`, `net/{sockstat,sockstat6}`.
+//! Settings and counters: sysctls, `net/{snmp,netstat,snmp6}`, `net/{sockstat,sockstat6}`, `net/softnet_stat`,
+//! `net/stat/nf_conntrack`, `net/{igmp,igmp6}`.
 //!
 //! What cannot be read is absent: a child network namespace lacks some sysctls, an old kernel some counters, and a
 //! kernel without IPv6 two of the files.
@@ -6,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use super::ProcRoot;
@@ -45,6 +47,22 @@ pub fn of(root: &ProcRoot) -> Facts {
             &mut facts.sockstat,
         );
     }
+    softnet(
+        &text(&net.join("softnet_stat")).unwrap_or_default(),
+        &mut facts.counters,
+    );
+    conntrack(
+        &text(&net.join("stat/nf_conntrack")).unwrap_or_default(),
+        &mut facts.counters,
+    );
+    facts.groups = groups(
+        &text(&net.join("igmp")).unwrap_or_default(),
+        &text(&net.join("igmp6")).unwrap_or_default(),
+    );
+    // The pages of another machine, or of a copy of its files, may have another size.
+    facts.page_size = root
+        .is_this_machine()
+        .then(|| u64::try_from(rustix::param::page_size()).unwrap_or(4096));
     facts
 }
 
@@ -111,6 +129,81 @@ fn inline(text: &str, into: &mut BTreeMap<String, i64>) {
     }
 }
 
+/// A line for each processor, hexadecimal numbers without names; the second and third are packets dropped because the
+/// backlog was full, and rounds that ended with work left (`softnet_seq_show` in `net/core/net-procfs.c`).
+fn softnet(text: &str, into: &mut BTreeMap<String, i64>) {
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        for name in ["Softnet.dropped", "Softnet.time_squeeze"] {
+            if let Some(value) = words
+                .next()
+                .and_then(|word| i64::from_str_radix(word, 16).ok())
+            {
+                let sum = into.entry(name.to_owned()).or_default();
+                *sum = sum.saturating_add(value);
+            }
+        }
+    }
+}
+
+/// A line of names, then one of hexadecimal numbers for each processor. `entries` is a gauge, and the same in each
+/// line.
+fn conntrack(text: &str, into: &mut BTreeMap<String, i64>) {
+    let mut lines = text.lines();
+    let names: Vec<&str> = lines
+        .next()
+        .unwrap_or_default()
+        .split_ascii_whitespace()
+        .collect();
+    for line in lines {
+        for (name, word) in names.iter().zip(line.split_ascii_whitespace()) {
+            if *name != "entries"
+                && let Ok(value) = i64::from_str_radix(word, 16)
+            {
+                let sum = into.entry(format!("Conntrack.{name}")).or_default();
+                *sum = sum.saturating_add(value);
+            }
+        }
+    }
+}
+
+/// The groups of `igmp` (hexadecimal as the bytes lie in memory, in lines that begin with blanks) and of `igmp6`
+/// (the third word), without all-hosts, all-nodes and the solicited-node groups.
+fn groups(igmp: &str, igmp6: &str) -> Vec<IpAddr> {
+    let v4 = igmp
+        .lines()
+        .filter(|line| line.starts_with('\t'))
+        .filter_map(|line| {
+            let word = line.split_ascii_whitespace().next()?;
+            let bytes = u32::from_str_radix(word, 16).ok()?.to_ne_bytes();
+            Some(Ipv4Addr::from(bytes))
+        });
+    let v6 = igmp6.lines().filter_map(|line| {
+        let word = line.split_ascii_whitespace().nth(2)?;
+        Some(Ipv6Addr::from(u128::from_str_radix(word, 16).ok()?))
+    });
+    let everybody = Ipv4Addr::new(224, 0, 0, 1);
+    let mut groups: Vec<IpAddr> = v4
+        .filter(|group| *group != everybody)
+        .map(IpAddr::from)
+        .chain(
+            v6.filter(|group| {
+                let [scope, .., last] = group.segments();
+                let segments = group.segments();
+                let all_nodes = matches!(scope, 0xff01 | 0xff02)
+                    && last == 1
+                    && segments.iter().skip(1).take(6).all(|s| *s == 0);
+                let solicited = scope == 0xff02 && segments.get(5) == Some(&1);
+                !all_nodes && !solicited
+            })
+            .map(IpAddr::from),
+        )
+        .collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -158,6 +251,43 @@ mod tests {
                 ("Udp6.RcvbufErrors", 3),
                 ("UdpLite6.InDatagrams", 1),
             ])
+        );
+    }
+
+    #[test]
+    fn processors_are_summed() {
+        let softnet_stat = "0000000a 00000002 000000ff 0\n0000000b 00000010 00000001 0\n";
+        assert_eq!(
+            parsed(softnet, softnet_stat),
+            entries(&[("Softnet.dropped", 18), ("Softnet.time_squeeze", 256)])
+        );
+        let stat = "entries  found invalid drop\n0000001e 0 00000002 00000001\n0000001e 0 00000003 0000000a\n";
+        assert_eq!(
+            parsed(conntrack, stat),
+            entries(&[
+                ("Conntrack.drop", 11),
+                ("Conntrack.found", 0),
+                ("Conntrack.invalid", 5)
+            ])
+        );
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn groups_that_every_host_is_in_are_left_out() {
+        let igmp = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n1\tlo        :     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n\t\t\t\tFB0000E0     1 0:00000000\t\t0\n";
+        let igmp6 = "1    lo              ff020000000000000000000000000001     1 0000000C 0\n1    lo              ff01000000000000000000000000fb     1 00000008 0\n1 lo ff0200000000000000000001ff000001 1 0 0\n1 lo ff0200000000000000000000000000fb 1 0 0\n";
+        let groups: Vec<String> = groups(igmp, igmp6)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert!(groups.contains(&"224.0.0.251".to_owned()), "{groups:?}");
+        assert!(groups.contains(&"ff02::fb".to_owned()), "{groups:?}");
+        assert!(
+            !groups
+                .iter()
+                .any(|g| g == "224.0.0.1" || g == "ff02::1" || g.starts_with("ff02::1:ff")),
+            "{groups:?}"
         );
     }
 

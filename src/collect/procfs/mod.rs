@@ -75,6 +75,11 @@ impl ProcRoot {
         self.kind == Kind::Own
     }
 
+    /// Whether it is a procfs, mounted wherever, and no copy of one.
+    pub fn is_this_machine(&self) -> bool {
+        self.kind != Kind::Copied
+    }
+
     /// The directory that has a directory for every process.
     pub fn processes(&self) -> &Path {
         &self.path
