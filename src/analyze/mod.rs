@@ -3,6 +3,7 @@
 
 pub mod detectors;
 mod group;
+mod pace;
 mod queue;
 mod role;
 pub mod scenario;

@@ -14,7 +14,7 @@ use crate::history::Tally;
 use crate::knowledge::{self, Entry};
 use crate::model::nearest::nearest;
 use crate::model::{Coverage, Snapshot, StateSet, TcpState};
-use crate::render::explain::{state_json, state_text, topic_json, topic_text};
+use crate::render::explain::{closes_text, state_json, state_text, topic_json, topic_text};
 use crate::render::findings::Screen;
 use crate::render::machine;
 use crate::render::status::labelled;
@@ -40,11 +40,16 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
     };
     if args.common.json {
         let content = match (entry, detector) {
-            (Some(Entry::State(text)), _) => state_json(
-                text,
-                tally.map(|tally| tally.of(text.state)),
-                &snapshot.facts,
-            ),
+            (Some(Entry::State(text)), _) => {
+                let count = tally.as_ref().map(|tally| tally.of(text.state));
+                let mut content = state_json(text, count, &snapshot.facts);
+                if let (Some(closes), Some(map)) =
+                    (closes(text.state, tally.as_ref()), content.as_object_mut())
+                {
+                    map.insert("closes_by_second".to_owned(), closes.into());
+                }
+                content
+            }
             (Some(Entry::Topic(topic)), _) => topic_json(topic),
             (None, Some(detector)) => detector_json(detector),
             (None, None) => Value::Null,
@@ -54,7 +59,7 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
     let mut out = Vec::new();
     match (entry, detector) {
         (Some(Entry::State(text)), _) => {
-            let count = tally.map(|tally| tally.of(text.state));
+            let count = tally.as_ref().map(|tally| tally.of(text.state));
             let place = if args.common.from.is_some() {
                 "in this capture"
             } else {
@@ -62,12 +67,21 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
             };
             let count = count.map(|count| (count, place));
             state_text(text, count, &snapshot.facts, &mut out, screen.text_width())?;
+            if let Some(closes) = closes(text.state, tally.as_ref()) {
+                closes_text(closes, screen, &mut out)?;
+            }
         }
         (Some(Entry::Topic(topic)), _) => topic_text(topic, &mut out, screen.text_width())?,
         (None, Some(detector)) => detector_text(detector, screen, &mut out)?,
         (None, None) => {}
     }
     terminal::print(&out)
+}
+
+/// The closes of the last 60 seconds, the latest first, where `state` is the one that tells them and there are any.
+fn closes(state: TcpState, tally: Option<&Tally>) -> Option<&[u32]> {
+    let tally = tally.filter(|tally| state == TcpState::TimeWait && tally.of(state) > 0)?;
+    Some(&tally.closes)
 }
 
 /// Counts the sockets of now. Of a capture an error is an error; this machine's is a note.

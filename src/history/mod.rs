@@ -4,6 +4,7 @@
 mod tally;
 mod top;
 
+use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use jiff::Timestamp;
 pub use self::tally::{Counts, Dial, PortSet, Tally};
 pub use self::top::top;
 use crate::model::{Endpoint, Facts, Listener, Pulse, Snapshot, Socket, TcpInfo};
+
+/// A destination that has taken fewer ports than this is not remembered.
+const FEW_PORTS: u32 = 10;
 
 /// How many earlier samples are kept.
 const KEPT: usize = 60;
@@ -92,6 +96,9 @@ pub struct Sample {
     pub established: Vec<Endpoint>,
     /// the connections with bytes in a queue, by cookie
     pub flows: Vec<Flow>,
+    /// how many local ports the connections that this host opened have taken, per local address and destination, and
+    /// which no new one may take over; few are left out
+    pub ports: HashMap<Dial, u32>,
 }
 
 impl Sample {
@@ -137,6 +144,11 @@ impl Sample {
                 .collect(),
             established,
             flows,
+            ports: tally
+                .dialled()
+                .map(|(dial, counts)| (*dial, counts.ephemeral - counts.reusable))
+                .filter(|(_, taken)| *taken >= FEW_PORTS)
+                .collect(),
         }
     }
 
@@ -188,6 +200,11 @@ impl Deltas<'_> {
             .counter(name)?
             .checked_sub(self.before.0.counter(name)?)?;
         u64::try_from(moved).ok()
+    }
+
+    /// A gauge of sockstat as the two looks found it.
+    pub fn gauge(&self, name: &str) -> Option<(i64, i64)> {
+        Some((self.before.0.gauge(name)?, self.after.0.gauge(name)?))
     }
 
     /// How many packets a listener dropped.

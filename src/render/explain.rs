@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::knowledge::{StateText, Topic, Transition};
 use crate::model::Facts;
 use crate::model::words::count as count_of;
+use crate::render::findings::{Screen, bars};
 use crate::render::text::{NO_BREAK, wrap};
 
 /// Longer lines are hard to read, however wide the terminal is.
@@ -54,6 +55,19 @@ pub fn state_text(
         labelled(out, "findings", &text.findings.join(", "), width)?;
     }
     closing(out, &[text.next], text.grounds, width)
+}
+
+/// Writes the closes of the last 60 seconds, which the remaining times of TIME-WAIT tell, as a small bar chart.
+pub fn closes_text(closes: &[u32], screen: Screen, out: &mut dyn Write) -> io::Result<()> {
+    let all: u64 = closes.iter().map(|n| u64::from(*n)).sum();
+    let text = format!(
+        "at least {} begun by this side in the last 60 s, second by second. Resets, closes that the peer began and \
+         pairs that were used again leave no entry.",
+        count_of(all, "close")
+    );
+    writeln!(out)?;
+    labelled(out, "closes", &text, screen.width)?;
+    writeln!(out, "{:LABEL$}{}", "", bars(closes, screen))
 }
 
 /// One line for each arrow: the other state, unless it is that of the line before, then the event.

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 
 use crate::analyze::scenario::{Example, Scenario};
 use crate::analyze::{
-    Context, Detector, Limits, Needs, Threshold, Unit, Verdict, group, queue, words,
+    Context, Detector, Limits, Needs, Threshold, Unit, Verdict, group, pace, queue, words,
 };
 use crate::model::{Actor, Endpoint, Evidence, Family, Finding, Severity, Socket, TcpState};
 
@@ -76,8 +76,8 @@ struct Seen<'a> {
     /// the longest queue and the shortest
     most: u32,
     least: u32,
-    /// whether there were two looks
-    twice: bool,
+    /// the queue in each of two looks, if there were two
+    looks: Option<(u32, u32)>,
     /// packets that it dropped in between
     drops: u32,
 }
@@ -131,7 +131,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             listener,
             most: a.max(b),
             least: a.min(b),
-            twice: looks.is_some(),
+            looks: looks.map(|_| (a, b)),
             drops: deltas
                 .as_ref()
                 .and_then(|deltas| deltas.drops(cookie))
@@ -252,14 +252,14 @@ fn judge(context: &Context<'_>, limits: &Limits, seen: &Seen<'_>, moved: Moved) 
     } else if full && (f64::from(queue) >= limits.get("min") || seen.near(limits, seen.least)) {
         // Over its limit is its own proof.
         (Severity::Warning, false)
-    } else if seen.twice && seen.near(limits, seen.least) {
+    } else if seen.looks.is_some() && seen.near(limits, seen.least) {
         (Severity::Warning, false)
     } else if seen.near(limits, queue) {
         (Severity::Info, true)
     } else {
         return None;
     };
-    let drops = seen.twice.then_some(seen.drops);
+    let drops = seen.looks.is_some().then_some(seen.drops);
     let (overflows, window) = (moved.overflows, moved.window_ms);
 
     let mut evidence = vec![
@@ -289,6 +289,15 @@ fn judge(context: &Context<'_>, limits: &Limits, seen: &Seen<'_>, moved: Moved) 
             "window",
             window as f64 / 1000.0,
             "s",
+            "two looks",
+        ));
+    }
+    if let (Some(window), Some((before, after))) = (window, seen.looks) {
+        evidence.extend(pace::evidence(
+            "queue_is_full_in",
+            (before.into(), after.into()),
+            window as f64 / 1000.0,
+            limit.into(),
             "two looks",
         ));
     }

@@ -1,7 +1,7 @@
 //! TIME-WAIT: how much of the table it takes, and what it says about how fast connections are closed here.
 
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
-use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
+use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, pace, words};
 use crate::model::{Actor, Endpoint, Evidence, Finding, Severity, Subject, TcpState, Timer};
 
 pub const DETECTOR: Detector = Detector {
@@ -126,6 +126,7 @@ fn finding(
             "sockets",
             "net.ipv4.tcp_max_tw_buckets",
         ));
+        evidence.extend(full_in(context, max));
     }
     evidence.push(
         Evidence::real("closes_at_least", closes, "1/s", "idiag_expires")
@@ -254,6 +255,26 @@ fn finding(
     }
 }
 
+/// When the table is full, where it fills and the rate of closes holds more than it has room for: below that it grows
+/// for a minute and then stays.
+fn full_in(context: &Context<'_>, max: f64) -> Option<Evidence> {
+    let deltas = context.deltas()?;
+    let (before, after) = deltas.gauge("TCP.tw")?;
+    let entered = deltas.counter("TcpExt.TW")? as f64 / deltas.seconds();
+    if entered * 60.0 <= max {
+        return None;
+    }
+    let (before, after) = (u64::try_from(before).ok()?, u64::try_from(after).ok()?);
+    let source = "/proc/net/sockstat TCP tw, two looks";
+    pace::evidence(
+        "table_is_full_in",
+        (before, after),
+        deltas.seconds(),
+        max as u64,
+        source,
+    )
+}
+
 /// Settings that somebody has already changed for the sake of TIME-WAIT.
 fn changed(context: &Context<'_>) -> Vec<(&'static str, String)> {
     let facts = &context.snapshot.facts;
@@ -371,6 +392,34 @@ mod tests {
             "what somebody changed is named"
         );
         assert!(finding.advice.contains(&"nothing to do".to_owned()));
+    }
+
+    #[test]
+    fn a_table_has_a_time_left_only_where_the_closes_outgrow_it() {
+        let left = |closes| {
+            let mut scenario = example(300);
+            scenario
+                .snapshot
+                .facts
+                .sockstat
+                .insert("TCP.tw".to_owned(), 300);
+            let mut grown = scenario.snapshot.facts.clone();
+            grown.sockstat.insert("TCP.tw".to_owned(), 310);
+            grown.counters.insert("TcpExt.TW".to_owned(), closes);
+            scenario.history.set_pulse(crate::model::Pulse {
+                taken: jiff::Timestamp::from_second(1).unwrap(),
+                facts: grown,
+                listeners: Vec::new(),
+            });
+            let finding = scenario.analyze(&Settings::default()).findings.remove(0);
+            finding
+                .evidence
+                .into_iter()
+                .find(|e| e.name == "table_is_full_in")
+                .map(|e| e.value)
+        };
+        assert_eq!(left(17), Some(crate::model::finding::Value::Real(69.0)));
+        assert_eq!(left(16), None, "16 a second hold 960 of 1,000");
     }
 
     #[test]
