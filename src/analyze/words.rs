@@ -89,6 +89,9 @@ pub fn process_subject(owner: Option<&Process>, uid: Option<u32>) -> Subject {
         comm: owner.map(|owner| owner.comm.clone()),
         uid: if owner.is_some() { None } else { uid },
         unit: owner.and_then(Process::unit).map(str::to_owned),
+        container: owner
+            .and_then(Process::container)
+            .map(|container| container.brief()),
     }
 }
 
@@ -101,6 +104,9 @@ pub fn listener_subject(snapshot: &Snapshot, listener: &Socket) -> Subject {
         pid: owner.map(|owner| owner.pid),
         comm: owner.map(|owner| owner.comm.clone()),
         unit: owner.and_then(Process::unit).map(str::to_owned),
+        container: owner
+            .and_then(Process::container)
+            .map(|container| container.brief()),
     }
 }
 

@@ -74,8 +74,8 @@ fn write(seen: &Observation, args: &args::Diagnose, out: &mut dyn Write) -> Resu
             labelled("quiet", &analysis.quiet.join(", "), screen)
         )?;
     }
-    for unknown in &analysis.unknown {
-        let text = format!("{}: {}", unknown.id, Safe(&unknown.reason));
+    for (ids, reason) in analysis.open() {
+        let text = format!("{ids}: {}", Safe(reason));
         writeln!(out, "{}", labelled("cannot tell", &text, screen))?;
     }
     for warning in snapshot.coverage.warnings() {

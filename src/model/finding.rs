@@ -83,6 +83,9 @@ pub enum Subject {
         /// its systemd unit
         #[serde(skip_serializing_if = "Option::is_none")]
         unit: Option<String>,
+        /// its container, as `docker:0123456789ab`
+        #[serde(skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
     },
     /// a LISTEN socket
     Listener {
@@ -99,6 +102,9 @@ pub enum Subject {
         /// its systemd unit
         #[serde(skip_serializing_if = "Option::is_none")]
         unit: Option<String>,
+        /// its container, as `docker:0123456789ab`
+        #[serde(skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
     },
     /// a remote host
     Peer {
@@ -294,6 +300,24 @@ impl Overall {
 }
 
 impl Analysis {
+    /// The questions that stay open, those with the same reason together, in the order in which they came.
+    pub fn open(&self) -> Vec<(String, &str)> {
+        let mut open: Vec<(String, &str)> = Vec::new();
+        for unknown in &self.unknown {
+            match open
+                .iter_mut()
+                .find(|(_, reason)| *reason == unknown.reason)
+            {
+                Some((ids, _)) => {
+                    ids.push_str(", ");
+                    ids.push_str(unknown.id);
+                }
+                None => open.push((unknown.id.to_owned(), &unknown.reason)),
+            }
+        }
+        open
+    }
+
     /// The verdict. What could not be judged is never OK, but it does not hide what was found.
     pub fn verdict(&self) -> Overall {
         match self.findings.iter().map(|finding| finding.severity).max() {
@@ -342,4 +366,30 @@ pub fn stories(all: &[Finding]) -> Vec<Story<'_>> {
         rest = others;
     }
     stories
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_reason_leaves_open_is_said_once() {
+        let unknown = |id, reason: &str| Unknown {
+            id,
+            reason: reason.to_owned(),
+        };
+        let analysis = Analysis {
+            unknown: vec![
+                unknown("a", "one look"),
+                unknown("b", "no file"),
+                unknown("c", "one look"),
+            ],
+            ..Analysis::default()
+        };
+        let open = analysis.open();
+        assert_eq!(
+            open,
+            [("a, c".to_owned(), "one look"), ("b".to_owned(), "no file")]
+        );
+    }
 }

@@ -6,7 +6,7 @@ use super::paint::Paint;
 use super::text::{Safe, wrap};
 use crate::model::finding::Value;
 use crate::model::words::{self, thousands};
-use crate::model::{Actor, Evidence, Finding, Story};
+use crate::model::{Actor, Evidence, Finding, Story, Subject};
 
 /// What a terminal is like.
 #[derive(Clone, Copy, Debug)]
@@ -133,14 +133,23 @@ fn who(finding: &Finding) -> String {
         Actor::Operator => "whoever runs this host",
         Actor::Nobody => "nobody has to act",
     };
-    match &finding.subject {
-        crate::model::Subject::Process {
-            unit: Some(unit), ..
-        }
-        | crate::model::Subject::Listener {
-            unit: Some(unit), ..
-        } => format!("{act} ({unit})"),
-        _ => act.to_owned(),
+    let (Subject::Process {
+        unit, container, ..
+    }
+    | Subject::Listener {
+        unit, container, ..
+    }) = &finding.subject
+    else {
+        return act.to_owned();
+    };
+    let names: Vec<&str> = [unit, container]
+        .into_iter()
+        .filter_map(Option::as_deref)
+        .collect();
+    if names.is_empty() {
+        act.to_owned()
+    } else {
+        format!("{act} ({})", names.join(", "))
     }
 }
 
@@ -292,8 +301,8 @@ pub fn brief(story: Story<'_>, ids: usize, screen: Screen, out: &mut dyn Write) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Severity;
     use crate::model::stories;
-    use crate::model::{Severity, Subject};
 
     const SCREEN: Screen = Screen {
         width: 80,

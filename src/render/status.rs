@@ -217,8 +217,8 @@ fn checks(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Resul
     };
     let text = format!("{quiet} check{plural}{nothing}");
     writeln!(out, "{}", labelled("quiet", &text, screen))?;
-    for unknown in &analysis.unknown {
-        let text = format!("{}: {}", unknown.id, Safe(&unknown.reason));
+    for (ids, reason) in analysis.open() {
+        let text = format!("{ids}: {}", Safe(reason));
         writeln!(out, "{}", labelled("cannot tell", &text, screen))?;
     }
     Ok(())
