@@ -42,7 +42,7 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
         let content = match (entry, detector) {
             (Some(Entry::State(text)), _) => {
                 let count = tally.as_ref().map(|tally| tally.of(text.state));
-                let mut content = state_json(text, count, &snapshot.facts);
+                let mut content = state_json(text, count, &snapshot.facts, &about(text.state));
                 if let (Some(closes), Some(map)) =
                     (closes(text.state, tally.as_ref()), content.as_object_mut())
                 {
@@ -66,7 +66,15 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
                 "here now"
             };
             let count = count.map(|count| (count, place));
-            state_text(text, count, &snapshot.facts, &mut out, screen.text_width())?;
+            let width = screen.text_width();
+            state_text(
+                text,
+                count,
+                &snapshot.facts,
+                &about(text.state),
+                &mut out,
+                width,
+            )?;
             if let Some(closes) = closes(text.state, tally.as_ref()) {
                 closes_text(closes, screen, &mut out)?;
             }
@@ -76,6 +84,14 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
         (None, None) => {}
     }
     terminal::print(&out)
+}
+
+/// The findings that a state is about.
+fn about(state: TcpState) -> Vec<&'static str> {
+    let about = detectors::ALL
+        .iter()
+        .filter(|detector| detector.states.contains(&state));
+    about.map(|detector| detector.id).collect()
 }
 
 /// The closes of the last 60 seconds, the latest first, where `state` is the one that tells them and there are any.
@@ -259,20 +275,26 @@ pub fn detector_text(
         "severity",
         "critical: users are hurt now or will be within the hour; warning: a person should look today; info: worth knowing while diagnosing",
     )?;
+    for (at, blind) in detector.blind.iter().enumerate() {
+        let (major, minor) = blind.since;
+        part(
+            if at == 0 { "kernels" } else { "" },
+            &format!(
+                "before {major}.{minor}, without {}: {}",
+                blind.lacks, blind.effect
+            ),
+        )?;
+    }
     part("ground", &detector.grounds.join("; "))?;
-    let states: Vec<&str> = detector
+    let states: Vec<String> = detector
         .states
         .iter()
         .filter_map(|state| state.slug())
+        .map(|slug| format!("linger explain {slug}"))
         .collect();
-    part(
-        "states",
-        &states
-            .iter()
-            .map(|s| format!("linger explain {s}"))
-            .collect::<Vec<_>>()
-            .join(", "),
-    )?;
+    if !states.is_empty() {
+        part("states", &states.join(", "))?;
+    }
     Ok(())
 }
 
@@ -306,6 +328,10 @@ fn detector_json(detector: &Detector) -> Value {
         "folklore": detector.folklore,
         "states": states,
         "thresholds": thresholds,
+        "kernels": detector.blind.iter().map(|blind| {
+            let (major, minor) = blind.since;
+            json!({ "before": format!("{major}.{minor}"), "lacks": blind.lacks, "effect": blind.effect })
+        }).collect::<Vec<_>>(),
         "grounds": detector.grounds,
     })
 }

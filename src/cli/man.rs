@@ -175,6 +175,15 @@ fn findings_page() -> Result<Vec<u8>, Failure> {
         "Each finding has a name, by which --only, --skip and --threshold of linger-diagnose(8) know \
         it. What cannot be judged is said to be unknown, with the reason, and is never taken for quiet.",
     )?;
+    section(&mut out, "SEVERITY")?;
+    paragraph(
+        &mut out,
+        "One meaning for all findings. Critical: users are hurt now, or will be within the hour. Warning: a person \
+        should look today. Info: worth knowing while diagnosing; it never wakes anybody. What one look alone cannot \
+        prove counts a step less and is marked as one sample. Clients of a public server that vanish are its \
+        background: where the local port is listened on, nothing that a peer alone can cause is more than a warning.",
+    )?;
+    kernels(&mut out)?;
     let screen = Screen {
         width: 78,
         unicode: false,
@@ -196,6 +205,34 @@ fn findings_page() -> Result<Vec<u8>, Failure> {
         "linger(8), linger-diagnose(8), linger-explain(8), tcp(7)",
     )?;
     Ok(tidy(&out))
+}
+
+/// Which kernel leaves what open, from what the detectors say of themselves; the newest first.
+fn kernels(out: &mut dyn Write) -> std::io::Result<()> {
+    section(out, "WHAT OLDER KERNELS CANNOT TELL")?;
+    paragraph(
+        out,
+        "The kernel has learned to say more over the years. Where it lacks something, the finding is judged by \
+        what is there, or is said to be unknown, as follows.",
+    )?;
+    let mut blind: Vec<_> = detectors::ALL
+        .iter()
+        .flat_map(|detector| detector.blind.iter().map(|blind| (detector.id, blind)))
+        .collect();
+    blind.sort_by_key(|(id, blind)| (std::cmp::Reverse(blind.since), blind.lacks, *id));
+    let mut before = None;
+    for (id, blind) in blind {
+        let (major, minor) = blind.since;
+        if before != Some((blind.since, blind.lacks)) {
+            writeln!(out, ".TP")?;
+            writeln!(out, "before Linux {major}.{minor}: {}", escape(blind.lacks))?;
+        } else {
+            writeln!(out, ".br")?;
+        }
+        writeln!(out, "{}: {}", escape(id), escape(blind.effect))?;
+        before = Some((blind.since, blind.lacks));
+    }
+    Ok(())
 }
 
 fn section(out: &mut dyn Write, name: &str) -> std::io::Result<()> {
