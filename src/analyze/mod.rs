@@ -4,6 +4,7 @@
 pub mod detectors;
 mod group;
 mod pace;
+mod persist;
 mod queue;
 mod role;
 pub mod scenario;
@@ -11,6 +12,7 @@ pub mod settings;
 mod stuck;
 mod words;
 
+pub use self::persist::marks;
 pub use self::settings::{Limits, Settings};
 use crate::history::{Deltas, History, Sample, Tally};
 use crate::model::finding::{Analysis, Unknown};
@@ -281,6 +283,7 @@ pub fn run(
             }
         }
     }
+    persist::confirm(&mut analysis.findings, history);
     detectors::relate(&mut analysis.findings, &context);
     order(&mut analysis.findings);
     analysis

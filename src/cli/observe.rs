@@ -78,12 +78,14 @@ pub fn observe(
     let (mut snapshot, tally, sample) = loop {
         left -= 1;
         let last = left == 0;
-        let snapshot = collect::snapshot(source, &want, plan.owners && last)?;
+        let snapshot = collect::snapshot(source, &want, plan.owners)?;
         let tally = Tally::new(&snapshot);
-        let sample = Sample::new(&snapshot, &tally);
+        let mut sample = Sample::new(&snapshot, &tally);
         if last {
             break (snapshot, tally, sample);
         }
+        let analysis = analyze::run(&snapshot, &tally, &sample, &history, settings);
+        sample.marks = analyze::marks(&analysis);
         history.push(sample);
         source.advance(plan.interval);
     };

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 pub use self::tally::{Counts, Dial, PortSet, Tally};
 pub use self::top::top;
-use crate::model::{Endpoint, Facts, Listener, Pulse, Snapshot, Socket, TcpInfo};
+use crate::model::{Endpoint, Facts, Listener, Pulse, Snapshot, Socket, Subject, TcpInfo};
 
 /// A destination that has taken fewer ports than this is not remembered.
 const FEW_PORTS: u32 = 10;
@@ -77,6 +77,15 @@ pub fn holds(held: &[Held], cookie: u64) -> bool {
         .is_ok()
 }
 
+/// A finding of an earlier sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// the detector
+    pub id: &'static str,
+    /// about what
+    pub subject: Subject,
+}
+
 /// What is remembered of a full sample: identities and queues, no rows.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
@@ -99,6 +108,8 @@ pub struct Sample {
     /// how many local ports the connections that this host opened have taken, per local address and destination, and
     /// which no new one may take over; few are left out
     pub ports: HashMap<Dial, u32>,
+    /// what the detectors found in it
+    pub marks: Vec<Mark>,
 }
 
 impl Sample {
@@ -149,6 +160,7 @@ impl Sample {
                 .map(|(dial, counts)| (*dial, counts.ephemeral - counts.reusable))
                 .filter(|(_, taken)| *taken >= FEW_PORTS)
                 .collect(),
+            marks: Vec::new(),
         }
     }
 

@@ -26,6 +26,15 @@ impl Severity {
         }
     }
 
+    /// One step worse.
+    #[must_use]
+    pub const fn higher(self) -> Self {
+        match self {
+            Self::Info => Self::Warning,
+            Self::Warning | Self::Critical => Self::Critical,
+        }
+    }
+
     /// One step less bad: for what one look alone cannot prove.
     #[must_use]
     pub const fn lower(self) -> Self {
