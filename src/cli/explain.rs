@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::args;
 use super::failure::Failure;
-use super::{document, source, status, terminal};
-use crate::analyze::{Detector, Unit, detectors};
+use super::{config, document, source, status, terminal};
+use crate::analyze::settings::Override;
+use crate::analyze::{Detector, Settings, Threshold, Unit, detectors};
 use crate::collect::{self, Want};
 use crate::history::Tally;
 use crate::knowledge::{self, Entry};
@@ -18,7 +19,7 @@ use crate::render::explain::{closes_text, state_json, state_text, topic_json, to
 use crate::render::findings::Screen;
 use crate::render::machine;
 use crate::render::status::labelled;
-use crate::render::text::wrap;
+use crate::render::text::{Safe, wrap};
 
 /// Explains. The numbers of this machine are an addition: without them the text stands.
 ///
@@ -32,6 +33,10 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
     // A word may name a state, a topic or a finding; none of their names is another's.
     let entry = knowledge::find(word);
     let detector = detectors::find(word);
+    let mut settings = Settings::default();
+    if detector.is_some() {
+        config::read(args.common.config.as_deref(), &mut settings)?;
+    }
     let (snapshot, tally) = match (&entry, detector) {
         (None, None) => return Err(unknown(word)),
         (Some(Entry::State(_)), _) => look(&args.common)?,
@@ -51,10 +56,16 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
                 content
             }
             (Some(Entry::Topic(topic)), _) => topic_json(topic),
-            (None, Some(detector)) => detector_json(detector),
+            (None, Some(detector)) => detector_json(detector, &settings),
             (None, None) => Value::Null,
         };
-        return document::print("linger.explain/1", &args.common, &snapshot, content);
+        return document::print(
+            "linger.explain/1",
+            &args.common,
+            &snapshot,
+            &snapshot.coverage.warnings(),
+            content,
+        );
     }
     let mut out = Vec::new();
     match (entry, detector) {
@@ -80,7 +91,7 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
             }
         }
         (Some(Entry::Topic(topic)), _) => topic_text(topic, &mut out, screen.text_width())?,
-        (None, Some(detector)) => detector_text(detector, screen, &mut out)?,
+        (None, Some(detector)) => detector_text(detector, &settings, screen, &mut out)?,
         (None, None) => {}
     }
     terminal::print(&out)
@@ -174,7 +185,13 @@ fn machine_of_states(args: &args::Explain, screen: Screen) -> Result<(), Failure
         if let (Some(counts), Some(map)) = (counts, content.as_object_mut()) {
             map.insert("counts".to_owned(), counts);
         }
-        return document::print("linger.explain/1", &args.common, &snapshot, content);
+        return document::print(
+            "linger.explain/1",
+            &args.common,
+            &snapshot,
+            &snapshot.coverage.warnings(),
+            content,
+        );
     }
     let mut out = Vec::new();
     let counts = tally.as_ref().map(Tally::states);
@@ -214,7 +231,32 @@ fn unknown(word: &str) -> Failure {
     )
 }
 
-fn default(value: f64, unit: Unit) -> String {
+/// The limits of an override, as they are written.
+fn over_limits(
+    detector: &Detector,
+    over: &Override,
+) -> impl Iterator<Item = (&'static str, String)> {
+    over.limits(detector).into_iter().map(|(key, number)| {
+        let threshold = detector
+            .thresholds
+            .iter()
+            .find(|threshold| threshold.key == key);
+        (
+            key,
+            value(
+                number,
+                threshold.map_or(Unit::Count, |threshold| threshold.unit),
+            ),
+        )
+    })
+}
+
+/// A threshold's default as it is written on the command line and in the configuration.
+pub fn value_of_default(threshold: &Threshold) -> String {
+    value(threshold.default, threshold.unit)
+}
+
+fn value(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Count => format!("{value}"),
         Unit::Seconds => format!("{value}s"),
@@ -223,16 +265,19 @@ fn default(value: f64, unit: Unit) -> String {
     }
 }
 
-/// The text of a finding: the same words with which it is found, and its thresholds with their reasons.
+/// The text of a finding: the same words with which it is found, and its thresholds with their reasons and the values
+/// in force.
 ///
 /// # Errors
 /// When `out` fails.
 pub fn detector_text(
     detector: &Detector,
+    settings: &Settings,
     screen: Screen,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     const INDENT: usize = 11;
+    let limits = settings.limits(detector);
     let width = screen.text_width();
     let mut part = |label: &str, text: &str| {
         let line = format!("{label:<INDENT$}{}", wrap(text, width, INDENT));
@@ -255,14 +300,27 @@ pub fn detector_text(
     part("", "")?;
     for (at, threshold) in detector.thresholds.iter().enumerate() {
         let label = if at == 0 { "limits" } else { "" };
-        let value = default(threshold.default, threshold.unit);
+        let value = value(limits.get(threshold.key), threshold.unit);
+        let default = value_of_default(threshold);
+        let set = if value == default {
+            String::new()
+        } else {
+            format!(" ({default} unless set)")
+        };
         part(
             label,
-            &format!("{} = {value}: {}", threshold.key, threshold.doc),
+            &format!("{} = {value}{set}: {}", threshold.key, threshold.doc),
         )?;
     }
+    for over in settings.overrides(detector) {
+        let limits: Vec<String> = over_limits(detector, over)
+            .map(|(key, value)| format!("{key} = {value}"))
+            .collect();
+        let scope = Safe(&over.scope.to_string()).to_string();
+        part("", &format!("{scope}: {}", limits.join(", ")))?;
+    }
     if let Some(threshold) = detector.thresholds.first() {
-        let value = default(threshold.default, threshold.unit);
+        let value = value_of_default(threshold);
         part(
             "set",
             &format!(
@@ -298,7 +356,8 @@ pub fn detector_text(
     Ok(())
 }
 
-fn detector_json(detector: &Detector) -> Value {
+fn detector_json(detector: &Detector, settings: &Settings) -> Value {
+    let limits = settings.limits(detector);
     let thresholds: Vec<Value> = detector
         .thresholds
         .iter()
@@ -309,7 +368,19 @@ fn detector_json(detector: &Detector) -> Value {
                 Unit::Percent => "%",
                 Unit::PerSecond => "1/s",
             };
-            json!({ "key": threshold.key, "default": threshold.default, "unit": unit, "doc": threshold.doc })
+            json!({ "key": threshold.key, "default": threshold.default, "value": limits.get(threshold.key), "unit": unit, "doc": threshold.doc })
+        })
+        .collect();
+    let overrides: Vec<Value> = settings
+        .overrides(detector)
+        .into_iter()
+        .map(|over| {
+            let limits: serde_json::Map<String, Value> = over
+                .limits(detector)
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value.into()))
+                .collect();
+            json!({ "subject": over.scope.to_string(), "thresholds": limits })
         })
         .collect();
     let states: Vec<&str> = detector
@@ -332,6 +403,7 @@ fn detector_json(detector: &Detector) -> Value {
             let (major, minor) = blind.since;
             json!({ "before": format!("{major}.{minor}"), "lacks": blind.lacks, "effect": blind.effect })
         }).collect::<Vec<_>>(),
+        "overrides": overrides,
         "grounds": detector.grounds,
     })
 }

@@ -269,11 +269,26 @@ pub struct Unknown {
     pub reason: String,
 }
 
+/// A finding that the configuration says not to count, for a time and a reason.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Muted {
+    /// what was found
+    pub finding: Finding,
+    /// why it is muted, in the words of whoever did it
+    pub reason: String,
+    /// the last day, of UTC, on which it is
+    pub expires: jiff::civil::Date,
+}
+
 /// What all detectors together say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Analysis {
     /// everything that fired, roots before what follows from them, the worst first
     pub findings: Vec<Finding>,
+    /// what fired and is muted: counted, and no part of the verdict
+    pub muted: Vec<Muted>,
+    /// what is wrong with the configuration by the day of the reading
+    pub warnings: Vec<String>,
     /// detectors that looked and found nothing
     pub quiet: Vec<&'static str>,
     /// detectors that cannot tell
@@ -325,6 +340,22 @@ impl Analysis {
             }
         }
         open
+    }
+
+    /// How many findings are muted, and how many of them would count: `2 (1 critical)`. `None` without any.
+    pub fn muted_words(&self) -> Option<String> {
+        let of = |severity| {
+            let muted = self.muted.iter();
+            muted
+                .filter(|muted| muted.finding.severity == severity)
+                .count()
+        };
+        let parts: Vec<String> = [Severity::Critical, Severity::Warning, Severity::Info]
+            .into_iter()
+            .filter(|severity| of(*severity) > 0)
+            .map(|severity| format!("{} {}", of(severity), severity.name()))
+            .collect();
+        (!parts.is_empty()).then(|| format!("{} ({})", self.muted.len(), parts.join(", ")))
     }
 
     /// The verdict. What could not be judged is never OK, but it does not hide what was found.

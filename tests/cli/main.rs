@@ -3,6 +3,8 @@
 //! made.
 
 #[cfg(test)]
+mod config;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod files;
