@@ -313,6 +313,7 @@ mod tests {
             pid: Some(1),
             comm: Some("nginx".into()),
             unit: Some("nginx.service".into()),
+            container: None,
         };
         let destination = Subject::Destination {
             address: "10.1.2.3".parse().unwrap(),
@@ -347,6 +348,7 @@ mod tests {
             comm: None,
             uid: Some(7),
             unit: None,
+            container: None,
         };
         assert!(!scope(Some("*"), None, None).matches(&unseen));
         let unit = Scope {
