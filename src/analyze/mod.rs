@@ -1,15 +1,20 @@
 //! Judges a snapshot. A detector is one file under `detectors/` and one line in its registry; it reads the
 //! [`Context`] and nothing else, so that a capture is judged as the machine it came from.
 
+mod backlog;
 pub mod detectors;
+pub mod expected;
 mod group;
+mod prefix;
 mod queue;
+mod rates;
 mod role;
 pub mod scenario;
 pub mod settings;
 mod stuck;
 mod words;
 
+pub use self::expected::Expected;
 pub use self::settings::{Limits, Settings};
 use crate::history::{Deltas, History, Sample, Tally};
 use crate::model::finding::{Analysis, Unknown};
@@ -28,6 +33,8 @@ pub struct Context<'a> {
     pub history: &'a History,
     /// the host's settings that ages depend on
     pub ages: AgeFacts,
+    /// the listeners that have to be there
+    pub expected: &'a [Expected],
 }
 
 impl<'a> Context<'a> {
@@ -259,6 +266,7 @@ pub fn run(
         sample,
         history,
         ages,
+        expected: settings.expected(),
     };
     let mut analysis = Analysis {
         inconclusive: !snapshot.coverage.missing.is_empty() || snapshot.coverage.lost > 0,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Detector, Threshold, Unit, detectors};
+use super::{Detector, Expected, Threshold, Unit, detectors};
 
 /// What the user chose.
 #[derive(Clone, Debug, Default)]
@@ -10,6 +10,7 @@ pub struct Settings {
     only: Vec<&'static str>,
     skip: Vec<&'static str>,
     set: BTreeMap<(&'static str, &'static str), f64>,
+    expected: Vec<Expected>,
 }
 
 /// A setting that makes no sense.
@@ -24,6 +25,12 @@ pub enum Error {
     /// not of the form ID.KEY=VALUE
     #[error("'{text}' is not of the form FINDING.KEY=VALUE")]
     Form {
+        /// as given
+        text: String,
+    },
+    /// not of the form [ADDR:]PORT[=UNIT]
+    #[error("'{text}' is no listener of the form [ADDR:]PORT[=UNIT]")]
+    Listener {
         /// as given
         text: String,
     },
@@ -62,6 +69,9 @@ impl Error {
                 }
             }
             Self::Form { .. } => "for example: --threshold close-wait-leak.age=2min".to_owned(),
+            Self::Listener { .. } => {
+                "for example: 443, 10.0.0.1:5432, [::1]:8080 or 443=nginx.service".to_owned()
+            }
             Self::Key { id, .. } => {
                 let keys: Vec<_> = detectors::find(id)
                     .map(|detector| detector.thresholds.iter().map(|t| t.key).collect())
@@ -121,6 +131,23 @@ impl Settings {
         })?;
         self.set.insert((detector.id, threshold.key), number);
         Ok(())
+    }
+
+    /// Expects a listener to be there, as `[ADDR:]PORT[=UNIT]`.
+    ///
+    /// # Errors
+    /// For what is not of this form.
+    pub fn expect(&mut self, text: &str) -> Result<(), Error> {
+        let expected = Expected::parse(text).ok_or_else(|| Error::Listener {
+            text: text.to_owned(),
+        })?;
+        self.expected.push(expected);
+        Ok(())
+    }
+
+    /// The listeners that have to be there.
+    pub fn expected(&self) -> &[Expected] {
+        &self.expected
     }
 
     /// Whether no detector runs.

@@ -1,0 +1,83 @@
+//! Counters over the looks: by how much they rose, how fast, and whether that goes on.
+
+use super::{Context, Moved, ONE_LOOK, Verdict, words};
+use crate::model::{Evidence, Facts};
+
+/// By how much the counters of one cause rose between the two looks.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    /// so much
+    pub moved: u64,
+    /// in so many seconds
+    pub seconds: f64,
+}
+
+impl Rate {
+    /// Of the counters in `names` together; those that are not known are left out.
+    pub fn of(context: &Context<'_>, names: &[&str]) -> Self {
+        Self {
+            moved: context.moved(names).by().unwrap_or(0),
+            seconds: context.seconds().unwrap_or(1.0),
+        }
+    }
+
+    /// How fast.
+    pub fn per_second(&self) -> f64 {
+        self.moved as f64 / self.seconds
+    }
+
+    /// The time between the looks, in words.
+    pub fn window(&self) -> String {
+        words::time((self.seconds * 1000.0) as u64)
+    }
+
+    /// The time between the looks, as evidence.
+    pub fn evidence(&self) -> Evidence {
+        Evidence::real("window", self.seconds, "s", "two looks")
+    }
+}
+
+/// The answer where the counters in `names` leave nothing to judge: they have not moved, or nobody can say by how much.
+/// `what` they count.
+pub fn settled(context: &Context<'_>, names: &[&str], what: &str) -> Option<Verdict> {
+    match context.moved(names) {
+        Moved::By(0) => Some(Verdict::Quiet),
+        Moved::By(_) => None,
+        Moved::OneLook => Some(Verdict::CannotTell(ONE_LOOK.to_owned())),
+        Moved::NotCounted => Some(Verdict::CannotTell(format!(
+            "the counters of {what} could not be read"
+        ))),
+    }
+}
+
+/// Whether the counters rose in each of the last two intervals between looks: what goes on, not one burst.
+pub fn lasts(context: &Context<'_>, names: &[&str]) -> bool {
+    let earlier = context.history.earlier().iter().map(|sample| &sample.facts);
+    let pulse = context.history.pulse().map(|pulse| &pulse.facts);
+    let looks: Vec<&Facts> = earlier
+        .chain([&context.sample.facts])
+        .chain(pulse)
+        .collect();
+    let sum = |facts: &Facts| {
+        let values = names.iter().filter_map(|name| facts.counter(name));
+        values.fold(0, i64::saturating_add)
+    };
+    let [.., first, second, third] = looks.as_slice() else {
+        return false;
+    };
+    sum(first) < sum(second) && sum(second) < sum(third)
+}
+
+/// The counters that rose, as evidence: name, counter, and of what.
+pub fn evidence(
+    context: &Context<'_>,
+    counters: &[(&'static str, &'static str, &'static str)],
+) -> Vec<Evidence> {
+    counters
+        .iter()
+        .filter_map(|(name, counter, unit)| {
+            let moved = context.moved(&[counter]).by().filter(|moved| *moved > 0)?;
+            Some(Evidence::count(name, moved, unit, counter))
+        })
+        .collect()
+}
