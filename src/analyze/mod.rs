@@ -5,6 +5,7 @@ mod backlog;
 pub mod detectors;
 pub mod expected;
 mod group;
+mod neighbours;
 mod prefix;
 mod queue;
 mod rates;
