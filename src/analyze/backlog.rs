@@ -33,7 +33,7 @@ impl Binds {
                 format!("net.core.somaxconn ({max}), or a backlog of the same size")
             }
             Self::Argument(max) => format!(
-                "listen()'s argument ({limit}; net.core.somaxconn is {max} now, which counts at the next listen())"
+                "listen()'s argument ({limit}), or net.core.somaxconn as it was then; now that is {max}"
             ),
             Self::Earlier(max) => {
                 format!(

@@ -81,3 +81,44 @@ pub fn evidence(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenario::Scenario;
+    use super::super::{AgeFacts, Sample, Tally};
+    use super::*;
+
+    const DROPPED: &[&str] = &["Softnet.dropped"];
+
+    /// Looks at which the counter had these values, a minute apart, the last one a light one.
+    fn goes_on(values: &[i64], last: i64) -> bool {
+        let mut scenario = Scenario::default();
+        for value in values {
+            scenario.remember(60);
+            let facts = &mut scenario.snapshot.facts;
+            facts.counters.insert("Softnet.dropped".to_owned(), *value);
+        }
+        scenario.pulse(&[("Softnet.dropped", last)], |_| {});
+        let tally = Tally::new(&scenario.snapshot);
+        let sample = Sample::new(&scenario.snapshot, &tally);
+        lasts(
+            &Context {
+                snapshot: &scenario.snapshot,
+                tally: &tally,
+                sample: &sample,
+                history: &scenario.history,
+                ages: AgeFacts::default(),
+                expected: &[],
+            },
+            DROPPED,
+        )
+    }
+
+    #[test]
+    fn two_intervals_in_a_row_are_no_burst() {
+        assert!(goes_on(&[5], 1), "before the look and after it");
+        assert!(!goes_on(&[5], 0));
+        assert!(!goes_on(&[5, 5], 1));
+        assert!(!goes_on(&[], 1), "one interval");
+    }
+}

@@ -275,14 +275,39 @@ fn handshake_incomplete(world: &mut World) -> Result<()> {
     until_count(kernel::SYN_RECEIVED, 9)?;
     thread::sleep(Duration::from_millis(3500));
     world.calm("9 for 3.5 s", &world.diagnose(&only), ID);
+    // An IPv6 wildcard takes IPv4 too.
+    let both = if world.families().contains(&Family::V6) {
+        let any = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 8081));
+        Some(listen(any, 128)?)
+    } else {
+        None
+    };
+    for _ in 0..12 {
+        if both.is_some() {
+            world.far.begin_connect(Family::V4.near(8081), true)?;
+        }
+    }
     for _ in 0..3 {
         world.far.begin_connect(Family::V4.near(PORT), true)?;
     }
-    until_count(kernel::SYN_RECEIVED, 12)?;
+    until_count(kernel::SYN_RECEIVED, if both.is_some() { 24 } else { 12 })?;
     thread::sleep(Duration::from_millis(4000));
     let diagnosis = world.diagnose(&only);
-    let found = world.fires("12 for 4 s", &diagnosis, ID, Severity::Warning);
-    about(world, found, PORT);
+    let found = diagnosis
+        .of(ID)
+        .find(|found| found.subject.port == Some(PORT));
+    world.expect(
+        found.is_some_and(|found| found.severity == Severity::Warning),
+        || format!("12 for 4 s: {}", diagnosis.in_short()),
+    );
+    if both.is_some() {
+        let mut all = diagnosis.of(ID);
+        let mapped = all
+            .any(|found| found.subject.port == Some(8081) && found.title.contains("10.99.0.0/24"));
+        world.expect(mapped, || {
+            format!("IPv4 at an IPv6 listener: {}", diagnosis.in_short())
+        });
+    }
     if let Some(found) = found {
         let right = found.variant.as_deref() == Some("handshake-incomplete")
             && found.severity == Severity::Warning
@@ -291,7 +316,7 @@ fn handshake_incomplete(world: &mut World) -> Result<()> {
             && measure(found, "finished_from_elsewhere") == Some(3);
         world.expect(right, || format!("one network finishes nothing: {found:?}"));
     }
-    drop(served);
+    drop((served, both));
     Ok(())
 }
 

@@ -17,7 +17,7 @@ pub const DETECTOR: Detector = Detector {
                   again, after a restart.",
     grounds: &[
         "TCP state in OS, LISTEN",
-        "Linux kernel, net/socket.c: __sys_listen_socket()",
+        "Linux kernel, net/socket.c: __sys_listen()",
         "Linux kernel, Documentation/admin-guide/sysctl/net.rst: somaxconn",
     ],
     advice: &[

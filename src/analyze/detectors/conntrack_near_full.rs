@@ -18,7 +18,6 @@ pub const DETECTOR: Detector = Detector {
                   When its table is full it drops the first packet of each new connection, and clients see \
                   time-outs.",
     grounds: &[
-        "TCP state in OS, SYN_SENT",
         "Linux kernel, net/netfilter/nf_conntrack_core.c: __nf_conntrack_alloc()",
         "Linux kernel, Documentation/networking/nf_conntrack-sysctl.rst",
     ],

@@ -22,7 +22,6 @@ pub const DETECTOR: Detector = Detector {
                   TCP sees it. Peers retransmit, so it looks like loss on the network although it is here. \
                   softnet_stat counts for the whole machine, whatever the namespace.",
     grounds: &[
-        "TCP state in OS, TIME_WAIT",
         "Linux kernel, net/core/dev.c: enqueue_to_backlog()",
         "Linux kernel, Documentation/networking/scaling.rst",
     ],
@@ -64,28 +63,19 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let (filter, squeezed) = (Rate::of(context, FILTER), Rate::of(context, SQUEEZED));
     let fast = |rate: &Rate| rate.moved > 0 && rate.per_second() >= limits.get("rate");
     let found = if fast(&backlog) || backlog.moved > 0 && rates::lasts(context, BACKLOG) {
-        Some((Severity::Warning, backlog))
+        Some((Severity::Warning, backlog, What::Backlog))
     } else if fast(&sockets) {
-        Some((Severity::Warning, sockets))
+        Some((Severity::Warning, sockets, What::Sockets))
     } else if backlog.moved > 0 {
-        Some((Severity::Info, backlog))
+        Some((Severity::Info, backlog, What::Backlog))
     } else if fast(&filter) {
-        Some((Severity::Info, filter))
+        Some((Severity::Info, filter, What::Filter))
     } else if squeezed.moved > 0 && squeezed.per_second() >= limits.get("squeezed") {
-        Some((Severity::Info, squeezed))
+        Some((Severity::Info, squeezed, What::Squeezed))
     } else {
         None
     };
-    if let Some((severity, rate)) = found {
-        let what = if rate.moved == backlog.moved && backlog.moved > 0 {
-            What::Backlog
-        } else if fast(&sockets) {
-            What::Sockets
-        } else if fast(&filter) {
-            What::Filter
-        } else {
-            What::Squeezed
-        };
+    if let Some((severity, rate, what)) = found {
         return Verdict::of(vec![finding(context, limits, severity, rate, what)]);
     }
     let open = [BACKLOG, SOCKETS, FILTER]
@@ -95,6 +85,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
         .unwrap_or(Verdict::Quiet)
 }
 
+/// What dropped them.
 #[derive(Clone, Copy)]
 enum What {
     Backlog,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use crate::analyze::backlog::Binds;
+use crate::analyze::backlog::{self, Binds};
 use crate::analyze::scenario::{Example, Scenario};
 use crate::analyze::{
     Context, Detector, Limits, Needs, Threshold, Unit, Verdict, group, queue, words,
@@ -307,6 +307,15 @@ fn judge(context: &Context<'_>, limits: &Limits, seen: &Seen<'_>, moved: Moved) 
         binds.clone(),
         "net.core.somaxconn",
     ));
+    if moved.syn_queue > 0
+        && let Some(queue) = backlog::syn_queue(&snapshot.facts, &[listener])
+    {
+        evidence.push(Evidence::text(
+            "what_sets_the_limit_of_handshakes",
+            queue.binds,
+            "net.ipv4.tcp_max_syn_backlog, net.core.somaxconn",
+        ));
+    }
 
     let dropped = match (drops, window) {
         _ if !dropping => String::new(),

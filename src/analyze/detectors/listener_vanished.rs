@@ -56,7 +56,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             Met::Yes => {}
             Met::No(finding) => {
                 missing.push(expected.port);
-                findings.push(finding);
+                findings.push(*finding);
             }
             Met::Unknown => {
                 open = Some(format!(
@@ -82,10 +82,16 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     }
 }
 
+/// Where somebody listens.
+type Place = (Family, Endpoint);
+
+/// The last look that saw a port listened on, and where.
+type Gone<'a> = (&'a Sample, Vec<Place>);
+
 /// Whether a listener is as expected.
 enum Met {
     Yes,
-    No(Finding),
+    No(Box<Finding>),
     Unknown,
 }
 
@@ -115,7 +121,7 @@ fn judge(context: &Context<'_>, expected: &Expected) -> Met {
         .collect();
     let place = expected.words();
     let Some(first) = listeners.first() else {
-        return Met::No(absent(context, expected));
+        return Met::No(Box::new(absent(context, expected)));
     };
     let Some(wanted) = &expected.unit else {
         return Met::Yes;
@@ -132,7 +138,7 @@ fn judge(context: &Context<'_>, expected: &Expected) -> Met {
         return Met::Unknown;
     };
     let unit = owner.unit().unwrap_or("no unit");
-    Met::No(Finding {
+    Met::No(Box::new(Finding {
         id: DETECTOR.id,
         variant: None,
         severity: Severity::Warning,
@@ -160,7 +166,7 @@ fn judge(context: &Context<'_>, expected: &Expected) -> Met {
         rows: Vec::new(),
         caused_by: None,
         one_sample: false,
-    })
+    }))
 }
 
 fn absent(context: &Context<'_>, expected: &Expected) -> Finding {
@@ -254,7 +260,7 @@ fn vanished(context: &Context<'_>, limits: &Limits) -> BTreeMap<u16, Finding> {
     let recent = earlier
         .get(earlier.len().saturating_sub(looks)..)
         .unwrap_or_default();
-    let mut gone: BTreeMap<u16, (&Sample, Vec<(Family, Endpoint)>)> = BTreeMap::new();
+    let mut gone: BTreeMap<u16, Gone<'_>> = BTreeMap::new();
     for sample in recent {
         for place in &sample.listening {
             if covered(&context.sample.listening, &sample.listening, place) {
@@ -276,11 +282,7 @@ fn vanished(context: &Context<'_>, limits: &Limits) -> BTreeMap<u16, Finding> {
 
 /// Whether clients of a place are still listened to: by the same place, or by a wildcard. An IPv6 wildcard beside which
 /// an IPv4 one could listen takes no IPv4.
-fn covered(
-    now: &[(Family, Endpoint)],
-    then: &[(Family, Endpoint)],
-    (family, place): &(Family, Endpoint),
-) -> bool {
+fn covered(now: &[Place], then: &[Place], (family, place): &Place) -> bool {
     let both = |f: Family| {
         let wildcard = Endpoint::v6([0; 16], place.port);
         f == Family::Ipv6 && !then.contains(&(Family::Ipv6, wildcard))
@@ -291,7 +293,7 @@ fn covered(
     })
 }
 
-fn lost(context: &Context<'_>, last: &Sample, places: &[(Family, Endpoint)]) -> Option<Finding> {
+fn lost(context: &Context<'_>, last: &Sample, places: &[Place]) -> Option<Finding> {
     let (family, first) = places.first()?;
     let port = first.port;
     // The kernel chooses ports from this range for what lives for a short time: data channels, tests.
@@ -415,7 +417,7 @@ mod tests {
     const ONE: Endpoint = Endpoint::v4([10, 0, 0, 1], 80);
 
     /// These places before, and those now.
-    fn moved(before: &[(Family, Endpoint)], now: &[(Family, Endpoint)]) -> Vec<Severity> {
+    fn moved(before: &[Place], now: &[Place]) -> Vec<Severity> {
         let mut scenario = Scenario::default();
         for (family, place) in before {
             listen(&mut scenario, *place, *family);

@@ -31,7 +31,6 @@ pub const DETECTOR: Detector = Detector {
                   drops segments whose timestamp lies in the past: old duplicates, or several hosts with clocks of \
                   their own behind one NAT address.",
     grounds: &[
-        "TCP state in OS, TIME_WAIT",
         "RFC 2385 section 2.0",
         "RFC 5925 section 7.5",
         "RFC 7323 section 5",
@@ -173,12 +172,12 @@ fn signatures(context: &Context<'_>, limits: &Limits) -> Option<Finding> {
         evidence,
         explanation: format!(
             "Signed TCP (MD5, AO) drops a segment whose signature is missing, not expected or wrong, and tells the \
-             peer nothing. {session} The kernel's log names the peers."
+             peer nothing. {session} The counters do not say which peer it is."
         ),
         grounds: DETECTOR.grounds.to_vec(),
         who_must_act: Actor::Operator,
         advice: vec![
-            "journalctl -k --grep 'TCP: MD5|TCP: AO' --since -1h    # which peers, as far as the kernel logs them".to_owned(),
+            "tcpdump -nvi any 'tcp[tcpflags] & tcp-syn != 0'    # who sends with and without the md5 option".to_owned(),
             "compare the keys of both ends: one was changed, or is missing for this address".to_owned(),
             "do not take the key away from one end only: that refuses everything".to_owned(),
         ],

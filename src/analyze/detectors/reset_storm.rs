@@ -25,7 +25,6 @@ pub const DETECTOR: Detector = Detector {
                   lost. A program that closes with unread data sends one, and so does SO_LINGER 0, which is counted \
                   as TCPAbortOnData.",
     grounds: &[
-        "TCP state in OS, CLOSED",
         "RFC 9293 section 3.5.2",
         "RFC 9293 section 3.6.1",
         "Linux kernel, net/ipv4/tcp.c: __tcp_close()",

@@ -486,7 +486,7 @@ fn explain(context: &Context<'_>, open: &Open<'_>, origin: &Origin) -> String {
     format!(
         "SYNs came from {} in {}, the SYN-ACKs went out, and the last ACK is missing. Spoofed senders never \
          answer; clients behind a lossy path look the same. {queue}",
-        words::count(origin.peers.len() as u64, "address").replace("addresss", "addresses"),
+        words::count(origin.peers.len() as u64, "sender"),
         words::count(origin.prefixes.len() as u64, "network"),
     )
 }

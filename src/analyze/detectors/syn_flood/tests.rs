@@ -184,3 +184,17 @@ fn where_the_queue_has_no_limit_only_age_counts() {
     assert!(!unknown(&of_proc(9, 1)), "nine would not count anywhere");
     assert_eq!(of_proc(10, 2).findings.len(), 1);
 }
+
+#[test]
+fn a_full_accept_queue_lets_no_handshake_come_to_its_end() {
+    let cause = |waiting| {
+        let mut scenario = Scenario::default();
+        let process = scenario.process(901, "nginx", 50, 1024);
+        scenario.listen(process, 443, waiting, 20, 0);
+        handshakes(&mut scenario, 12, 1, 1_000);
+        scenario.pulse(&[], |_| {});
+        found(scenario).unwrap().caused_by
+    };
+    assert_eq!(cause(21), Some("listen-overflow"));
+    assert_eq!(cause(20), None);
+}
