@@ -20,6 +20,8 @@ mod blame;
 mod collectors;
 #[path = "live/controls.rs"]
 mod controls;
+#[path = "live/counters.rs"]
+mod counters;
 #[path = "live/findings.rs"]
 mod findings;
 #[path = "live/harness.rs"]
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         many::TESTS,
         owners::TESTS,
         refused::TESTS,
+        counters::TESTS,
         hostile::TESTS,
         record::TESTS,
     ])

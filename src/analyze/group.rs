@@ -273,6 +273,7 @@ mod tests {
             sample: &sample,
             history: &History::default(),
             ages: AgeFacts::default(),
+            expected: &[],
         };
         look(by_owner(&context, tally.close_wait.iter().copied()));
     }

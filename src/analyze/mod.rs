@@ -1,12 +1,17 @@
 //! Judges a snapshot. A detector is one file under `detectors/` and one line in its registry; it reads the
 //! [`Context`] and nothing else, so that a capture is judged as the machine it came from.
 
+mod backlog;
 pub mod detectors;
+pub mod expected;
 mod group;
 mod mute;
+mod neighbours;
 mod pace;
 mod persist;
+mod prefix;
 mod queue;
+mod rates;
 mod role;
 pub mod scenario;
 pub mod scope;
@@ -14,6 +19,7 @@ pub mod settings;
 mod stuck;
 mod words;
 
+pub use self::expected::Expected;
 pub use self::persist::marks;
 pub use self::settings::{Limits, Settings};
 use crate::history::{Deltas, History, Sample, Tally};
@@ -33,6 +39,8 @@ pub struct Context<'a> {
     pub history: &'a History,
     /// the host's settings that ages depend on
     pub ages: AgeFacts,
+    /// the listeners that have to be there
+    pub expected: &'a [Expected],
 }
 
 impl<'a> Context<'a> {
@@ -264,6 +272,7 @@ pub fn run(
         sample,
         history,
         ages,
+        expected: settings.expected(),
     };
     let mut analysis = Analysis {
         inconclusive: !snapshot.coverage.missing.is_empty() || snapshot.coverage.lost > 0,

@@ -43,6 +43,12 @@ pub const THERE: [u8; 4] = [198, 51, 100, 7];
 
 /// The counters that a machine begins with, all 0.
 const COUNTERS: &[&str] = &[
+    "Conntrack.drop",
+    "Conntrack.early_drop",
+    "Conntrack.insert_failed",
+    "Conntrack.invalid",
+    "Softnet.dropped",
+    "Softnet.time_squeeze",
     "Tcp.ActiveOpens",
     "Tcp.AttemptFails",
     "Tcp.CurrEstab",
@@ -52,8 +58,23 @@ const COUNTERS: &[&str] = &[
     "Tcp.OutSegs",
     "Tcp.PassiveOpens",
     "Tcp.RetransSegs",
+    "TcpExt.EmbryonicRsts",
+    "TcpExt.IPReversePathFilter",
     "TcpExt.ListenDrops",
     "TcpExt.ListenOverflows",
+    "TcpExt.PAWSActive",
+    "TcpExt.PAWSEstab",
+    "TcpExt.PFMemallocDrop",
+    "TcpExt.SyncookiesFailed",
+    "TcpExt.SyncookiesRecv",
+    "TcpExt.SyncookiesSent",
+    "TcpExt.TCPAbortOnClose",
+    "TcpExt.TCPAbortOnData",
+    "TcpExt.TCPAbortOnLinger",
+    "TcpExt.TCPBacklogDrop",
+    "TcpExt.TCPMD5Failure",
+    "TcpExt.TCPMD5NotFound",
+    "TcpExt.TCPMD5Unexpected",
     "TcpExt.TCPReqQFullDoCookies",
     "TcpExt.TCPReqQFullDrop",
     "TcpExt.TW",
@@ -63,6 +84,7 @@ impl Default for Scenario {
     fn default() -> Self {
         let mut facts = Facts::default();
         for (path, value) in [
+            ("net/core/netdev_max_backlog", "1000"),
             ("net/core/somaxconn", "4096"),
             ("net/ipv4/ip_local_port_range", "32768\t60999"),
             ("net/ipv4/ip_local_reserved_ports", ""),
@@ -75,6 +97,8 @@ impl Default for Scenario {
             ("net/ipv4/tcp_timestamps", "1"),
             ("net/ipv4/tcp_tw_reuse", "2"),
             ("net/ipv4/tcp_tw_reuse_delay", "1000"),
+            ("net/netfilter/nf_conntrack_count", "0"),
+            ("net/netfilter/nf_conntrack_max", "262144"),
         ] {
             facts.sysctls.insert(path.to_owned(), value.to_owned());
         }
@@ -109,6 +133,13 @@ impl Scenario {
             ..Process::default()
         });
         u32::try_from(self.processes.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// Puts a process into a cgroup.
+    pub fn cgroup(&mut self, process: u32, path: &str) {
+        if let Some(process) = self.processes.get_mut(process as usize) {
+            process.cgroup = Some(path.to_owned());
+        }
     }
 
     /// Calls every process by another name and number.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::civil::Date;
 
 use super::scope::Scope;
-use super::{Detector, Threshold, Unit, detectors};
+use super::{Detector, Expected, Threshold, Unit, detectors};
 
 /// Limits by the detector's id and the threshold's key.
 type Set = BTreeMap<(&'static str, &'static str), f64>;
@@ -19,6 +19,7 @@ pub struct Settings {
     overrides: Vec<Override>,
     mutes: Vec<Mute>,
     set: Set,
+    expected: Vec<Expected>,
 }
 
 /// Limits for some subjects only.
@@ -85,6 +86,12 @@ pub enum Error {
         /// as given
         text: String,
     },
+    /// not of the form [ADDR:]PORT[=UNIT]
+    #[error("'{text}' is no listener of the form [ADDR:]PORT[=UNIT]")]
+    Listener {
+        /// as given
+        text: String,
+    },
     /// the detector has no such limit
     #[error("finding '{id}' has no threshold '{key}'")]
     Key {
@@ -120,6 +127,9 @@ impl Error {
                 }
             }
             Self::Form { .. } => "for example: --threshold close-wait-leak.age=2min".to_owned(),
+            Self::Listener { .. } => {
+                "for example: 443, 10.0.0.1:5432, [::1]:8080 or 443=nginx.service".to_owned()
+            }
             Self::Key { id, key } => {
                 let keys: Vec<_> = detectors::find(id)
                     .map(|detector| detector.thresholds.iter().map(|t| t.key).collect())
@@ -201,6 +211,23 @@ impl Settings {
     /// The detector's limits where `over` fits.
     pub fn limits_under(&self, detector: &Detector, over: &Override) -> Limits {
         self.resolve(detector, &[&self.set, &over.set, &self.configured])
+    }
+
+    /// Expects a listener to be there, as `[ADDR:]PORT[=UNIT]`.
+    ///
+    /// # Errors
+    /// For what is not of this form.
+    pub fn expect(&mut self, text: &str) -> Result<(), Error> {
+        let expected = Expected::parse(text).ok_or_else(|| Error::Listener {
+            text: text.to_owned(),
+        })?;
+        self.expected.push(expected);
+        Ok(())
+    }
+
+    /// The listeners that have to be there.
+    pub fn expected(&self) -> &[Expected] {
+        &self.expected
     }
 
     /// Whether no detector runs.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 pub use self::tally::{Counts, Dial, PortSet, Tally};
 pub use self::top::top;
-use crate::model::{Endpoint, Facts, Listener, Pulse, Snapshot, Socket, Subject, TcpInfo};
+use crate::model::{Endpoint, Facts, Family, Listener, Pulse, Snapshot, Socket, Subject, TcpInfo};
 
 /// A destination that has taken fewer ports than this is not remembered.
 const FEW_PORTS: u32 = 10;
@@ -95,6 +95,8 @@ pub struct Sample {
     pub facts: Facts,
     /// the LISTEN sockets, by cookie
     pub listeners: Vec<Listener>,
+    /// where they listen, sorted
+    pub listening: Vec<(Family, Endpoint)>,
     /// the CLOSE-WAIT sockets that somebody holds, by cookie
     pub close_wait: Vec<Held>,
     /// the FIN-WAIT-2 sockets that somebody holds, by cookie
@@ -143,10 +145,19 @@ impl Sample {
             .filter_map(|row| Flow::new(snapshot, snapshot.socket(*row)?))
             .collect();
         flows.sort_unstable_by_key(|flow| flow.cookie);
+        let mut listening: Vec<(Family, Endpoint)> = tally
+            .listeners
+            .iter()
+            .filter_map(|row| snapshot.socket(*row))
+            .map(|listener| (listener.family, listener.local))
+            .collect();
+        listening.sort_unstable();
+        listening.dedup();
         Self {
             taken: snapshot.taken,
             facts: snapshot.facts.clone(),
             listeners: listeners(snapshot, &tally.listeners),
+            listening,
             close_wait: held(&tally.close_wait),
             fin_wait_2: held(&tally.fin_wait_2),
             syn_sent: held(&tally.syn_sent)
@@ -267,6 +278,11 @@ impl History {
     /// The full samples before the one that is judged, oldest first.
     pub fn earlier(&self) -> &[Sample] {
         &self.earlier
+    }
+
+    /// The light look that followed the snapshot.
+    pub const fn pulse(&self) -> Option<&Pulse> {
+        self.pulse.as_ref()
     }
 
     /// What moved between `current` and the look after it, or else since the full sample before it. `None`: there

@@ -503,7 +503,8 @@ fn equip(device: &str, host: u16, v6: bool) -> Result<()> {
     ip(&["link", "set", device, "up"])
 }
 
-fn ip(arguments: &[&str]) -> Result<()> {
+/// Runs `ip` in the namespace of the caller.
+pub fn ip(arguments: &[&str]) -> Result<()> {
     let output = match Command::new("ip").args(arguments).output() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             bail!(Skip("`ip` is missing: apt-get install iproute2".to_owned()))

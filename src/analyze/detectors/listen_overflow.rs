@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use crate::analyze::backlog::{self, Binds};
 use crate::analyze::scenario::{Example, Scenario};
 use crate::analyze::{
     Context, Detector, Limits, Needs, Threshold, Unit, Verdict, group, pace, queue, words,
@@ -309,26 +310,21 @@ fn judge(context: &Context<'_>, limits: &Limits, seen: &Seen<'_>, moved: Moved) 
             "SK_MEMINFO_DROPS",
         ));
     }
-    let somaxconn = snapshot.facts.sysctl("net/core/somaxconn");
-    let binds = match somaxconn {
-        Some(max) if i64::from(limit) == max => {
-            format!("net.core.somaxconn ({max}), or a backlog of the same size")
-        }
-        Some(max) if i64::from(limit) < max => {
-            format!("listen()'s argument ({limit}; net.core.somaxconn is {max})")
-        }
-        Some(max) => {
-            format!("listen()'s argument ({limit}), from before net.core.somaxconn became {max}")
-        }
-        None => {
-            format!("listen()'s argument or net.core.somaxconn, whichever was smaller ({limit})")
-        }
-    };
+    let binds = Binds::of(&snapshot.facts, limit).words(limit);
     evidence.push(Evidence::text(
         "what_sets_the_limit",
         binds.clone(),
         "net.core.somaxconn",
     ));
+    if moved.syn_queue > 0
+        && let Some(queue) = backlog::syn_queue(&snapshot.facts, &[listener])
+    {
+        evidence.push(Evidence::text(
+            "what_sets_the_limit_of_handshakes",
+            queue.binds,
+            "net.ipv4.tcp_max_syn_backlog, net.core.somaxconn",
+        ));
+    }
 
     let dropped = match (drops, window) {
         _ if !dropping => String::new(),
@@ -472,11 +468,7 @@ mod tests {
             let mut scenario = Scenario::default();
             let process = scenario.process(1, "x", 1, 9);
             scenario.listen(process, 1, queue, limit, 0);
-            let finding = scenario
-                .analyze(&Settings::default())
-                .findings
-                .pop()
-                .unwrap();
+            let finding = scenario.analyze(&Settings::default()).findings.remove(0);
             format!("{:?}", finding.evidence.last().unwrap().value)
         };
         assert!(text(17, 16).contains("listen()'s argument (16"));

@@ -20,6 +20,15 @@ detectors! {
     ephemeral_port_exhaustion,
     listen_overflow,
     syn_sent_blackhole,
+    syn_flood,
+    syncookies_active,
+    reuseport_imbalance,
+    backlog_clamped,
+    listener_vanished,
+    reset_storm,
+    md5_failures,
+    conntrack_near_full,
+    host_receive_drops,
 }
 
 /// The detector with this id, or with an alias of this name.
@@ -52,8 +61,34 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
         ("accept-queue-stuck", subject) => with("listen-overflow", &|other| {
             same_listener(&other.subject, subject)
         })
+        // The queue of one that does not accept, beside others that do.
+        .or_else(|| {
+            with("reuseport-imbalance", &|other| {
+                same_listener(&other.subject, subject)
+            })
+        })
         .or_else(|| descriptors_used_up(finding, all, context)),
-        ("listen-overflow", _) => descriptors_used_up(finding, all, context),
+        ("listen-overflow", subject) => with("reuseport-imbalance", &|other| {
+            same_listener(&other.subject, subject)
+        })
+        .or_else(|| descriptors_used_up(finding, all, context)),
+        // A short queue is long enough for a program that accepts.
+        ("backlog-clamped", subject) => [
+            "listen-overflow",
+            "reuseport-imbalance",
+            "accept-queue-stuck",
+        ]
+        .into_iter()
+        .find_map(|id| with(id, &|other| same_listener(&other.subject, subject))),
+        // Over its limit the accept queue lets no handshake come to its end.
+        ("syn-flood", subject) if accept_queue_is_full(subject, context) => {
+            with("listen-overflow", &|other| {
+                same_listener(&other.subject, subject)
+            })
+        }
+        ("syncookies-active", subject) => ["syn-flood", "listen-overflow"]
+            .into_iter()
+            .find_map(|id| with(id, &|other| same_listener(&other.subject, subject))),
         // Attempts to reach a listener of this very host whose queue is full.
         ("syn-sent-blackhole", Subject::Destination { address, port, .. }) => {
             with("listen-overflow", &|other| {
@@ -95,6 +130,21 @@ fn same_listener(a: &Subject, b: &Subject) -> bool {
         ) => a == b && p == q,
         _ => false,
     }
+}
+
+/// Whether more connections wait for a listener than its limit.
+fn accept_queue_is_full(subject: &Subject, context: &Context<'_>) -> bool {
+    let listeners = context.tally.listeners.iter();
+    listeners
+        .filter_map(|row| context.snapshot.socket(*row))
+        .any(|listener| {
+            let about = matches!(subject, Subject::Listener { address, port, .. }
+                if *address == listener.local_ip() && *port == listener.local.port);
+            about
+                && listener
+                    .backlog()
+                    .is_some_and(|limit| listener.recv_q > limit)
+        })
 }
 
 /// A leak that has used up the descriptors of the program that should accept.
