@@ -7,6 +7,7 @@ mod queue;
 mod role;
 pub mod scenario;
 pub mod settings;
+mod silence;
 mod stuck;
 mod words;
 
