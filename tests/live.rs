@@ -44,6 +44,8 @@ mod silence;
 mod states;
 #[path = "live/sys.rs"]
 mod sys;
+#[path = "live/waiting.rs"]
+mod waiting;
 #[path = "live/world.rs"]
 mod world;
 
@@ -63,5 +65,6 @@ fn main() -> ExitCode {
         hostile::TESTS,
         record::TESTS,
         silence::TESTS,
+        waiting::TESTS,
     ])
 }

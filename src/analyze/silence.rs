@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Context, words};
 use crate::history::Counts;
-use crate::model::{Endpoint, Socket, TcpState};
+use crate::model::{Endpoint, TcpState};
 
 /// Why silence cannot be judged: there are connections, and nothing was read that tells when data moved on them.
 pub fn unseen(context: &Context<'_>) -> Option<String> {
@@ -17,26 +17,30 @@ pub fn unseen(context: &Context<'_>) -> Option<String> {
     })
 }
 
-/// The silent connections with both ends on this host, which cannot lose each other.
-#[derive(Debug)]
-pub struct Inside(HashSet<(Endpoint, Endpoint)>);
-
-impl Inside {
-    /// Looks at all silent connections.
-    pub fn new(context: &Context<'_>) -> Self {
-        let sockets = context.tally.silent.iter();
-        let sockets = sockets.filter_map(|row| context.snapshot.socket(*row));
-        Self(
-            sockets
-                .map(|socket| (socket.local, socket.remote))
-                .collect(),
-        )
+/// The silent connections in `rows` without those that have both ends on this host: they cannot lose each other.
+pub fn leading_away(context: &Context<'_>, rows: impl Iterator<Item = u32>) -> Vec<u32> {
+    let socket = |row: &u32| context.snapshot.socket(*row);
+    let mut rows: Vec<u32> = rows
+        .filter(|row| socket(row).is_some_and(|socket| !socket.is_loopback()))
+        .collect();
+    // By an address of this host other than loopback: then the other end is in the table too.
+    let far_ends: HashSet<(Endpoint, Endpoint)> = rows
+        .iter()
+        .filter_map(socket)
+        .map(|socket| (socket.remote, socket.local))
+        .collect();
+    if far_ends.is_empty() {
+        return rows;
     }
-
-    /// Whether the other end is here too.
-    pub fn has(&self, socket: &Socket) -> bool {
-        socket.is_loopback() || self.0.contains(&(socket.remote, socket.local))
-    }
+    let silent = context.tally.silent.iter().filter_map(socket);
+    let here: HashSet<(Endpoint, Endpoint)> = silent
+        .map(|socket| (socket.local, socket.remote))
+        .filter(|ends| far_ends.contains(ends))
+        .collect();
+    rows.retain(|row| {
+        socket(row).is_some_and(|socket| !here.contains(&(socket.remote, socket.local)))
+    });
+    rows
 }
 
 /// The counts of these destinations, from whatever local address they were dialled.

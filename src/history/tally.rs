@@ -52,7 +52,7 @@ pub struct Counts {
     pub ephemeral: u32,
     /// TIME-WAIT among those whose port a new connection may take over
     pub reusable: u32,
-    /// since data last came in on any of those that have ever received some, milliseconds
+    /// since data last came in on any of those that were dialled and have ever received some, milliseconds
     pub heard_ms: Option<u32>,
 }
 

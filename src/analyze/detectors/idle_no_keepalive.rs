@@ -2,7 +2,7 @@
 
 use crate::analyze::group::{self, Group, Target};
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
-use crate::analyze::silence::{self, Inside};
+use crate::analyze::silence;
 use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
 use crate::model::{
     Actor, Endpoint, Evidence, Finding, LastWord, Severity, TcpInfo, TcpState, Timer,
@@ -70,7 +70,6 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     if let Some(why) = silence::unseen(context) {
         return Verdict::CannotTell(why);
     }
-    let inside = Inside::new(context);
     let age = limits.ms("age");
     let idle = context.tally.silent.iter().copied().filter(|row| {
         let Some(socket) = context.snapshot.socket(*row) else {
@@ -82,9 +81,9 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
                 .snapshot
                 .info(socket)
                 .is_some_and(|info| idle_ms(info) >= age)
-            && !inside.has(socket)
     });
-    let groups = group::merge_by_owner(group::by_owner(context, idle));
+    let idle = silence::leading_away(context, idle);
+    let groups = group::merge_by_owner(group::by_owner(context, idle.into_iter()));
     let findings = groups
         .iter()
         .filter_map(|group| judge(context, limits, group));

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::analyze::group::{self, Target};
-use crate::analyze::role;
+use crate::analyze::role::{self, Towards};
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
-use crate::analyze::silence::{self, Inside};
+use crate::analyze::silence;
 use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
 use crate::model::{
     Actor, Endpoint, Evidence, Finding, Severity, Subject, TcpInfo, TcpState, Timer,
@@ -95,60 +95,65 @@ pub const DETECTOR: Detector = Detector {
 };
 
 /// What is wrong towards one destination or on one listener.
-#[derive(Default)]
 struct Rest {
     idle: Vec<u32>,
     lost: Vec<u32>,
+    /// whether others to the same destination are answered
+    answers: bool,
 }
 
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     if let Some(why) = silence::unseen(context) {
         return Verdict::CannotTell(why);
     }
-    let mut findings = upstream_closes_first(context, limits);
-    let mut targets: BTreeMap<Target, Rest> = BTreeMap::new();
-    let inside = Inside::new(context);
     let limit = limits.ms("middlebox-idle");
-    for row in &context.tally.silent {
-        let Some((socket, info)) = look(context, *row) else {
-            continue;
-        };
-        let resting = socket.timer == Timer::Keepalive
-            && socket.retransmits == 0
-            && socket.inode != 0
-            && rest_ms(info) >= limit
-            && !inside.has(socket);
-        if resting {
-            let target = Target::of(context, socket);
-            targets.entry(target).or_default().idle.push(*row);
-        }
-    }
-    for row in &context.tally.queued {
-        let Some((socket, info)) = look(context, *row) else {
-            continue;
-        };
-        let dead = socket.state == TcpState::Established
-            && socket.timer == Timer::Retransmit
-            && info.backoff >= BACKOFF
-            && u64::from(info.last_ack_recv_ms) >= limit
-            && !inside.has(socket);
-        if dead && let target @ Target::Destination(_) = Target::of(context, socket) {
-            targets.entry(target).or_default().lost.push(*row);
-        }
-    }
-    let dialled = targets.keys().filter_map(|target| match target {
-        Target::Destination(remote) => Some(*remote),
+    let resting = context.tally.silent.iter().copied().filter(|row| {
+        look(context, *row).is_some_and(|(socket, info)| {
+            socket.timer == Timer::Keepalive
+                && socket.retransmits == 0
+                && socket.inode != 0
+                && rest_ms(info) >= limit
+        })
+    });
+    let idle = silence::leading_away(context, resting);
+    let is_lost = |row: &u32| {
+        look(context, *row).is_some_and(|(socket, info)| {
+            socket.state == TcpState::Established
+                && socket.timer == Timer::Retransmit
+                && info.backoff >= BACKOFF
+                && u64::from(info.last_ack_recv_ms) >= limit
+                && !socket.is_loopback()
+        })
+    };
+    let lost = context.tally.queued.iter().copied().filter(is_lost);
+    let all = role::towards(context, idle.into_iter().chain(lost));
+    let dialled = all.iter().filter_map(|towards| match towards.target {
+        Target::Destination(remote) => Some(remote),
         Target::Listener(_) | Target::Many(_) => None,
     });
     let counts = silence::destinations(context, dialled);
-    for (target, rest) in &targets {
-        // Where nobody is answered, it is the destination or the whole path, not a forgotten connection.
-        let answers = matches!(target, Target::Destination(remote)
-            if counts.get(remote).and_then(|counts| counts.heard_ms)
-                .is_some_and(|ms| u64::from(ms) < limit));
-        findings.extend(slower(context, limits, *target, rest, answers));
-    }
-    findings.sort_by_key(|finding| (finding.variant.is_some(), finding.rows.len()));
+    let mut findings: Vec<Finding> = all
+        .iter()
+        .filter_map(|towards| {
+            let (lost, idle): (Vec<u32>, Vec<u32>) =
+                towards.rows.iter().partition(|row| is_lost(row));
+            // Where nobody is answered, it is the destination or the whole path, not a forgotten connection.
+            let answers = matches!(towards.target, Target::Destination(remote)
+                if counts.get(&remote).and_then(|counts| counts.heard_ms)
+                    .is_some_and(|ms| u64::from(ms) < limit));
+            slower(
+                context,
+                limits,
+                towards,
+                &Rest {
+                    idle,
+                    lost,
+                    answers,
+                },
+            )
+        })
+        .collect();
+    findings.extend(upstream_closes_first(context, limits));
     Verdict::of(group::capped(findings))
 }
 
@@ -166,11 +171,14 @@ fn rest_ms(info: &TcpInfo) -> u64 {
 fn slower(
     context: &Context<'_>,
     limits: &Limits,
-    target: Target,
+    towards: &Towards,
     rest: &Rest,
-    answers: bool,
 ) -> Option<Finding> {
-    let lost = if answers { rest.lost.len() as u64 } else { 0 };
+    let lost = if rest.answers {
+        rest.lost.len() as u64
+    } else {
+        0
+    };
     let hurts = lost > 0 && lost as f64 >= limits.get("lost");
     let idle = rest.idle.len() as u64;
     if !hurts && (idle as f64) < limits.get("min") {
@@ -231,8 +239,6 @@ fn slower(
             format!("{target}: {connections} at rest for more than {after}{probe}")
         }
     };
-    let towards = role::towards(context, rest.idle.iter().chain(&rest.lost).copied());
-    let towards = towards.first()?;
     Some(Finding {
         id: DETECTOR.id,
         variant: None,
@@ -241,7 +247,7 @@ fn slower(
         } else {
             Severity::Info
         },
-        title: words::fit([title(target.words()), title(target.brief())]),
+        title: words::fit([title(towards.target.words()), title(towards.target.brief())]),
         subject: towards.subject(context),
         evidence,
         explanation: if hurts {
