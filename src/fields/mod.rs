@@ -475,6 +475,25 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn only_an_established_connection_waits_on_somebody() {
+        let mut fixture = Fixture::new();
+        assert_eq!(
+            get(&fixture, "waiting-on"),
+            "Text(\"us\")",
+            "something is unread"
+        );
+        (fixture.socket.recv_q, fixture.socket.send_q) = (0, 0);
+        fixture.info[44..48].copy_from_slice(&4_000u32.to_ne_bytes());
+        assert_eq!(
+            get(&fixture, "waiting_on"),
+            "Text(\"peer\")",
+            "this end sent last"
+        );
+        fixture.socket.state = TcpState::FinWait2;
+        assert_eq!(get(&fixture, "waiting-on"), "Absent");
+    }
+
+    #[test]
     fn a_mini_socket_has_no_uid_and_no_user() {
         let mut fixture = Fixture::new();
         assert_eq!(

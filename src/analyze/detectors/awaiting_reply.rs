@@ -191,7 +191,8 @@ fn judge(
                 Severity::Info
             }
         }
-        Heard::Before(_) if most && (enough || fresh > 0) => Severity::Info,
+        // A single one is most often a subscription, or a client whose listener is gone.
+        Heard::Before(_) if most && (enough || fresh > 0 && number > 1) => Severity::Info,
         Heard::Never | Heard::Lately if most && enough => Severity::Info,
         _ => return None,
     };
@@ -385,6 +386,8 @@ mod tests {
             "198.51.100.7:5432 went silent at 23:59:18 UTC, 48 of 48 connections wait"
         );
         assert_eq!(severity(&many(4, ASKED)), Some(Severity::Info));
+        assert_eq!(severity(&many(2, ASKED)), Some(Severity::Info));
+        assert_eq!(severity(&many(1, ASKED)), None);
         assert_eq!(severity(&many(48, (29_999, 42_000, 900))), None, "not yet");
     }
 

@@ -52,7 +52,7 @@ pub const DETECTOR: Detector = Detector {
             key: "spread",
             default: 3.0,
             unit: Unit::Count,
-            doc: "destinations or listeners that share the loss in what is critical: then it is near this host",
+            doc: "destinations or listeners with a tenth of the loss each, in what is critical: then it is near this host",
         },
     ],
     blind: &[Blind {
@@ -108,9 +108,11 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let towards = towards(context);
     let seen: u64 = towards.targets.iter().map(|(_, n)| n).sum();
     let most = towards.targets.first().filter(|(_, n)| n * 2 > seen);
+    let spread = towards.targets.iter().filter(|(_, n)| n * 10 >= seen);
+    let spread = spread.count();
     // One bad path of a client is the client's; a destination of ours, or many of all, are our trouble.
     let ours = most.is_some_and(|(target, _)| matches!(target, Target::Destination(_)))
-        || towards.targets.len() as f64 >= limits.get("spread");
+        || spread as f64 >= limits.get("spread");
     let severity = if handshakes.is_none() {
         Severity::Info
     } else if share >= limits.get("critical") && ours {
@@ -350,5 +352,7 @@ mod tests {
         assert_eq!(all.severity, Severity::Critical);
         let two = samples(&[(false, 80, 50), (true, 0, 60)]);
         assert_eq!(two.severity, Severity::Warning);
+        let beside = samples(&[(false, 80, 9), (false, 81, 9), (true, 0, 99)]);
+        assert_eq!(beside.severity, Severity::Warning, "a client and chance");
     }
 }
