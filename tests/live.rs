@@ -40,10 +40,14 @@ mod owners;
 mod record;
 #[path = "live/refused.rs"]
 mod refused;
+#[path = "live/silence.rs"]
+mod silence;
 #[path = "live/states.rs"]
 mod states;
 #[path = "live/sys.rs"]
 mod sys;
+#[path = "live/waiting.rs"]
+mod waiting;
 #[path = "live/world.rs"]
 mod world;
 
@@ -63,5 +67,7 @@ fn main() -> ExitCode {
         counters::TESTS,
         hostile::TESTS,
         record::TESTS,
+        silence::TESTS,
+        waiting::TESTS,
     ])
 }

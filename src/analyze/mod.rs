@@ -16,6 +16,7 @@ mod role;
 pub mod scenario;
 pub mod scope;
 pub mod settings;
+mod silence;
 mod stuck;
 mod words;
 

@@ -75,8 +75,10 @@ const COUNTERS: &[&str] = &[
     "TcpExt.TCPMD5Failure",
     "TcpExt.TCPMD5NotFound",
     "TcpExt.TCPMD5Unexpected",
+    "TcpExt.TCPDSACKRecv",
     "TcpExt.TCPReqQFullDoCookies",
     "TcpExt.TCPReqQFullDrop",
+    "TcpExt.TCPSynRetrans",
     "TcpExt.TW",
 ];
 
@@ -89,6 +91,9 @@ impl Default for Scenario {
             ("net/ipv4/ip_local_port_range", "32768\t60999"),
             ("net/ipv4/ip_local_reserved_ports", ""),
             ("net/ipv4/tcp_fin_timeout", "60"),
+            ("net/ipv4/tcp_keepalive_intvl", "75"),
+            ("net/ipv4/tcp_keepalive_probes", "9"),
+            ("net/ipv4/tcp_keepalive_time", "7200"),
             ("net/ipv4/tcp_max_syn_backlog", "4096"),
             ("net/ipv4/tcp_max_tw_buckets", "131072"),
             ("net/ipv4/tcp_syn_linear_timeouts", "4"),

@@ -71,15 +71,24 @@ pub fn holder<'a>(snapshot: &'a Snapshot, socket: &Socket) -> Option<&'a Process
 
 /// When that was: the time of day, and the day too where it was not within the last twenty hours.
 pub fn since(now: jiff::Timestamp, age_ms: u64) -> String {
+    at(now, age_ms, "%H:%M UTC")
+}
+
+/// The same to the second.
+pub fn moment(now: jiff::Timestamp, age_ms: u64) -> String {
+    at(now, age_ms, "%H:%M:%S UTC")
+}
+
+fn at(now: jiff::Timestamp, age_ms: u64, form: &str) -> String {
     let Ok(at) = now.checked_sub(std::time::Duration::from_millis(age_ms)) else {
         return format!("{} ago", time(age_ms));
     };
-    let form = if age_ms < 20 * 3_600_000 {
-        "%H:%M UTC"
+    let time_of_day = at.strftime(form);
+    if age_ms < 20 * 3_600_000 {
+        time_of_day.to_string()
     } else {
-        "%Y-%m-%d %H:%M UTC"
-    };
-    at.strftime(form).to_string()
+        format!("{} {time_of_day}", at.strftime("%Y-%m-%d"))
+    }
 }
 
 /// The process as a subject.

@@ -20,6 +20,9 @@ const FEW_PORTS: u32 = 10;
 /// How many earlier samples are kept.
 const KEPT: usize = 60;
 
+/// A destination that has sent data within this time was answering, milliseconds.
+const TALKING_MS: u32 = 10_000;
+
 /// A socket that somebody holds, as a later look may recognise it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Held {
@@ -105,6 +108,10 @@ pub struct Sample {
     pub syn_sent: Vec<(u64, Endpoint)>,
     /// peers with an established, dialled connection, sorted
     pub established: Vec<Endpoint>,
+    /// peers from which a dialled connection had received data within the last seconds, sorted
+    pub talking: Vec<Endpoint>,
+    /// the ESTABLISHED sockets with an unanswered keepalive probe, by cookie
+    pub probed: Vec<Held>,
     /// the connections with bytes in a queue, by cookie
     pub flows: Vec<Flow>,
     /// how many local ports the connections that this host opened have taken, per local address and destination, and
@@ -132,13 +139,13 @@ impl Sample {
             held.sort_unstable();
             held
         };
-        let mut established: Vec<Endpoint> = tally
-            .dialled()
-            .filter(|(_, counts)| counts.of(crate::model::TcpState::Established) > 0)
-            .map(|(dial, _)| dial.remote)
-            .collect();
-        established.sort_unstable();
-        established.dedup();
+        let peers = |wanted: fn(&Counts) -> bool| {
+            let dialled = tally.dialled().filter(|(_, counts)| wanted(counts));
+            let mut peers: Vec<Endpoint> = dialled.map(|(dial, _)| dial.remote).collect();
+            peers.sort_unstable();
+            peers.dedup();
+            peers
+        };
         let mut flows: Vec<Flow> = tally
             .queued
             .iter()
@@ -164,7 +171,9 @@ impl Sample {
                 .into_iter()
                 .map(|held| (held.cookie, held.remote))
                 .collect(),
-            established,
+            established: peers(|counts| counts.of(crate::model::TcpState::Established) > 0),
+            talking: peers(|counts| counts.heard_ms.is_some_and(|ms| ms < TALKING_MS)),
+            probed: held(&tally.probed),
             flows,
             ports: tally
                 .dialled()

@@ -52,6 +52,8 @@ pub struct Counts {
     pub ephemeral: u32,
     /// TIME-WAIT among those whose port a new connection may take over
     pub reusable: u32,
+    /// since data last came in on any of those that were dialled and have ever received some, milliseconds
+    pub heard_ms: Option<u32>,
 }
 
 impl Counts {
@@ -91,6 +93,11 @@ impl Counts {
         }
         self.ephemeral += other.ephemeral;
         self.reusable += other.reusable;
+        self.hear(other.heard_ms);
+    }
+
+    fn hear(&mut self, ms: Option<u32>) {
+        self.heard_ms = self.heard_ms.into_iter().chain(ms).min();
     }
 }
 
@@ -230,6 +237,10 @@ impl Tally {
         };
         let counts = self.dialled.entry(dial).or_default();
         counts.add(socket.state);
+        // The stamps of SYN-SENT are not set. Kernels before 4.2 do not tell a connection that never received any.
+        let heard = info
+            .filter(|info| socket.state != TcpState::SynSent && info.bytes_received() != Some(0));
+        counts.hear(heard.map(|info| info.last_data_recv_ms));
         if ports.is_ephemeral(socket.local.port) {
             counts.ephemeral += 1;
             counts.reusable += u32::from(ports.is_reusable(socket));

@@ -29,6 +29,11 @@ detectors! {
     md5_failures,
     conntrack_near_full,
     host_receive_drops,
+    retransmit_storm,
+    idle_no_keepalive,
+    keepalive_failing,
+    awaiting_reply,
+    keepalive_slower_than_middlebox,
 }
 
 /// The detector with this id, or with an alias of this name.
@@ -92,8 +97,24 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
         // Attempts to reach a listener of this very host whose queue is full.
         ("syn-sent-blackhole", Subject::Destination { address, port, .. }) => {
             with("listen-overflow", &|other| {
-                matches!(&other.subject, Subject::Listener { address: a, port: p, .. }
-                    if p == port && (a == address || a.is_unspecified() && address.is_loopback()))
+                is_on_this_host(&other.subject, address, *port)
+            })
+        }
+        // Nobody answers because probes are lost too, or because the program there, here, accepts nobody.
+        ("awaiting-reply", Subject::Destination { address, port, .. }) => {
+            with("keepalive-failing", &|other| {
+                other.subject == finding.subject
+            })
+            .or_else(|| {
+                with("accept-queue-stuck", &|other| {
+                    is_on_this_host(&other.subject, address, *port)
+                })
+            })
+        }
+        // What was forgotten on the way answers no probe either.
+        ("keepalive-failing", subject @ Subject::Destination { .. }) => {
+            with("keepalive-slower-than-middlebox", &|other| {
+                other.severity > Severity::Info && &other.subject == subject
             })
         }
         // Ports taken by attempts that nobody answers.
@@ -107,6 +128,12 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
         }
         _ => None,
     }
+}
+
+/// Whether the listener is the one behind a destination on this very host.
+fn is_on_this_host(listener: &Subject, to: &std::net::IpAddr, on: u16) -> bool {
+    matches!(listener, Subject::Listener { address, port, .. }
+        if *port == on && (address == to || address.is_unspecified() && to.is_loopback()))
 }
 
 /// Whether two findings are about one thing, as far as a cause may share it with what follows.
@@ -398,6 +425,32 @@ mod tests {
         };
         assert_eq!(cause([127, 0, 0, 1]), Some("listen-overflow"));
         assert_eq!(cause(THERE), None);
+    }
+
+    #[test]
+    fn a_dead_peer_explains_that_nobody_answers() {
+        let mut scenario = Scenario::default();
+        let process = scenario.process(9, "api", 20, 1024);
+        for i in 0..12 {
+            let mut socket = scenario.socket(
+                TcpState::Established,
+                Endpoint::v4(HERE, 40_000 + i),
+                Endpoint::v4(THERE, 5432),
+            );
+            if i < 6 {
+                (socket.timer, socket.retransmits) = (crate::model::Timer::Keepalive, 2);
+            }
+            let socket = scenario.held_by(process, socket);
+            let stamps = [("last_data_sent_ms", 40_000), ("last_data_recv_ms", 42_000)];
+            scenario.push(socket, &[stamps[0], stamps[1], ("bytes_received", 9)]);
+        }
+        let findings = scenario.analyze(&Settings::default()).findings;
+        let seen: Vec<_> = findings.iter().map(|f| (f.id, f.caused_by)).collect();
+        let wanted = [
+            ("keepalive-failing", None),
+            ("awaiting-reply", Some("keepalive-failing")),
+        ];
+        assert_eq!(seen, wanted);
     }
 
     /// A busy proxy: keep-alive connections on both sides, pooled ones, a Go-like listener, health checks, and
