@@ -8,6 +8,7 @@ mod role;
 pub mod scenario;
 pub mod settings;
 mod stuck;
+mod unanswered;
 mod words;
 
 pub use self::settings::{Limits, Settings};

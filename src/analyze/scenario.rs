@@ -54,8 +54,10 @@ const COUNTERS: &[&str] = &[
     "Tcp.RetransSegs",
     "TcpExt.ListenDrops",
     "TcpExt.ListenOverflows",
+    "TcpExt.TCPAbortOnMemory",
     "TcpExt.TCPReqQFullDoCookies",
     "TcpExt.TCPReqQFullDrop",
+    "TcpExt.TCPTimeWaitOverflow",
     "TcpExt.TW",
 ];
 
@@ -67,8 +69,11 @@ impl Default for Scenario {
             ("net/ipv4/ip_local_port_range", "32768\t60999"),
             ("net/ipv4/ip_local_reserved_ports", ""),
             ("net/ipv4/tcp_fin_timeout", "60"),
+            ("net/ipv4/tcp_max_orphans", "65536"),
             ("net/ipv4/tcp_max_syn_backlog", "4096"),
             ("net/ipv4/tcp_max_tw_buckets", "131072"),
+            ("net/ipv4/tcp_orphan_retries", "0"),
+            ("net/ipv4/tcp_retries2", "15"),
             ("net/ipv4/tcp_syn_linear_timeouts", "4"),
             ("net/ipv4/tcp_syn_retries", "6"),
             ("net/ipv4/tcp_syncookies", "1"),
@@ -78,6 +83,7 @@ impl Default for Scenario {
         ] {
             facts.sysctls.insert(path.to_owned(), value.to_owned());
         }
+        facts.sockstat.insert("TCP.orphan".to_owned(), 0);
         facts.sockstat.insert("TCP.tw".to_owned(), 0);
         for counter in COUNTERS {
             facts.counters.insert((*counter).to_owned(), 0);

@@ -187,7 +187,7 @@ pub const STATES: &[StateText] = &[
         linux: &[
             "A peer that does not read, but answers the kernel's probes, keeps it for minutes.",
         ],
-        findings: &[],
+        findings: &["fin-wait-1-stuck", "orphan-pile-up"],
         next: "linger list state fin-wait-1",
         grounds: &[
             "TCP state in OS, FIN_WAIT_1",
@@ -210,7 +210,11 @@ pub const STATES: &[StateText] = &[
             "Just above 60 it does the opposite of what it says: the socket lives twice the excess, so 61 means 2 s.",
             "After close(), data from the peer is answered with RST.",
         ],
-        findings: &["fin-wait-2-stuck", "ephemeral-port-exhaustion"],
+        findings: &[
+            "fin-wait-2-stuck",
+            "fin-wait-2-orphan-flood",
+            "ephemeral-port-exhaustion",
+        ],
         next: "linger list state fin-wait-2",
         grounds: &[
             "TCP state in OS, FIN_WAIT_2",
@@ -258,7 +262,7 @@ pub const STATES: &[StateText] = &[
         ends: "The ACK of our FIN, or an RST. Otherwise, after close(), the kernel gives up after about {orphan}. If a \
             program still holds it, not before {attached}.",
         linux: &[],
-        findings: &[],
+        findings: &["closing-stuck", "orphan-pile-up"],
         next: "linger list state closing",
         grounds: &[
             "TCP state in OS, CLOSING",
@@ -279,7 +283,7 @@ pub const STATES: &[StateText] = &[
         ends: "The ACK of our FIN, or an RST. Otherwise, after close(), the kernel gives up after about {orphan}. If a \
             program still holds it, after shutdown(), not before {attached}.",
         linux: &[],
-        findings: &[],
+        findings: &["last-ack-stuck", "orphan-pile-up"],
         next: "linger list state last-ack",
         grounds: &[
             "TCP state in OS, LAST_ACK",
@@ -305,7 +309,13 @@ pub const STATES: &[StateText] = &[
                 connect(), and a restarting server without SO_REUSEADDR.",
             "tcp_tw_reuse concerns outgoing connections only; tcp_tw_recycle is gone since Linux 4.12.",
         ],
-        findings: &["time-wait-flood", "ephemeral-port-exhaustion"],
+        findings: &[
+            "time-wait-flood",
+            "time-wait-overflow",
+            "time-wait-server-side",
+            "connection-churn",
+            "ephemeral-port-exhaustion",
+        ],
         next: "linger explain 2msl",
         grounds: &[
             "TCP state in OS, TIME_WAIT",
@@ -472,7 +482,7 @@ mod tests {
 
     #[test]
     fn findings_are_named_as_the_detectors_are() {
-        const KNOWN: [&str; 7] = [
+        const KNOWN: [&str; 15] = [
             "close-wait-leak",
             "accept-queue-stuck",
             "time-wait-flood",
@@ -480,6 +490,14 @@ mod tests {
             "ephemeral-port-exhaustion",
             "listen-overflow",
             "syn-sent-blackhole",
+            "fin-wait-1-stuck",
+            "last-ack-stuck",
+            "closing-stuck",
+            "fin-wait-2-orphan-flood",
+            "time-wait-overflow",
+            "time-wait-server-side",
+            "orphan-pile-up",
+            "connection-churn",
         ];
         let named: Vec<_> = STATES.iter().flat_map(|text| text.findings).collect();
         assert!(named.iter().all(|id| KNOWN.contains(id)));

@@ -1,7 +1,7 @@
 //! The registry. A new detector is its file and its line in the list below.
 
 use super::{Context, Detector};
-use crate::model::{Finding, Severity, Subject};
+use crate::model::{Finding, Severity, Subject, TcpState};
 
 /// Declares the modules and the registry in one place.
 macro_rules! detectors {
@@ -20,6 +20,14 @@ detectors! {
     ephemeral_port_exhaustion,
     listen_overflow,
     syn_sent_blackhole,
+    fin_wait_1_stuck,
+    last_ack_stuck,
+    closing_stuck,
+    fin_wait_2_orphan_flood,
+    time_wait_overflow,
+    time_wait_server_side,
+    orphan_pile_up,
+    connection_churn,
 }
 
 /// The detector with this id, or with an alias of this name.
@@ -61,6 +69,31 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
                     if p == port && (a == address || a.is_unspecified() && address.is_loopback()))
             })
         }
+        // What took the table's place, and why it is full.
+        ("time-wait-overflow", _) => with("time-wait-flood", &|_| true),
+        ("time-wait-flood", _) if mostly_orphans(context) => {
+            with("fin-wait-2-orphan-flood", &|other| warns(other))
+                .or_else(|| closes_fill_the_table(&with))
+        }
+        ("time-wait-flood", _) => closes_fill_the_table(&with),
+        ("time-wait-server-side", _) if warns(finding) => {
+            with("connection-churn", &|other| other.variant == Some("table"))
+        }
+        // Sockets pile up because their peers do not answer, or do not read.
+        ("orphan-pile-up", _) if warns(finding) => {
+            ["fin-wait-1-stuck", "last-ack-stuck", "zero-window-peer"]
+                .into_iter()
+                .find_map(|id| with(id, &|other| warns(other)))
+        }
+        // Ports that closed connections keep.
+        ("ephemeral-port-exhaustion", Subject::Destination { address, port, .. })
+            if finding.variant.is_none() =>
+        {
+            with(
+                "connection-churn",
+                &|other| matches!(&other.subject, Subject::Destination { address: a, port: p, .. } if a == address && p == port),
+            )
+        }
         // Ports taken by attempts that nobody answers.
         ("ephemeral-port-exhaustion", Subject::Destination { address, port, .. })
             if finding.variant == Some("syn-sent") =>
@@ -72,6 +105,24 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
         }
         _ => None,
     }
+}
+
+fn warns(finding: &Finding) -> bool {
+    finding.severity > Severity::Info
+}
+
+/// Who or what closes so much that TIME-WAIT's table fills.
+fn closes_fill_the_table(
+    with: &dyn Fn(&'static str, &dyn Fn(&Finding) -> bool) -> Option<&'static str>,
+) -> Option<&'static str> {
+    with("time-wait-server-side", &warns)
+        .or_else(|| with("connection-churn", &|other| other.variant == Some("table")))
+}
+
+/// Whether the table of TIME-WAIT holds more orphans in FIN-WAIT-2 than anything else.
+fn mostly_orphans(context: &Context<'_>) -> bool {
+    let tally = context.tally;
+    tally.fin_wait_2_orphans.len() as u64 > tally.of(TcpState::TimeWait)
 }
 
 /// Whether two findings are about one thing, as far as a cause may share it with what follows.
@@ -128,7 +179,7 @@ mod tests {
     use super::*;
     use crate::analyze::Settings;
     use crate::analyze::scenario::{HERE, Scenario, THERE};
-    use crate::model::{Endpoint, TcpState};
+    use crate::model::Endpoint;
 
     #[test]
     fn names_are_unique_and_in_kebab_case_and_everything_is_explained() {
