@@ -406,7 +406,8 @@ fn of_the_table(context: &Context<'_>, limits: &Limits, table: u32) -> Option<Fi
 /// Opens per second and established connections give the mean life (Little's law).
 fn short_lives(context: &Context<'_>, limits: &Limits, opened: u64) -> Option<Finding> {
     let seconds = context.seconds().filter(|seconds| *seconds > 0.0)?;
-    let rate = opened as f64 / seconds;
+    // A few in a few milliseconds are no rate: a look shorter than a second must have seen as many as a second does.
+    let rate = opened as f64 / seconds.max(1.0);
     let open = context.tally.of(TcpState::Established) + context.tally.of(TcpState::CloseWait);
     let life = open as f64 / rate.max(f64::MIN_POSITIVE);
     if rate < limits.get("rate") || life >= limits.get("life") {
@@ -434,7 +435,7 @@ fn short_lives(context: &Context<'_>, limits: &Limits, opened: u64) -> Option<Fi
     if let Some(dialled) = dialled {
         evidence.push(Evidence::real(
             "dialled",
-            dialled as f64 / seconds,
+            dialled as f64 / seconds.max(1.0),
             "1/s",
             "Tcp.ActiveOpens",
         ));
@@ -590,6 +591,20 @@ mod tests {
         assert_eq!(opened(99, 50), None);
         assert!(opened(100, 499).is_some());
         assert_eq!(opened(100, 500), None);
+    }
+
+    #[test]
+    fn a_look_of_milliseconds_is_no_second() {
+        let mut scenario = Scenario::default();
+        scenario.remember(0);
+        let earlier = jiff::Timestamp::from_millisecond(20).unwrap();
+        scenario.snapshot.taken = earlier;
+        let counters = &mut scenario.snapshot.facts.counters;
+        counters.insert("Tcp.ActiveOpens".to_owned(), 99);
+        assert_eq!(first(scenario.clone()), None);
+        let counters = &mut scenario.snapshot.facts.counters;
+        counters.insert("Tcp.ActiveOpens".to_owned(), 100);
+        assert!(first(scenario).is_some());
     }
 
     #[test]

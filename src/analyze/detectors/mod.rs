@@ -73,9 +73,9 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
         ("time-wait-overflow", _) => with("time-wait-flood", &|_| true),
         ("time-wait-flood", _) if mostly_orphans(context) => {
             with("fin-wait-2-orphan-flood", &|other| warns(other))
-                .or_else(|| closes_fill_the_table(&with))
+                .or_else(|| closes_fill_the_table(all))
         }
-        ("time-wait-flood", _) => closes_fill_the_table(&with),
+        ("time-wait-flood", _) => closes_fill_the_table(all),
         ("time-wait-server-side", _) if warns(finding) => {
             with("connection-churn", &|other| other.variant == Some("table"))
         }
@@ -112,11 +112,17 @@ fn warns(finding: &Finding) -> bool {
 }
 
 /// Who or what closes so much that TIME-WAIT's table fills.
-fn closes_fill_the_table(
-    with: &dyn Fn(&'static str, &dyn Fn(&Finding) -> bool) -> Option<&'static str>,
-) -> Option<&'static str> {
-    with("time-wait-server-side", &warns)
-        .or_else(|| with("connection-churn", &|other| other.variant == Some("table")))
+fn closes_fill_the_table(all: &[Finding]) -> Option<&'static str> {
+    let is = |other: &Finding| match other.id {
+        "time-wait-server-side" => warns(other),
+        "connection-churn" => other.variant == Some("table"),
+        _ => false,
+    };
+    // The server that closes first is the nearer cause.
+    all.iter()
+        .filter(|other| is(other))
+        .map(|other| other.id)
+        .max()
 }
 
 /// Whether the table of TIME-WAIT holds more orphans in FIN-WAIT-2 than anything else.
