@@ -9,6 +9,7 @@ pub mod scenario;
 pub mod settings;
 mod stuck;
 mod unanswered;
+mod waiting;
 mod words;
 
 pub use self::settings::{Limits, Settings};

@@ -1,23 +1,16 @@
 //! Many short connections: what they cost now, and what they will have used up in a minute.
 
-use std::collections::{BTreeMap, HashMap};
-
 use crate::analyze::group;
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
+use crate::analyze::waiting::{self, Closes, Table};
 use crate::analyze::{
     Context, Detector, Limits, Moved, Needs, ONE_LOOK, Threshold, Unit, Verdict, words,
 };
 use crate::history::{Counts, Dial};
-use crate::model::age::TIME_WAIT_MS;
-use crate::model::{
-    Actor, Endpoint, Evidence, Finding, Process, Severity, Subject, TcpState, Timer,
-};
+use crate::model::{Actor, Endpoint, Evidence, Finding, Severity, Subject, TcpState, Timer};
 
 /// Connections begun by this side, and by others.
 const OPENS: [&str; 2] = ["Tcp.ActiveOpens", "Tcp.PassiveOpens"];
-
-/// Seconds that TIME-WAIT lasts.
-const WAIT: f64 = TIME_WAIT_MS as f64 / 1000.0;
 
 pub const DETECTOR: Detector = Detector {
     id: "connection-churn",
@@ -100,21 +93,18 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let (facts, tally) = (&context.snapshot.facts, context.tally);
     let waiting = tally.of(TcpState::TimeWait);
     let ports = facts.ephemeral_ports().filter(|ports| *ports > 0);
-    let table = facts
-        .sysctl("net/ipv4/tcp_max_tw_buckets")
-        .and_then(|max| u32::try_from(max).ok())
-        .filter(|max| *max > 0);
+    let table = Table::new(context);
     let mut findings = Vec::new();
     if let Some(ports) = ports {
         findings.extend(by_destination(context, limits, ports));
     }
-    if let Some(table) = table {
-        findings.extend(of_the_table(context, limits, table));
+    if let Some(size) = table.size {
+        findings.extend(of_the_table(context, limits, table, size));
     }
     if !findings.is_empty() {
         return Verdict::Found(group::capped(findings));
     }
-    if waiting as f64 >= limits.get("min") && (ports.is_none() || table.is_none()) {
+    if waiting as f64 >= limits.get("min") && (ports.is_none() || table.size.is_none()) {
         return Verdict::CannotTell(format!(
             "{} in TIME-WAIT, but ip_local_port_range or tcp_max_tw_buckets could not be read",
             words::count(waiting, "socket")
@@ -132,90 +122,28 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     }
 }
 
-/// Closes per second that have gone on for the whole window: the slower half of it. `closes` by second, the latest
-/// first.
-fn lasting(closes: &[u32], limits: &Limits) -> f64 {
-    // A window is a number of seconds between 2 and 60, so nothing is cut off.
-    let half = (limits.get("window").clamp(2.0, WAIT) / 2.0) as usize;
-    let rate = |part: Option<&[u32]>| {
-        let sum: u64 = part.unwrap_or_default().iter().map(|n| u64::from(*n)).sum();
-        sum as f64 / half as f64
-    };
-    rate(closes.get(..half)).min(rate(closes.get(half..half * 2)))
-}
-
-/// In how many seconds `limit` is reached from `used`, if more is closed now than falls out of the last minute.
-fn seconds_left(closes: &[u32], rate: f64, used: u64, limit: u32) -> Option<f64> {
-    let oldest = closes.get(50..)?;
-    let ends = oldest.iter().map(|n| f64::from(*n)).sum::<f64>() / oldest.len().max(1) as f64;
-    let growth = rate - ends;
-    let free = f64::from(limit) - used as f64;
-    (growth > rate / 20.0 && rate * WAIT >= f64::from(limit) && free > 0.0).then(|| free / growth)
-}
-
-/// The closes to one destination, and who dials it.
-struct Busy<'a> {
-    closes: Vec<u32>,
-    holders: BTreeMap<u32, (u64, &'a Process)>,
-    rows: Vec<u32>,
-}
-
 /// Destinations to which TIME-WAIT will take the ports. One pass over the table, and that only if there are any.
 fn by_destination(context: &Context<'_>, limits: &Limits, ports: u32) -> Vec<Finding> {
-    let snapshot = context.snapshot;
     let enough = |rate: f64| {
-        rate * WAIT >= limits.get("min")
-            && rate * WAIT * 100.0 >= f64::from(ports) * limits.get("ports")
+        rate * waiting::SECONDS >= limits.get("min")
+            && rate * waiting::SECONDS * 100.0 >= f64::from(ports) * limits.get("ports")
     };
-    let window = limits.get("window").clamp(2.0, WAIT);
+    let window = limits.get("window").clamp(2.0, waiting::SECONDS);
     // What a new connection may take over at once does not use ports up.
     let kept = |counts: &Counts| {
         let waiting = counts.of(TcpState::TimeWait).min(counts.ephemeral);
         waiting.saturating_sub(counts.reusable)
     };
-    let mut busy: HashMap<Dial, Busy<'_>> = context
+    let candidates = context
         .tally
         .dialled()
         .filter(|(_, counts)| enough(f64::from(kept(counts)) / window))
         .filter(|(_, counts)| counts.reusable * 2 < counts.of(TcpState::TimeWait))
-        .map(|(dial, _)| {
-            let closes = vec![0; 60];
-            let empty = Busy {
-                closes,
-                holders: BTreeMap::new(),
-                rows: Vec::new(),
-            };
-            (*dial, empty)
-        })
-        .collect();
-    if busy.is_empty() {
-        return Vec::new();
-    }
-    for (row, socket) in (0u32..).zip(&snapshot.sockets) {
-        let dial = Dial {
-            source: socket.local.address,
-            remote: socket.remote,
-        };
-        let Some(busy) = busy.get_mut(&dial) else {
-            continue;
-        };
-        if socket.state == TcpState::TimeWait {
-            let age = TIME_WAIT_MS.saturating_sub(u64::from(socket.timer_ms)) / 1000;
-            let second = usize::try_from(age).unwrap_or(usize::MAX).min(59);
-            if let Some(count) = busy.closes.get_mut(second) {
-                *count += 1;
-            }
-            if busy.rows.len() < 10 {
-                busy.rows.push(row);
-            }
-        } else if let Some(holder) = words::holder(snapshot, socket) {
-            busy.holders.entry(holder.pid).or_insert((0, holder)).0 += 1;
-        }
-    }
-    let mut busy: Vec<(Dial, Busy<'_>, f64)> = busy
+        .map(|(dial, _)| *dial);
+    let mut busy: Vec<(Dial, Closes<'_>, f64)> = waiting::closes(context, candidates)
         .into_iter()
         .map(|(dial, busy)| {
-            let rate = lasting(&busy.closes, limits);
+            let rate = waiting::lasting(&busy.by_second, limits.get("window"));
             (dial, busy, rate)
         })
         .filter(|(_, _, rate)| enough(*rate))
@@ -231,7 +159,7 @@ fn destination(
     limits: &Limits,
     ports: u32,
     dial: &Dial,
-    busy: &Busy<'_>,
+    busy: &Closes<'_>,
     rate: f64,
 ) -> Finding {
     let taken = context
@@ -241,11 +169,11 @@ fn destination(
         .map_or(0, |(_, counts)| {
             u64::from(counts.ephemeral.saturating_sub(counts.reusable))
         });
-    let mut evidence = rates(rate, &busy.closes);
+    let mut evidence = rates(rate, &busy.by_second);
     evidence.push(
         Evidence::count(
             "ports_in_time_wait_to_come",
-            (rate * WAIT) as i64,
+            (rate * waiting::SECONDS) as i64,
             "ports",
             "idiag_expires",
         )
@@ -263,7 +191,7 @@ fn destination(
         "ports",
         "net.ipv4.ip_local_port_range",
     ));
-    let left = seconds_left(&busy.closes, rate, taken, ports);
+    let left = waiting::seconds_left(&busy.by_second, rate, taken, u64::from(ports));
     if let Some(left) = left {
         evidence.push(Evidence::real(
             "ports_run_out_in",
@@ -273,13 +201,11 @@ fn destination(
         ));
     }
     let who = busy
-        .holders
-        .values()
-        .max_by_key(|(count, _)| *count)
-        .map(|(_, holder)| format!("{} ", words::process(holder)))
+        .holder()
+        .map(|holder| format!("{} ", words::process(holder)))
         .unwrap_or_default();
     let (long, brief) = (words::endpoint(&dial.remote), words::brief(&dial.remote));
-    let share = words::percent((rate * WAIT) as u64, u64::from(ports));
+    let share = words::percent((rate * waiting::SECONDS) as u64, u64::from(ports));
     let tail = left.map_or(String::new(), |left| {
         format!(", none left in {}", words::time((left * 1000.0) as u64))
     });
@@ -304,7 +230,7 @@ fn destination(
             "This host opens connections to one destination and closes them first, at a rate that has lasted. Each \
              keeps its local port for 60 s in TIME-WAIT, so {} of {} ports will be taken at any time. Above half of \
              them connect() gets slower, and with none left it fails with EADDRNOTAVAIL.",
-            words::thousands((rate * WAIT) as u64),
+            words::thousands((rate * waiting::SECONDS) as u64),
             words::thousands(ports)
         ),
         grounds: DETECTOR.grounds.to_vec(),
@@ -334,14 +260,18 @@ fn rates(rate: f64, closes: &[u32]) -> Vec<Evidence> {
 }
 
 /// TIME-WAIT will fill the table.
-fn of_the_table(context: &Context<'_>, limits: &Limits, table: u32) -> Option<Finding> {
+fn of_the_table(
+    context: &Context<'_>,
+    limits: &Limits,
+    table: Table,
+    size: u64,
+) -> Option<Finding> {
     let closes = &context.tally.closes;
-    let rate = lasting(closes, limits);
-    let to_come = rate * WAIT;
-    if to_come < limits.get("min") || to_come * 100.0 < f64::from(table) * limits.get("table") {
+    let rate = waiting::lasting(closes, limits.get("window"));
+    let to_come = rate * waiting::SECONDS;
+    if to_come < limits.get("min") || to_come * 100.0 < size as f64 * limits.get("table") {
         return None;
     }
-    let used = context.tally.of(TcpState::TimeWait);
     let mut evidence = rates(rate, closes);
     evidence.push(
         Evidence::count(
@@ -350,29 +280,24 @@ fn of_the_table(context: &Context<'_>, limits: &Limits, table: u32) -> Option<Fi
             "sockets",
             "idiag_expires",
         )
-        .limit(f64::from(table) * limits.get("table") / 100.0),
+        .limit(size as f64 * limits.get("table") / 100.0),
     );
-    evidence.push(Evidence::count(
-        "time_wait_now",
-        used,
-        "sockets",
-        "idiag_state",
-    ));
+    evidence.push(table.evidence(limits.get("table")));
     evidence.push(Evidence::count(
         "table_size",
-        table,
+        size,
         "sockets",
         "net.ipv4.tcp_max_tw_buckets",
     ));
-    let left = seconds_left(closes, rate, used, table);
+    let left = waiting::seconds_left(closes, rate, table.used, size);
     if let Some(left) = left {
         evidence.push(Evidence::real("table_full_in", left, "s", "idiag_expires"));
     }
-    let share = words::percent(to_come as u64, u64::from(table));
+    let share = words::percent(to_come as u64, size);
     let tail = left.map_or(String::new(), |left| {
         format!(", full in {}", words::time((left * 1000.0) as u64))
     });
-    let size = words::thousands(table);
+    let size = words::thousands(size);
     Some(Finding {
         id: DETECTOR.id,
         variant: Some("table"),
@@ -427,7 +352,7 @@ fn short_lives(context: &Context<'_>, limits: &Limits, opened: u64) -> Option<Fi
         Evidence::count("open_now", open, "sockets", "idiag_state"),
         Evidence::real(
             "closed_first_here_at_least",
-            lasting(&context.tally.closes, limits),
+            waiting::lasting(&context.tally.closes, limits.get("window")),
             "1/s",
             "idiag_expires",
         ),

@@ -278,6 +278,23 @@ mod tests {
     }
 
     #[test]
+    fn where_attempts_go_unanswered_too_that_is_the_root() {
+        let mut scenario = example(5);
+        for i in 0..3 {
+            let mut socket = scenario.socket(
+                TcpState::SynSent,
+                Endpoint::v4(HERE, 41_000 + i),
+                Endpoint::v4(THERE, 443),
+            );
+            socket.retransmits = 4;
+            scenario.push(socket, &[]);
+        }
+        let findings = scenario.analyze(&Settings::default()).findings;
+        let finding = findings.iter().find(|f| f.id == KIND.id).unwrap();
+        assert_eq!(finding.caused_by, Some("syn-sent-blackhole"));
+    }
+
+    #[test]
     fn without_tcp_info_the_age_is_open() {
         let mut scenario = example(5);
         for socket in &mut scenario.snapshot.sockets {

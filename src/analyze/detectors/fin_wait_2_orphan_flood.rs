@@ -4,6 +4,7 @@ use crate::analyze::group::Target;
 use crate::analyze::role::{self, Towards};
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
 use crate::analyze::stuck::Closers;
+use crate::analyze::waiting::Table;
 use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
 use crate::knowledge::lifetimes::Lifetime;
 use crate::model::{Actor, Endpoint, Evidence, Facts, Finding, Severity, Subject, TcpState, Timer};
@@ -67,8 +68,7 @@ struct Flood {
     orphans: u64,
     /// entries of the table, and orphans that the kernel does not keep there yet
     all: u64,
-    used: u64,
-    table: Option<u64>,
+    table: Table,
     /// whether the table is nearly full of them too
     crowded: bool,
 }
@@ -89,22 +89,14 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
                 .is_some_and(|socket| !closers.face(socket))
         })
         .collect();
-    let records = tally
-        .fin_wait_2_orphans
-        .iter()
-        .filter_map(|row| snapshot.socket(*row))
-        .filter(|socket| socket.timer == Timer::TimeWait)
-        .count() as u64;
-    let used = used(&snapshot.facts, tally.of(TcpState::TimeWait) + records);
+    let table = Table::new(context);
     let orphans = rows.len() as u64;
-    let all = used + (tally.fin_wait_2_orphans.len() as u64).saturating_sub(records);
-    let table = table(&snapshot.facts);
+    let all = table.used + (tally.fin_wait_2_orphans.len() as u64).saturating_sub(table.orphans);
     let large = orphans as f64 * 100.0 >= all as f64 * limits.get("share") && orphans > 0;
     let many = orphans as f64 >= limits.get("min");
-    let crowded =
-        large && table.is_some_and(|max| used as f64 * 100.0 >= max as f64 * limits.get("table"));
+    let crowded = large && table.is_filled(limits.get("table"));
     if !(large && many || crowded) {
-        if large && table.is_none() {
+        if large && table.size.is_none() {
             return Verdict::CannotTell(format!(
                 "{} in FIN-WAIT-2, but tcp_max_tw_buckets, the size of their table, is not known",
                 words::count(orphans, "orphan")
@@ -115,23 +107,11 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let flood = Flood {
         orphans,
         all,
-        used,
         table,
         crowded,
     };
     let towards = role::towards(context, rows.into_iter());
     Verdict::Found(vec![finding(context, limits, &flood, &towards)])
-}
-
-/// The entries of TIME-WAIT's table: the kernel's own count, as the table may have been asked for less.
-fn used(facts: &Facts, seen: u64) -> u64 {
-    let gauge = facts.gauge("TCP.tw").and_then(|tw| u64::try_from(tw).ok());
-    gauge.unwrap_or(0).max(seen)
-}
-
-fn table(facts: &Facts) -> Option<u64> {
-    let max = facts.sysctl("net/ipv4/tcp_max_tw_buckets")?;
-    u64::try_from(max).ok().filter(|max| *max > 0)
 }
 
 fn finding(context: &Context<'_>, limits: &Limits, flood: &Flood, towards: &[Towards]) -> Finding {
@@ -161,11 +141,11 @@ fn finding(context: &Context<'_>, limits: &Limits, flood: &Flood, towards: &[Tow
         .map(|towards| towards.rows.iter().take(10).copied().collect())
         .unwrap_or_default();
     let n = words::thousands(flood.orphans);
-    let full = match flood.table.filter(|_| flood.crowded) {
+    let full = match flood.table.size.filter(|_| flood.crowded) {
         Some(max) => format!(
             ", TIME-WAIT's table of {} {} % full",
             words::thousands(max),
-            words::percent(flood.used, max)
+            words::percent(flood.table.used, max)
         ),
         None => String::new(),
     };
@@ -220,16 +200,7 @@ fn evidence(
             .limit(limits.get("share")),
         Evidence::count("dialled_by_this_host", dialled, "sockets", "idiag_sport"),
     ];
-    let used = Evidence::count(
-        "time_wait_table",
-        flood.used,
-        "sockets",
-        "/proc/net/sockstat TCP tw",
-    );
-    evidence.push(match flood.table {
-        Some(max) => used.limit(max as f64 * limits.get("table") / 100.0),
-        None => used,
-    });
+    evidence.push(flood.table.evidence(limits.get("table")));
     if let Some(rate) = rate {
         evidence.push(Evidence::real(
             "closes_not_answered",

@@ -85,6 +85,14 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
                 .into_iter()
                 .find_map(|id| with(id, &|other| warns(other)))
         }
+        // Nobody is there who could answer.
+        (
+            "fin-wait-1-stuck" | "last-ack-stuck" | "closing-stuck",
+            Subject::Destination { address, port, .. },
+        ) => with(
+            "syn-sent-blackhole",
+            &|other| matches!(&other.subject, Subject::Destination { address: a, port: p, .. } if a == address && p == port),
+        ),
         // Ports that closed connections keep.
         ("ephemeral-port-exhaustion", Subject::Destination { address, port, .. })
             if finding.variant.is_none() =>
@@ -111,18 +119,16 @@ fn warns(finding: &Finding) -> bool {
     finding.severity > Severity::Info
 }
 
-/// Who or what closes so much that TIME-WAIT's table fills.
+/// Who or what closes so much that TIME-WAIT's table fills: the server that closes first is the nearer cause.
 fn closes_fill_the_table(all: &[Finding]) -> Option<&'static str> {
-    let is = |other: &Finding| match other.id {
-        "time-wait-server-side" => warns(other),
-        "connection-churn" => other.variant == Some("table"),
-        _ => false,
+    let by = |id, fits: fn(&Finding) -> bool| {
+        let mut others = all.iter();
+        others
+            .any(|other| other.id == id && fits(other))
+            .then_some(id)
     };
-    // The server that closes first is the nearer cause.
-    all.iter()
-        .filter(|other| is(other))
-        .map(|other| other.id)
-        .max()
+    by("time-wait-server-side", warns)
+        .or_else(|| by("connection-churn", |other| other.variant == Some("table")))
 }
 
 /// Whether the table of TIME-WAIT holds more orphans in FIN-WAIT-2 than anything else.

@@ -81,7 +81,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let known = facts
         .gauge("TCP.orphan")
         .and_then(|orphans| u64::try_from(orphans).ok());
-    // The gauge is a little behind: the kernel sums it up every 100 ms.
+    // The gauge and the table are read one after the other.
     let orphans = known.unwrap_or(0).max(count);
     let max = facts
         .sysctl("net/ipv4/tcp_max_orphans")
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gauge_that_lags_does_not_hide_what_the_table_shows() {
+    fn a_gauge_read_too_early_does_not_hide_what_the_table_shows() {
         let mut scenario = example(200);
         let sockstat = &mut scenario.snapshot.facts.sockstat;
         sockstat.insert("TCP.orphan".to_owned(), 0);

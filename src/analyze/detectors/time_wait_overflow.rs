@@ -1,6 +1,7 @@
 //! TIME-WAIT's table is full: the kernel destroys sockets that should have waited.
 
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
+use crate::analyze::waiting::Table;
 use crate::analyze::{
     Context, Detector, Limits, Moved, Needs, ONE_LOOK, Threshold, Unit, Verdict, words,
 };
@@ -52,34 +53,25 @@ pub const DETECTOR: Detector = Detector {
 };
 
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
-    let facts = &context.snapshot.facts;
-    let gauge = facts.gauge("TCP.tw").and_then(|tw| u64::try_from(tw).ok());
-    let used = gauge.unwrap_or(0).max(context.tally.of(TcpState::TimeWait));
-    let table = facts
-        .sysctl("net/ipv4/tcp_max_tw_buckets")
-        .and_then(|max| u64::try_from(max).ok());
+    let table = Table::new(context);
     match context.moved(&[OVERFLOW]) {
         Moved::By(n) if n as f64 >= limits.get("warn") && n > 0 => {
-            Verdict::Found(vec![finding(context, limits, n, used, table)])
+            Verdict::Found(vec![finding(context, limits, n, table)])
         }
         Moved::By(_) => Verdict::Quiet,
         Moved::OneLook => Verdict::CannotTell(ONE_LOOK.to_owned()),
         // A table that is half empty does not overflow.
-        Moved::NotCounted if used == 0 || table.is_some_and(|max| used * 2 < max) => Verdict::Quiet,
+        Moved::NotCounted if table.used == 0 || table.size.is_some() && !table.is_filled(50.0) => {
+            Verdict::Quiet
+        }
         Moved::NotCounted => Verdict::CannotTell(format!(
             "{} in TIME-WAIT, and TCPTimeWaitOverflow could not be read",
-            words::count(used, "socket")
+            words::count(table.used, "socket")
         )),
     }
 }
 
-fn finding(
-    context: &Context<'_>,
-    limits: &Limits,
-    destroyed: u64,
-    used: u64,
-    table: Option<u64>,
-) -> Finding {
+fn finding(context: &Context<'_>, limits: &Limits, destroyed: u64, table: Table) -> Finding {
     let seconds = context.seconds().unwrap_or(1.0);
     let kept = context.moved(&["TcpExt.TW"]).by();
     let mut evidence = vec![
@@ -105,20 +97,11 @@ fn finding(
             "TcpExt.TW",
         ));
     }
-    let of_table = Evidence::count(
-        "time_wait_table",
-        used,
-        "sockets",
-        "/proc/net/sockstat TCP tw",
-    );
-    evidence.push(match table {
-        Some(max) => of_table.limit(max as f64),
-        None => of_table,
-    });
-    let size = table.map_or(String::new(), |max| {
+    evidence.push(table.evidence(100.0));
+    let size = table.size.map_or(String::new(), |max| {
         format!(", table of {}", words::thousands(max))
     });
-    let shown = table.map_or(String::new(), |max| format!(" = {max}"));
+    let shown = table.size.map_or(String::new(), |max| format!(" = {max}"));
     let n = words::count(destroyed, "connection");
     let window = words::time((seconds * 1000.0) as u64);
     Finding {

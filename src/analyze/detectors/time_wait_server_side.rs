@@ -3,6 +3,7 @@
 use crate::analyze::group::{self, Target};
 use crate::analyze::role::Towards;
 use crate::analyze::scenario::{Example, HERE, Scenario};
+use crate::analyze::waiting::Table;
 use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
 use crate::model::{Actor, Endpoint, Evidence, Finding, Severity, TcpState, Timer};
 
@@ -64,7 +65,7 @@ pub const DETECTOR: Detector = Detector {
 };
 
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
-    let (facts, tally) = (&context.snapshot.facts, context.tally);
+    let tally = context.tally;
     let all = tally.of(TcpState::TimeWait);
     let mut ports: Vec<(u64, u16)> = tally
         .serving()
@@ -76,21 +77,17 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     }
     ports.retain(|(count, _)| *count as f64 >= limits.get("min"));
     ports.sort_by_key(|(count, port)| (std::cmp::Reverse(*count), *port));
-    let gauge = facts.gauge("TCP.tw").and_then(|tw| u64::try_from(tw).ok());
-    let used = gauge.unwrap_or(0).max(all);
-    let table = facts
-        .sysctl("net/ipv4/tcp_max_tw_buckets")
-        .and_then(|max| u64::try_from(max).ok());
-    let crowded = table.is_some_and(|max| used as f64 * 100.0 >= max as f64 * limits.get("warn"));
+    let table = Table::new(context);
+    let crowded = table.is_filled(limits.get("warn"));
     let findings = ports
         .into_iter()
         .map(|(count, port)| {
-            let severity = if crowded && count * 2 > used {
+            let severity = if crowded && count * 2 > table.used {
                 Severity::Warning
             } else {
                 Severity::Info
             };
-            finding(context, limits, port, count, all, severity)
+            finding(context, limits, (port, count, all), table, severity)
         })
         .collect();
     Verdict::of(group::capped(findings))
@@ -99,9 +96,8 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
 fn finding(
     context: &Context<'_>,
     limits: &Limits,
-    port: u16,
-    count: u64,
-    all: u64,
+    (port, count, all): (u16, u64, u64),
+    table: Table,
     severity: Severity,
 ) -> Finding {
     let facts = &context.snapshot.facts;
@@ -129,6 +125,7 @@ fn finding(
         Evidence::count("share_of_all_time_wait", share, "%", "idiag_state")
             .limit(limits.get("share")),
         Evidence::real("closes_at_least", closes, "1/s", "idiag_expires"),
+        table.evidence(limits.get("warn")),
     ];
     if let Some(value) = facts.sysctl("net/ipv4/tcp_timestamps") {
         evidence.push(Evidence::count(
@@ -268,6 +265,16 @@ mod tests {
         assert_eq!(severity("1000"), Severity::Warning);
         assert_eq!(severity("1001"), Severity::Info);
         assert_eq!(severity("1"), Severity::Warning, "never critical");
+    }
+
+    #[test]
+    fn a_server_that_closes_first_is_why_the_table_fills() {
+        let mut scenario = example(700);
+        scenario.sysctl("net/ipv4/tcp_max_tw_buckets", "1000");
+        let findings = scenario.analyze(&Settings::default()).findings;
+        let cause = |id| findings.iter().find(|f| f.id == id).unwrap().caused_by;
+        assert_eq!(cause("time-wait-flood"), Some(DETECTOR.id));
+        assert_eq!(cause(DETECTOR.id), Some("connection-churn"));
     }
 
     #[test]
