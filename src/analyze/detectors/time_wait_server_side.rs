@@ -269,8 +269,9 @@ mod tests {
 
     #[test]
     fn a_server_that_closes_first_is_why_the_table_fills() {
-        let mut scenario = example(700);
-        scenario.sysctl("net/ipv4/tcp_max_tw_buckets", "1000");
+        let mut scenario = example(600);
+        // The rate that lasts is a little below ten a second.
+        scenario.sysctl("net/ipv4/tcp_max_tw_buckets", "990");
         let findings = scenario.analyze(&Settings::default()).findings;
         let cause = |id| findings.iter().find(|f| f.id == id).unwrap().caused_by;
         assert_eq!(cause("time-wait-flood"), Some(DETECTOR.id));
