@@ -16,6 +16,8 @@
 mod answers;
 #[path = "live/blame.rs"]
 mod blame;
+#[path = "live/closing.rs"]
+mod closing;
 #[path = "live/collectors.rs"]
 mod collectors;
 #[path = "live/controls.rs"]
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         collectors::TESTS,
         findings::TESTS,
         blame::TESTS,
+        closing::TESTS,
         healthy::TESTS,
         controls::TESTS,
         many::TESTS,

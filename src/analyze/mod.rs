@@ -18,6 +18,8 @@ pub mod scope;
 pub mod settings;
 mod silence;
 mod stuck;
+mod unanswered;
+mod waiting;
 mod words;
 
 pub use self::expected::Expected;

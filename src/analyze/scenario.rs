@@ -71,14 +71,16 @@ const COUNTERS: &[&str] = &[
     "TcpExt.TCPAbortOnClose",
     "TcpExt.TCPAbortOnData",
     "TcpExt.TCPAbortOnLinger",
+    "TcpExt.TCPAbortOnMemory",
     "TcpExt.TCPBacklogDrop",
+    "TcpExt.TCPDSACKRecv",
     "TcpExt.TCPMD5Failure",
     "TcpExt.TCPMD5NotFound",
     "TcpExt.TCPMD5Unexpected",
-    "TcpExt.TCPDSACKRecv",
     "TcpExt.TCPReqQFullDoCookies",
     "TcpExt.TCPReqQFullDrop",
     "TcpExt.TCPSynRetrans",
+    "TcpExt.TCPTimeWaitOverflow",
     "TcpExt.TW",
 ];
 
@@ -94,8 +96,11 @@ impl Default for Scenario {
             ("net/ipv4/tcp_keepalive_intvl", "75"),
             ("net/ipv4/tcp_keepalive_probes", "9"),
             ("net/ipv4/tcp_keepalive_time", "7200"),
+            ("net/ipv4/tcp_max_orphans", "65536"),
             ("net/ipv4/tcp_max_syn_backlog", "4096"),
             ("net/ipv4/tcp_max_tw_buckets", "131072"),
+            ("net/ipv4/tcp_orphan_retries", "0"),
+            ("net/ipv4/tcp_retries2", "15"),
             ("net/ipv4/tcp_syn_linear_timeouts", "4"),
             ("net/ipv4/tcp_syn_retries", "6"),
             ("net/ipv4/tcp_syncookies", "1"),
@@ -107,6 +112,7 @@ impl Default for Scenario {
         ] {
             facts.sysctls.insert(path.to_owned(), value.to_owned());
         }
+        facts.sockstat.insert("TCP.orphan".to_owned(), 0);
         facts.sockstat.insert("TCP.tw".to_owned(), 0);
         for counter in COUNTERS {
             facts.counters.insert((*counter).to_owned(), 0);

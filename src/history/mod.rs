@@ -104,6 +104,8 @@ pub struct Sample {
     pub close_wait: Vec<Held>,
     /// the FIN-WAIT-2 sockets that somebody holds, by cookie
     pub fin_wait_2: Vec<Held>,
+    /// the CLOSING sockets, by cookie
+    pub closing: Vec<Held>,
     /// cookies and peers of the SYN-SENT sockets, sorted
     pub syn_sent: Vec<(u64, Endpoint)>,
     /// peers with an established, dialled connection, sorted
@@ -167,6 +169,7 @@ impl Sample {
             listening,
             close_wait: held(&tally.close_wait),
             fin_wait_2: held(&tally.fin_wait_2),
+            closing: held(&tally.closing),
             syn_sent: held(&tally.syn_sent)
                 .into_iter()
                 .map(|held| (held.cookie, held.remote))

@@ -1,7 +1,7 @@
 //! The registry. A new detector is its file and its line in the list below.
 
 use super::{Context, Detector};
-use crate::model::{Finding, Severity, Subject};
+use crate::model::{Finding, Severity, Subject, TcpState};
 
 /// Declares the modules and the registry in one place.
 macro_rules! detectors {
@@ -34,6 +34,14 @@ detectors! {
     keepalive_failing,
     awaiting_reply,
     keepalive_slower_than_middlebox,
+    fin_wait_1_stuck,
+    last_ack_stuck,
+    closing_stuck,
+    fin_wait_2_orphan_flood,
+    time_wait_overflow,
+    time_wait_server_side,
+    orphan_pile_up,
+    connection_churn,
 }
 
 /// The detector with this id, or with an alias of this name.
@@ -117,6 +125,39 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
                 other.severity > Severity::Info && &other.subject == subject
             })
         }
+        // What took the table's place, and why it is full.
+        ("time-wait-overflow", _) => with("time-wait-flood", &|_| true),
+        ("time-wait-flood", _) if mostly_orphans(context) => {
+            with("fin-wait-2-orphan-flood", &|other| warns(other))
+                .or_else(|| closes_fill_the_table(all))
+        }
+        ("time-wait-flood", _) => closes_fill_the_table(all),
+        ("time-wait-server-side", _) if warns(finding) => {
+            with("connection-churn", &|other| other.variant == Some("table"))
+        }
+        // Sockets pile up because their peers do not answer, or do not read.
+        ("orphan-pile-up", _) if warns(finding) => {
+            ["fin-wait-1-stuck", "last-ack-stuck", "zero-window-peer"]
+                .into_iter()
+                .find_map(|id| with(id, &|other| warns(other)))
+        }
+        // Nobody is there who could answer.
+        (
+            "fin-wait-1-stuck" | "last-ack-stuck" | "closing-stuck",
+            Subject::Destination { address, port, .. },
+        ) => with(
+            "syn-sent-blackhole",
+            &|other| matches!(&other.subject, Subject::Destination { address: a, port: p, .. } if a == address && p == port),
+        ),
+        // Ports that closed connections keep.
+        ("ephemeral-port-exhaustion", Subject::Destination { address, port, .. })
+            if finding.variant.is_none() =>
+        {
+            with(
+                "connection-churn",
+                &|other| matches!(&other.subject, Subject::Destination { address: a, port: p, .. } if a == address && p == port),
+            )
+        }
         // Ports taken by attempts that nobody answers.
         ("ephemeral-port-exhaustion", Subject::Destination { address, port, .. })
             if finding.variant == Some("syn-sent") =>
@@ -134,6 +175,28 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
 fn is_on_this_host(listener: &Subject, to: &std::net::IpAddr, on: u16) -> bool {
     matches!(listener, Subject::Listener { address, port, .. }
         if *port == on && (address == to || address.is_unspecified() && to.is_loopback()))
+}
+
+fn warns(finding: &Finding) -> bool {
+    finding.severity > Severity::Info
+}
+
+/// Who or what closes so much that TIME-WAIT's table fills: the server that closes first is the nearer cause.
+fn closes_fill_the_table(all: &[Finding]) -> Option<&'static str> {
+    let by = |id, fits: fn(&Finding) -> bool| {
+        let mut others = all.iter();
+        others
+            .any(|other| other.id == id && fits(other))
+            .then_some(id)
+    };
+    by("time-wait-server-side", warns)
+        .or_else(|| by("connection-churn", |other| other.variant == Some("table")))
+}
+
+/// Whether the table of TIME-WAIT holds more orphans in FIN-WAIT-2 than anything else.
+fn mostly_orphans(context: &Context<'_>) -> bool {
+    let tally = context.tally;
+    tally.fin_wait_2_orphans.len() as u64 > tally.of(TcpState::TimeWait)
 }
 
 /// Whether two findings are about one thing, as far as a cause may share it with what follows.
@@ -205,7 +268,7 @@ mod tests {
     use super::*;
     use crate::analyze::Settings;
     use crate::analyze::scenario::{HERE, Scenario, THERE};
-    use crate::model::{Endpoint, TcpState};
+    use crate::model::Endpoint;
 
     #[test]
     fn names_are_unique_and_in_kebab_case_and_everything_is_explained() {

@@ -1,6 +1,7 @@
 //! TIME-WAIT: how much of the table it takes, and what it says about how fast connections are closed here.
 
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
+use crate::analyze::waiting::Table;
 use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, pace, words};
 use crate::model::{Actor, Endpoint, Evidence, Finding, Severity, Subject, TcpState, Timer};
 
@@ -60,25 +61,17 @@ pub const DETECTOR: Detector = Detector {
 };
 
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
-    let facts = &context.snapshot.facts;
     let waiting = context.tally.of(TcpState::TimeWait);
-    let orphans = context
-        .snapshot
-        .sockets
-        .iter()
-        .filter(|s| s.state == TcpState::FinWait2 && s.timer == Timer::TimeWait)
-        .count() as u64;
-    // The gauge is the kernel's own count; the table may have been asked for less.
-    let gauge = facts.gauge("TCP.tw").and_then(|tw| u64::try_from(tw).ok());
-    let used = gauge.unwrap_or(0).max(waiting + orphans);
+    let Table {
+        used,
+        orphans,
+        size,
+    } = Table::new(context);
     if used == 0 {
         return Verdict::Quiet;
     }
     let closes = waiting as f64 / 60.0;
-    let table = facts
-        .sysctl("net/ipv4/tcp_max_tw_buckets")
-        .filter(|max| *max > 0)
-        .map(|max| max as f64);
+    let table = size.map(|size| size as f64);
     let share = table.map(|max| used as f64 * 100.0 / max);
     let severity = match share {
         Some(share) if share >= limits.get("warn") => Severity::Warning,
@@ -452,7 +445,7 @@ mod tests {
             .sysctls
             .remove("net/ipv4/tcp_max_tw_buckets");
         let analysis = scenario.analyze(&Settings::default());
-        assert_eq!(analysis.unknown.len(), 1);
+        assert!(analysis.unknown.iter().any(|u| u.id == DETECTOR.id));
     }
 
     #[test]
@@ -461,7 +454,8 @@ mod tests {
         for socket in scenario.snapshot.sockets.iter_mut().take(400) {
             socket.state = TcpState::FinWait2;
         }
-        let finding = scenario.analyze(&Settings::default()).findings.remove(0);
+        let findings = scenario.analyze(&Settings::default()).findings;
+        let finding = findings.iter().find(|f| f.id == DETECTOR.id).unwrap();
         assert_eq!(
             finding.title,
             "200 in TIME-WAIT and 400 orphaned in FIN-WAIT-2, 60 % of the table of 1,000: 3 closes per second"
