@@ -38,6 +38,8 @@ mod owners;
 mod record;
 #[path = "live/refused.rs"]
 mod refused;
+#[path = "live/stalls.rs"]
+mod stalls;
 #[path = "live/states.rs"]
 mod states;
 #[path = "live/sys.rs"]
@@ -60,5 +62,6 @@ fn main() -> ExitCode {
         refused::TESTS,
         hostile::TESTS,
         record::TESTS,
+        stalls::TESTS,
     ])
 }

@@ -8,6 +8,7 @@ mod role;
 pub mod scenario;
 pub mod settings;
 mod stuck;
+mod triage;
 mod words;
 
 pub use self::settings::{Limits, Settings};

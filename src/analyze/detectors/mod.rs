@@ -1,7 +1,7 @@
 //! The registry. A new detector is its file and its line in the list below.
 
-use super::{Context, Detector};
-use crate::model::{Finding, Severity, Subject};
+use super::{Context, Detector, words};
+use crate::model::{Finding, Severity, Socket, Subject};
 
 /// Declares the modules and the registry in one place.
 macro_rules! detectors {
@@ -20,6 +20,11 @@ detectors! {
     ephemeral_port_exhaustion,
     listen_overflow,
     syn_sent_blackhole,
+    recv_q_stuck,
+    zero_window_peer,
+    path_mtu_suspect,
+    retransmit_stuck,
+    send_q_growth,
 }
 
 /// The detector with this id, or with an alias of this name.
@@ -61,6 +66,10 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
                     if p == port && (a == address || a.is_unspecified() && address.is_loopback()))
             })
         }
+        // Both ends are here: who sends waits for who does not read.
+        ("zero-window-peer" | "retransmit-stuck", _) => with("recv-q-stuck", &|other| {
+            is_other_end(finding, other, context)
+        }),
         // Ports taken by attempts that nobody answers.
         ("ephemeral-port-exhaustion", Subject::Destination { address, port, .. })
             if finding.variant == Some("syn-sent") =>
@@ -97,6 +106,32 @@ fn same_listener(a: &Subject, b: &Subject) -> bool {
     }
 }
 
+/// Whether a socket of `sender` has its other end on this host, where the program that `reader` is about does not read.
+fn is_other_end(sender: &Finding, reader: &Finding, context: &Context<'_>) -> bool {
+    let snapshot = context.snapshot;
+    let Subject::Process { pid, uid, .. } = reader.subject else {
+        return false;
+    };
+    let unread = |socket: &&Socket| {
+        let owner = words::holder(snapshot, socket);
+        socket.recv_q > 0
+            && match owner {
+                Some(owner) => pid == Some(owner.pid),
+                None => uid == Some(socket.uid),
+            }
+    };
+    let rows = |rows: &[u32]| -> Vec<&Socket> {
+        rows.iter()
+            .filter_map(|row| snapshot.socket(*row))
+            .collect()
+    };
+    let sent = rows(&sender.rows);
+    rows(&context.tally.queued).iter().any(|here| {
+        let is_pair = |there: &&Socket| there.local == here.remote && there.remote == here.local;
+        sent.iter().any(is_pair) && unread(here)
+    })
+}
+
 /// A leak that has used up the descriptors of the program that should accept.
 fn descriptors_used_up(
     finding: &Finding,
@@ -128,7 +163,7 @@ mod tests {
     use super::*;
     use crate::analyze::Settings;
     use crate::analyze::scenario::{HERE, Scenario, THERE};
-    use crate::model::{Endpoint, TcpState};
+    use crate::model::{Endpoint, TcpState, Timer};
 
     #[test]
     fn names_are_unique_and_in_kebab_case_and_everything_is_explained() {
@@ -348,6 +383,39 @@ mod tests {
         };
         assert_eq!(cause([127, 0, 0, 1]), Some("listen-overflow"));
         assert_eq!(cause(THERE), None);
+    }
+
+    #[test]
+    fn of_a_pair_on_this_host_the_end_that_does_not_read_is_the_cause() {
+        let cause = |elsewhere: bool| {
+            let mut scenario = Scenario::default();
+            let server = scenario.process(9, "server", 20, 1024);
+            let client = scenario.process(10, "client", 20, 1024);
+            scenario.listen(server, 8080, 0, 16, 0);
+            for i in 0..5 {
+                let here = Endpoint::v4([127, 0, 0, 1], 8080);
+                let there = Endpoint::v4([127, 0, 0, 1], 40_000 + i);
+                let mut reader = scenario.socket(TcpState::Established, here, there);
+                reader.recv_q = 100_000;
+                let reader = scenario.held_by(server, reader);
+                scenario.push(reader, &[("last_data_recv_ms", 20_000)]);
+                let to = if elsewhere {
+                    Endpoint::v4(THERE, 8080)
+                } else {
+                    here
+                };
+                let mut sender = scenario.socket(TcpState::Established, there, to);
+                (sender.timer, sender.send_q) = (Timer::Persist, 100_000);
+                let sender = scenario.held_by(client, sender);
+                scenario.push(sender, &[("last_data_sent_ms", 20_000)]);
+            }
+            let findings = scenario.analyze(&Settings::default()).findings;
+            let found: Vec<_> = findings.iter().map(|f| (f.id, f.caused_by)).collect();
+            found
+        };
+        let (reader, sender) = ("recv-q-stuck", "zero-window-peer");
+        assert_eq!(cause(false), [(reader, None), (sender, Some(reader))]);
+        assert!(cause(true).contains(&(sender, None)));
     }
 
     /// A busy proxy: keep-alive connections on both sides, pooled ones, a Go-like listener, health checks, and
