@@ -127,12 +127,15 @@ impl Moves {
 }
 
 /// Whether the peer has closed its window on what is queued: the probe timer runs, or retransmissions serve as probes
-/// because the window was closed on data in flight (`tcp_retransmit_timer()` in net/ipv4/tcp_timer.c).
+/// because the window was closed on data in flight (`tcp_retransmit_timer()` in net/ipv4/tcp_timer.c). The probe timer
+/// also runs for a moment with an open window, for what the program holds back with `TCP_CORK`.
 pub fn is_window_closed(socket: &Socket, info: Option<&TcpInfo>) -> bool {
-    let on_data_in_flight = socket.timer == Timer::Retransmit
-        && socket.retransmits > 0
-        && info.and_then(TcpInfo::snd_wnd) == Some(0);
-    socket.send_q > 0 && (socket.timer == Timer::Persist || on_data_in_flight)
+    let window = info.and_then(TcpInfo::snd_wnd);
+    let is_open = window.is_some_and(|window| window >= info.map_or(1, |info| info.snd_mss.max(1)));
+    let on_data_in_flight =
+        socket.timer == Timer::Retransmit && socket.retransmits > 0 && window == Some(0);
+    let probes = socket.timer == Timer::Persist && !is_open;
+    socket.send_q > 0 && (probes || on_data_in_flight)
 }
 
 /// How many time-outs of the segment that is due have passed without an answer; `None` if no retransmission is due.

@@ -1,7 +1,7 @@
 //! The registry. A new detector is its file and its line in the list below.
 
 use super::{Context, Detector, words};
-use crate::model::{Finding, Severity, Socket, Subject};
+use crate::model::{Actor, Finding, Severity, Socket, Subject};
 
 /// Declares the modules and the registry in one place.
 macro_rules! detectors {
@@ -70,6 +70,12 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
         ("zero-window-peer" | "retransmit-stuck", _) => with("recv-q-stuck", &|other| {
             is_other_end(finding, other, context)
         }),
+        // Who cannot pass on what it reads does not read on.
+        ("recv-q-stuck", _) if finding.who_must_act == Actor::Peer => {
+            with("zero-window-peer", &|other| {
+                !is_other_end(other, finding, context)
+            })
+        }
         // Ports taken by attempts that nobody answers.
         ("ephemeral-port-exhaustion", Subject::Destination { address, port, .. })
             if finding.variant == Some("syn-sent") =>
@@ -416,6 +422,54 @@ mod tests {
         let (reader, sender) = ("recv-q-stuck", "zero-window-peer");
         assert_eq!(cause(false), [(reader, None), (sender, Some(reader))]);
         assert!(cause(true).contains(&(sender, None)));
+    }
+
+    #[test]
+    fn what_a_proxy_cannot_pass_on_begins_with_its_clients() {
+        let mut scenario = Scenario::default();
+        let proxy = scenario.process(9, "proxy", 20, 1024);
+        let upstream = scenario.process(10, "upstream", 20, 1024);
+        let lo = |port| Endpoint::v4([127, 0, 0, 1], port);
+        scenario.listen(proxy, 443, 0, 16, 0);
+        scenario.listen(upstream, 8080, 0, 16, 0);
+        for i in 0..5 {
+            let ends = [
+                (
+                    proxy,
+                    Endpoint::v4(HERE, 443),
+                    Endpoint::v4(THERE, 9_000 + i),
+                ),
+                (upstream, lo(8080), lo(40_000 + i)),
+            ];
+            for (process, local, remote) in ends {
+                let mut sender = scenario.socket(TcpState::Established, local, remote);
+                (sender.timer, sender.send_q) = (Timer::Persist, 100_000);
+                let sender = scenario.held_by(process, sender);
+                scenario.push(sender, &[("last_data_sent_ms", 20_000)]);
+            }
+            let mut reader = scenario.socket(TcpState::Established, lo(40_000 + i), lo(8080));
+            reader.recv_q = 100_000;
+            let reader = scenario.held_by(proxy, reader);
+            scenario.push(reader, &[("last_data_recv_ms", 20_000)]);
+        }
+        let findings = scenario.analyze(&Settings::default()).findings;
+        let story: Vec<_> = findings
+            .iter()
+            .map(|finding| {
+                let port = match &finding.subject {
+                    Subject::Listener { port, .. } => Some(*port),
+                    _ => None,
+                };
+                (finding.id, port, finding.caused_by)
+            })
+            .collect();
+        let (reader, sender) = ("recv-q-stuck", "zero-window-peer");
+        let expected = [
+            (sender, Some(443), None),
+            (reader, None, Some(sender)),
+            (sender, Some(8080), Some(reader)),
+        ];
+        assert_eq!(story, expected);
     }
 
     /// A busy proxy: keep-alive connections on both sides, pooled ones, a Go-like listener, health checks, and

@@ -217,6 +217,10 @@ fn tell(
     let infos = || rows().filter_map(|row| snapshot.info(snapshot.socket(row)?));
     let heard = rows().filter(|row| heard.contains(row)).count() as u64;
     let mss = infos().map(|info| info.snd_mss).max().unwrap_or(0);
+    let mtu = infos().map(|info| info.pmtu).max().filter(|mtu| *mtu > 0);
+    // Less the headers of IP and ICMP.
+    let headers = if is_v6(context, stall) { 48 } else { 28 };
+    let largest = mtu.unwrap_or(1500).saturating_sub(headers);
     let mut evidence = stall.evidence("big_segments_unanswered", limits);
     evidence.extend([
         Evidence::real(
@@ -229,7 +233,7 @@ fn tell(
         Evidence::count("segment_size", mss, "bytes", "tcpi_snd_mss").limit(limits.get("mss")),
         Evidence::count(
             "path_mtu_as_known_here",
-            infos().map(|info| info.pmtu).max().unwrap_or(0),
+            mtu.unwrap_or(0),
             "bytes",
             "tcpi_pmtu",
         ),
@@ -246,7 +250,6 @@ fn tell(
     } else {
         "Other connections to it are answered"
     };
-    let largest = if is_v6(context, stall) { 1452 } else { 1472 };
     Finding {
         id: DETECTOR.id,
         variant: None,

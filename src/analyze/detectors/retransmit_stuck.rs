@@ -167,7 +167,7 @@ fn tell(
         id: DETECTOR.id,
         variant: None,
         severity: stall.severity,
-        title: stall.title("send again and hear nothing"),
+        title: stall.title("send again without an answer"),
         subject: stall.towards.subject(context),
         evidence,
         explanation: format!(
@@ -263,7 +263,7 @@ mod tests {
         assert_eq!(found.severity, Severity::Warning);
         assert_eq!(
             found.title,
-            "api[55] to 198.51.100.7:5432: 5 of 5 sockets send again and hear nothing, oldest 3.1 s"
+            "api[55] to 198.51.100.7:5432: 5 of 5 sockets send again without an answer, oldest 3.1 s"
         );
         assert_eq!(severity(unanswered(5, 5, 7)), Some(Severity::Warning));
         assert_eq!(severity(unanswered(5, 5, 8)), Some(Severity::Critical));

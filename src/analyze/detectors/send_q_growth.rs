@@ -195,7 +195,7 @@ fn grows(context: &Context<'_>, socket: &Socket, limits: &Limits) -> bool {
     let took = |then, now| Moves::between(then, now).acked.unwrap_or(0);
     let (early, late) = (took(first, second), took(second, third));
     let seconds = to.duration_since(*from).as_secs_f64();
-    let rate = (early + late) as f64 / seconds.max(0.001);
+    let rate = early.saturating_add(late) as f64 / seconds.max(0.001);
     let grew = first.send_q < second.send_q && second.send_q < third.send_q;
     grew && early > 0 && late > 0 && f64::from(third.send_q) >= rate * limits.get("backlog")
 }

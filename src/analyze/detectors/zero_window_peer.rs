@@ -5,7 +5,7 @@ use crate::analyze::role::{BACKGROUND, MIN, SHARE};
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
 use crate::analyze::triage::{self, Queue, Stall, Triage};
 use crate::analyze::{Blind, Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
-use crate::model::{Actor, Endpoint, Evidence, Finding, TcpInfo, TcpState, Timer};
+use crate::model::{Actor, Endpoint, Evidence, Finding, Socket, TcpInfo, TcpState, Timer};
 
 pub const DETECTOR: Detector = Detector {
     id: "zero-window-peer",
@@ -84,7 +84,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             continue;
         }
         let unmoved = triage.unmoved_ms(*row);
-        let age = info.map_or(0, |info| waited_ms(socket.timer, info));
+        let age = info.map_or(0, |info| waited_ms(socket, info));
         undated += u64::from(info.is_none());
         stuck.push((age.max(unmoved), *row));
     }
@@ -105,13 +105,12 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
 }
 
 /// Probes carry no data and so leave the stamp of the last data alone; retransmissions do not.
-fn waited_ms(timer: Timer, info: &TcpInfo) -> u64 {
+fn waited_ms(socket: &Socket, info: &TcpInfo) -> u64 {
     let sent = u64::from(info.last_data_sent_ms);
-    if timer == Timer::Persist {
+    if socket.timer == Timer::Persist {
         return sent;
     }
-    let rto_ms = u64::from(info.rto_us) / 1000;
-    sent.max(rto_ms)
+    triage::unanswered(socket, Some(info)).map_or(sent, |age| age.low_ms.max(sent))
 }
 
 fn tell(
@@ -151,7 +150,10 @@ fn tell(
     ];
     let counts = counts.into_iter().filter(|(_, n, _)| *n > 0);
     evidence.extend(counts.map(|(name, n, source)| Evidence::count(name, n, "sockets", source)));
-    let time = |of: fn(&TcpInfo) -> Option<u64>| infos().filter_map(of).sum::<u64>();
+    let time = |of: fn(&TcpInfo) -> Option<u64>| {
+        let times = infos().filter_map(of);
+        times.fold(0u64, u64::saturating_add)
+    };
     let busy = time(TcpInfo::busy_time_us);
     if busy > 0 {
         let share = words::percent(time(TcpInfo::rwnd_limited_us), busy);
@@ -370,6 +372,22 @@ mod tests {
         };
         assert_eq!(with(0), Some(Severity::Warning));
         assert_eq!(with(1), None);
+    }
+
+    #[test]
+    fn what_a_program_holds_back_itself_does_not_wait_for_the_peer() {
+        // TCP_CORK runs the probe timer too, with the window open.
+        let with = |window: u64| {
+            let mut scenario = waiting(5, 5, 60_000);
+            for info in &mut scenario.snapshot.infos {
+                let mut members = vec![("last_data_sent_ms", 60_000), ("snd_mss_bytes", 1448)];
+                members.push(("snd_wnd_bytes", window));
+                *info = TcpInfo::parse(&tcp_info::example(&members)).unwrap();
+            }
+            severity(scenario)
+        };
+        assert_eq!(with(1448), None);
+        assert_eq!(with(1447), Some(Severity::Critical));
     }
 
     #[test]
