@@ -44,6 +44,8 @@ mod record;
 mod refused;
 #[path = "live/silence.rs"]
 mod silence;
+#[path = "live/stalls.rs"]
+mod stalls;
 #[path = "live/states.rs"]
 mod states;
 #[path = "live/sys.rs"]
@@ -72,5 +74,6 @@ fn main() -> ExitCode {
         record::TESTS,
         silence::TESTS,
         waiting::TESTS,
+        stalls::TESTS,
     ])
 }

@@ -18,6 +18,7 @@ pub mod scope;
 pub mod settings;
 mod silence;
 mod stuck;
+mod triage;
 mod unanswered;
 mod waiting;
 mod words;

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs;
+use std::io::Read;
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
@@ -333,6 +334,27 @@ impl Far {
         self.with(handle, deafen)
     }
 
+    /// From now on segments longer than this, TCP's header included, do not reach it: a path with a smaller MTU whose
+    /// routers tell nobody.
+    pub fn narrow(&self, handle: Handle, bytes: u32) -> Result<()> {
+        self.with(handle, move |socket| narrow(socket, bytes))
+    }
+
+    /// Reads slowly until the test ends: so many bytes, then a pause.
+    pub fn read_on(&self, handle: Handle, bytes: usize, pause: Duration) -> Result<()> {
+        self.run(move |far| {
+            let mut socket = far.get(handle)?.try_clone()?;
+            // A thread of far's has its namespace and its descriptors.
+            thread::spawn(move || {
+                let mut buffer = vec![0; bytes];
+                while socket.read(&mut buffer).is_ok_and(|n| n > 0) {
+                    thread::sleep(pause);
+                }
+            });
+            Ok(())
+        })
+    }
+
     /// It is gone like a machine without power: no FIN, no RST.
     pub fn vanish(&self, handle: Handle) -> Result<()> {
         self.with(handle, |socket| {
@@ -469,6 +491,20 @@ fn deafen(socket: &Socket) -> Result<()> {
     // BPF_RET | BPF_K
     let return_0 = SockFilter::new(0x06, 0, 0, 0);
     Ok(socket.attach_filter(&[return_0])?)
+}
+
+/// Drops long segments before TCP sees them. The length is that of TCP's header and data (`tcp_filter()` in
+/// net/ipv4/tcp_ipv4.c).
+fn narrow(socket: &Socket, bytes: u32) -> Result<()> {
+    Ok(socket.attach_filter(&[
+        // BPF_LD | BPF_W | BPF_LEN
+        SockFilter::new(0x80, 0, 0, 0),
+        // BPF_JMP | BPF_JGT | BPF_K
+        SockFilter::new(0x25, 0, 1, bytes),
+        // BPF_RET | BPF_K: nothing, or all of it
+        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+    ])?)
 }
 
 /// Writes until neither end's buffer takes any more.

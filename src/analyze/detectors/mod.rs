@@ -1,7 +1,7 @@
 //! The registry. A new detector is its file and its line in the list below.
 
-use super::{Context, Detector};
-use crate::model::{Finding, Severity, Subject, TcpState};
+use super::{Context, Detector, words};
+use crate::model::{Actor, Finding, Severity, Socket, Subject, TcpState};
 
 /// Declares the modules and the registry in one place.
 macro_rules! detectors {
@@ -42,6 +42,11 @@ detectors! {
     time_wait_server_side,
     orphan_pile_up,
     connection_churn,
+    recv_q_stuck,
+    zero_window_peer,
+    path_mtu_suspect,
+    retransmit_stuck,
+    send_q_growth,
 }
 
 /// The detector with this id, or with an alias of this name.
@@ -158,6 +163,16 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
                 &|other| matches!(&other.subject, Subject::Destination { address: a, port: p, .. } if a == address && p == port),
             )
         }
+        // Both ends are here: who sends waits for who does not read.
+        ("zero-window-peer" | "retransmit-stuck", _) => with("recv-q-stuck", &|other| {
+            is_other_end(finding, other, context)
+        }),
+        // Who cannot pass on what it reads does not read on.
+        ("recv-q-stuck", _) if finding.who_must_act == Actor::Peer => {
+            with("zero-window-peer", &|other| {
+                !is_other_end(other, finding, context)
+            })
+        }
         // Ports taken by attempts that nobody answers.
         ("ephemeral-port-exhaustion", Subject::Destination { address, port, .. })
             if finding.variant == Some("syn-sent") =>
@@ -237,6 +252,32 @@ fn accept_queue_is_full(subject: &Subject, context: &Context<'_>) -> bool {
         })
 }
 
+/// Whether a socket of `sender` has its other end on this host, where the program that `reader` is about does not read.
+fn is_other_end(sender: &Finding, reader: &Finding, context: &Context<'_>) -> bool {
+    let snapshot = context.snapshot;
+    let Subject::Process { pid, uid, .. } = reader.subject else {
+        return false;
+    };
+    let unread = |socket: &&Socket| {
+        let owner = words::holder(snapshot, socket);
+        socket.recv_q > 0
+            && match owner {
+                Some(owner) => pid == Some(owner.pid),
+                None => uid == Some(socket.uid),
+            }
+    };
+    let rows = |rows: &[u32]| -> Vec<&Socket> {
+        rows.iter()
+            .filter_map(|row| snapshot.socket(*row))
+            .collect()
+    };
+    let sent = rows(&sender.rows);
+    rows(&context.tally.queued).iter().any(|here| {
+        let is_pair = |there: &&Socket| there.local == here.remote && there.remote == here.local;
+        sent.iter().any(is_pair) && unread(here)
+    })
+}
+
 /// A leak that has used up the descriptors of the program that should accept.
 fn descriptors_used_up(
     finding: &Finding,
@@ -268,7 +309,7 @@ mod tests {
     use super::*;
     use crate::analyze::Settings;
     use crate::analyze::scenario::{HERE, Scenario, THERE};
-    use crate::model::Endpoint;
+    use crate::model::{Endpoint, Timer};
 
     #[test]
     fn names_are_unique_and_in_kebab_case_and_everything_is_explained() {
@@ -514,6 +555,87 @@ mod tests {
             ("awaiting-reply", Some("keepalive-failing")),
         ];
         assert_eq!(seen, wanted);
+    }
+
+    #[test]
+    fn of_a_pair_on_this_host_the_end_that_does_not_read_is_the_cause() {
+        let cause = |elsewhere: bool| {
+            let mut scenario = Scenario::default();
+            let server = scenario.process(9, "server", 20, 1024);
+            let client = scenario.process(10, "client", 20, 1024);
+            scenario.listen(server, 8080, 0, 16, 0);
+            for i in 0..5 {
+                let here = Endpoint::v4([127, 0, 0, 1], 8080);
+                let there = Endpoint::v4([127, 0, 0, 1], 40_000 + i);
+                let mut reader = scenario.socket(TcpState::Established, here, there);
+                reader.recv_q = 100_000;
+                let reader = scenario.held_by(server, reader);
+                scenario.push(reader, &[("last_data_recv_ms", 20_000)]);
+                let to = if elsewhere {
+                    Endpoint::v4(THERE, 8080)
+                } else {
+                    here
+                };
+                let mut sender = scenario.socket(TcpState::Established, there, to);
+                (sender.timer, sender.send_q) = (Timer::Persist, 100_000);
+                let sender = scenario.held_by(client, sender);
+                scenario.push(sender, &[("last_data_sent_ms", 20_000)]);
+            }
+            let findings = scenario.analyze(&Settings::default()).findings;
+            let found: Vec<_> = findings.iter().map(|f| (f.id, f.caused_by)).collect();
+            found
+        };
+        let (reader, sender) = ("recv-q-stuck", "zero-window-peer");
+        assert_eq!(cause(false), [(reader, None), (sender, Some(reader))]);
+        assert!(cause(true).contains(&(sender, None)));
+    }
+
+    #[test]
+    fn what_a_proxy_cannot_pass_on_begins_with_its_clients() {
+        let mut scenario = Scenario::default();
+        let proxy = scenario.process(9, "proxy", 20, 1024);
+        let upstream = scenario.process(10, "upstream", 20, 1024);
+        let lo = |port| Endpoint::v4([127, 0, 0, 1], port);
+        scenario.listen(proxy, 443, 0, 16, 0);
+        scenario.listen(upstream, 8080, 0, 16, 0);
+        for i in 0..5 {
+            let ends = [
+                (
+                    proxy,
+                    Endpoint::v4(HERE, 443),
+                    Endpoint::v4(THERE, 9_000 + i),
+                ),
+                (upstream, lo(8080), lo(40_000 + i)),
+            ];
+            for (process, local, remote) in ends {
+                let mut sender = scenario.socket(TcpState::Established, local, remote);
+                (sender.timer, sender.send_q) = (Timer::Persist, 100_000);
+                let sender = scenario.held_by(process, sender);
+                scenario.push(sender, &[("last_data_sent_ms", 20_000)]);
+            }
+            let mut reader = scenario.socket(TcpState::Established, lo(40_000 + i), lo(8080));
+            reader.recv_q = 100_000;
+            let reader = scenario.held_by(proxy, reader);
+            scenario.push(reader, &[("last_data_recv_ms", 20_000)]);
+        }
+        let findings = scenario.analyze(&Settings::default()).findings;
+        let story: Vec<_> = findings
+            .iter()
+            .map(|finding| {
+                let port = match &finding.subject {
+                    Subject::Listener { port, .. } => Some(*port),
+                    _ => None,
+                };
+                (finding.id, port, finding.caused_by)
+            })
+            .collect();
+        let (reader, sender) = ("recv-q-stuck", "zero-window-peer");
+        let expected = [
+            (sender, Some(443), None),
+            (reader, None, Some(sender)),
+            (sender, Some(8080), Some(reader)),
+        ];
+        assert_eq!(story, expected);
     }
 
     /// A busy proxy: keep-alive connections on both sides, pooled ones, a Go-like listener, health checks, and
