@@ -21,7 +21,7 @@ pub const DETECTOR: Detector = Detector {
                   and then the peer waits too.",
     grounds: &[
         "TCP state in OS, ESTABLISHED",
-        "RFC 9293 section 3.8.6.2",
+        "RFC 9293 section 3.8.6",
         "Linux kernel, net/ipv4/tcp_diag.c: tcp_diag_get_info()",
     ],
     advice: &[
