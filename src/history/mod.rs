@@ -99,6 +99,8 @@ pub struct Sample {
     pub probed: Vec<Held>,
     /// the connections with bytes in a queue, by cookie
     pub flows: Vec<Flow>,
+    /// cookies of the connections that have sent data of late and some of it again, and how often, sorted
+    pub resent: Vec<(u64, u32)>,
 }
 
 impl Sample {
@@ -132,6 +134,15 @@ impl Sample {
             .filter_map(|row| Flow::new(snapshot, snapshot.socket(*row)?))
             .collect();
         flows.sort_unstable_by_key(|flow| flow.cookie);
+        let mut resent: Vec<(u64, u32)> = tally
+            .resent
+            .iter()
+            .filter_map(|row| {
+                let socket = snapshot.socket(*row)?;
+                Some((socket.cookie?.get(), snapshot.info(socket)?.total_retrans))
+            })
+            .collect();
+        resent.sort_unstable();
         Self {
             taken: snapshot.taken,
             facts: snapshot.facts.clone(),
@@ -146,7 +157,16 @@ impl Sample {
             talking: peers(|counts| counts.heard_ms.is_some_and(|ms| ms < TALKING_MS)),
             probed: held(&tally.probed),
             flows,
+            resent,
         }
+    }
+
+    /// How often the connection with this cookie had sent again, if it was sending at the time.
+    pub fn resent(&self, cookie: u64) -> Option<u32> {
+        let place = self
+            .resent
+            .binary_search_by_key(&cookie, |(cookie, _)| *cookie);
+        self.resent.get(place.ok()?).map(|(_, count)| *count)
     }
 
     /// The connection with this cookie, if it had bytes in a queue.
