@@ -483,6 +483,7 @@ pub(crate) mod tests {
             "something is unread"
         );
         (fixture.socket.recv_q, fixture.socket.send_q) = (0, 0);
+        fixture.socket.retransmits = 0;
         fixture.info[44..48].copy_from_slice(&4_000u32.to_ne_bytes());
         assert_eq!(
             get(&fixture, "waiting_on"),

@@ -121,6 +121,8 @@ pub struct Sample {
     pub ports: HashMap<Dial, u32>,
     /// what the detectors found in it
     pub marks: Vec<Mark>,
+    /// cookies of the connections that have sent data of late and some of it again, and how often, sorted
+    pub resent: Vec<(u64, u32)>,
 }
 
 impl Sample {
@@ -162,6 +164,15 @@ impl Sample {
             .collect();
         listening.sort_unstable();
         listening.dedup();
+        let mut resent: Vec<(u64, u32)> = tally
+            .resent
+            .iter()
+            .filter_map(|row| {
+                let socket = snapshot.socket(*row)?;
+                Some((socket.cookie?.get(), snapshot.info(socket)?.total_retrans))
+            })
+            .collect();
+        resent.sort_unstable();
         Self {
             taken: snapshot.taken,
             facts: snapshot.facts.clone(),
@@ -184,7 +195,16 @@ impl Sample {
                 .filter(|(_, taken)| *taken >= FEW_PORTS)
                 .collect(),
             marks: Vec::new(),
+            resent,
         }
+    }
+
+    /// How often the connection with this cookie had sent again, if it was sending at the time.
+    pub fn resent(&self, cookie: u64) -> Option<u32> {
+        let place = self
+            .resent
+            .binary_search_by_key(&cookie, |(cookie, _)| *cookie);
+        self.resent.get(place.ok()?).map(|(_, count)| *count)
     }
 
     /// The connection with this cookie, if it had bytes in a queue.

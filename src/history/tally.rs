@@ -8,6 +8,9 @@ use crate::model::{AgeFacts, Endpoint, Facts, Snapshot, Socket, TcpInfo, TcpStat
 /// An established connection without data in either direction for this long is worth a second thought, milliseconds.
 const SILENT_MS: u32 = 1000;
 
+/// What was sent again longer ago than this is no part of a loss that goes on, milliseconds.
+const RESENT_MS: u32 = 10_000;
+
 /// A set of ports.
 #[derive(Clone, Debug)]
 pub struct PortSet(Vec<u64>);
@@ -142,6 +145,8 @@ pub struct Tally {
     pub bound_inactive: Vec<u32>,
     /// rows in ESTABLISHED, CLOSE-WAIT or FIN-WAIT-1 with bytes in a queue, but not those that wait for `accept`
     pub queued: Vec<u32>,
+    /// rows past the handshake that have sent data of late and have had to send some again at any time
+    pub resent: Vec<u32>,
     /// accepted or dialled rows in ESTABLISHED with empty queues and no data in either direction for a second
     pub silent: Vec<u32>,
     /// rows in ESTABLISHED with an unanswered keepalive probe
@@ -213,6 +218,15 @@ impl Tally {
                 }
             }
             _ => {}
+        }
+        let resent = info.is_some_and(|info| {
+            // Restamped by what is sent again too.
+            info.total_retrans > 0
+                && info.last_data_sent_ms < RESENT_MS
+                && socket.state != TcpState::SynSent
+        });
+        if resent {
+            self.resent.push(row);
         }
         let served = self.listening.contains(socket.local.port);
         let unaccepted = served

@@ -188,21 +188,20 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     }])
 }
 
-/// By the connections that had bytes on their way in this sample and in the one before.
+/// By the connections that were sending in this sample and in the one before.
 fn towards(context: &Context<'_>) -> Towards {
     let mut targets: HashMap<Target, u64> = HashMap::new();
     let mut rows = Vec::new();
     if let Some(before) = context.history.earlier().last() {
-        for row in &context.tally.queued {
+        for row in &context.tally.resent {
             let Some(socket) = context.snapshot.socket(*row) else {
                 continue;
             };
             let now = context.snapshot.info(socket).map(|info| info.total_retrans);
-            let then = socket.cookie.and_then(|cookie| before.flow(cookie.get()));
-            let more = match (now, then) {
-                (Some(now), Some(then)) => now.saturating_sub(then.total_retrans),
-                _ => 0,
-            };
+            let then = socket.cookie.and_then(|cookie| before.resent(cookie.get()));
+            let more = now
+                .zip(then)
+                .map_or(0, |(now, then)| now.saturating_sub(then));
             if more > 0 {
                 *targets.entry(Target::of(context, socket)).or_default() += u64::from(more);
                 rows.push((more, *row));
