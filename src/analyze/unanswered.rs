@@ -425,12 +425,7 @@ fn advice(kind: &Kind, stuck: &Stuck<'_>, severity: Severity) -> Vec<String> {
             "ip route get {}    # then: does the host live? does a firewall on the way drop?",
             remote.ip()
         ),
-        Target::Listener(port) => {
-            format!(
-                "linger list -i state {} sport = :{port}    # which peers",
-                kind.state.to_ascii_lowercase()
-            )
-        }
+        Target::Listener(_) => format!("{}    # which peers", stuck.towards.command()),
         Target::Many(_) => {
             format!(
                 "linger list -i state {}    # which peers",

@@ -166,7 +166,7 @@ fn finding(
             Actor::Nobody
         },
         advice: vec![
-            format!("linger list state time-wait sport = :{port}    # which clients"),
+            format!("{}    # which clients", towards.command()),
             if warning {
                 "keep connections longer, or let the clients close first; listeners need SO_REUSEADDR"
             } else {
