@@ -13,7 +13,12 @@ TIME-WAIT           2 █████       SYN-RECEIVED        0   CLOSING     
 CLOSE-WAIT          2 █████       FIN-WAIT-1          0   CLOSED              0
 LISTEN              2 █████       FIN-WAIT-2          2   BOUND-INACTIVE      0
 
-quiet          7 checks; nothing is stuck
+quiet          14 checks
+cannot tell    conntrack-near-full: this namespace has 0 of 262,144 entries, but
+               the table of the host, through which its packets may pass too,
+               cannot be seen from here
+cannot tell    host-receive-drops: the counters of packets dropped on receipt
+               could not be read
 
 most sockets   example[4242] 10
 busy ports     :8080 4
