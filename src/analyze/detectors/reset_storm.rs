@@ -18,7 +18,7 @@ pub const DETECTOR: Detector = Detector {
     aliases: &[],
     summary: "many connections end by a reset, or are refused",
     signals: "Between two looks, against the connections that were opened: TCPAbortOnClose (closed here with unread \
-              data), EstabResets beyond what was accepted (so dialled connections were reset), AttemptFails without \
+              data), EstabResets beyond what was accepted (dialled ones, or older ones), AttemptFails without \
               EmbryonicRsts (dialled and refused). OutRsts alone answer scans; resets by clients are health checks \
               and browsers: info.",
     explanation: "A reset ends a connection at once: no FIN, no CLOSE-WAIT, no TIME-WAIT, and what was under way is \
