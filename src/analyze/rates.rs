@@ -21,9 +21,9 @@ impl Rate {
         }
     }
 
-    /// How fast.
+    /// How fast. In less than a second one event makes no rate: it counts as one in a second.
     pub fn per_second(&self) -> f64 {
-        self.moved as f64 / self.seconds
+        self.moved as f64 / self.seconds.max(1.0)
     }
 
     /// The time between the looks, in words.

@@ -691,7 +691,24 @@ mod tests {
             let socket = scenario.held_by(process, socket);
             scenario.push(socket, &[("retransmits", 2), ("total_rto_time_ms", 5_000)]);
         }
-        scenario.pulse(&[], |_| {});
+        // Health checks that reset, a scan, clients behind NAT, a stray SYN without its key.
+        let noise = [
+            ("Tcp.ActiveOpens", 300),
+            ("Tcp.AttemptFails", 9),
+            ("Tcp.EstabResets", 60),
+            ("Tcp.InSegs", 40_000),
+            ("Tcp.OutRsts", 200),
+            ("Tcp.PassiveOpens", 500),
+            ("TcpExt.IPReversePathFilter", 20),
+            ("TcpExt.PAWSEstab", 30),
+            ("TcpExt.SyncookiesSent", 9),
+            ("TcpExt.TCPAbortOnClose", 9),
+            ("TcpExt.TCPMD5Unexpected", 2),
+            ("Conntrack.insert_failed", 3),
+            ("Conntrack.invalid", 50),
+            ("Softnet.time_squeeze", 500),
+        ];
+        scenario.pulse(&noise, |_| {});
         let analysis = scenario.analyze(&Settings::default());
         let worst = analysis
             .findings

@@ -18,7 +18,7 @@ pub const DETECTOR: Detector = Detector {
     aliases: &[],
     summary: "many connections end by a reset, or are refused",
     signals: "Between two looks, against the connections that were opened: TCPAbortOnClose (closed here with unread \
-              data), EstabResets beyond what was accepted (so dialled connections were reset), AttemptFails without \
+              data), EstabResets beyond what was accepted (dialled ones, or older ones), AttemptFails without \
               EmbryonicRsts (dialled and refused). OutRsts alone answer scans; resets by clients are health checks \
               and browsers: info.",
     explanation: "A reset ends a connection at once: no FIN, no CLOSE-WAIT, no TIME-WAIT, and what was under way is \
@@ -73,6 +73,15 @@ struct Kind {
     advice: [&'static str; 3],
 }
 
+impl Kind {
+    fn rate(&self, context: &Context<'_>) -> Rate {
+        Rate {
+            moved: self.count,
+            seconds: context.seconds().unwrap_or(1.0),
+        }
+    }
+}
+
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     if let Some(verdict) = rates::settled(context, COUNTERS, "resets") {
         return verdict;
@@ -84,8 +93,9 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let resets = count(&["Tcp.EstabResets"]);
     // Both ends' aborts end an established connection; the rest came from the peers.
     let by_peers = resets.saturating_sub(aborted);
-    // Each that was accepted may have been reset by its client, as health checks do; what is more was dialled.
-    let upstream = by_peers.saturating_sub(accepted).min(dialled.max(1));
+    // Each that was accepted may have been reset by its client, as health checks do; what is more was dialled, or is
+    // older.
+    let upstream = by_peers.saturating_sub(accepted);
     // Scans that reset their own handshake count as failed attempts too.
     let refused = count(&["Tcp.AttemptFails"])
         .saturating_sub(count(&["TcpExt.EmbryonicRsts"]))
@@ -109,10 +119,10 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             count: upstream,
             of: dialled,
             severity: Severity::Warning,
-            what: "dialled from here, reset by the other end",
-            explanation: "More connections were reset by their peers than this host accepted, so some that it dialled \
-                          were reset. Often the other end closes idle connections sooner than this one does, or has \
-                          run out of something.",
+            what: "reset by the other end, beyond those accepted",
+            explanation: "More connections were reset by their peers than this host accepted in that time, so they \
+                          are older ones, or ones that it dialled. Often the other end closes idle connections \
+                          sooner than this one does, was restarted, or has run out of something.",
             actor: Actor::Peer,
             advice: [
                 "nstat -z TcpEstabResets TcpActiveOpens    # again: since the call before",
@@ -164,9 +174,8 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             ],
         },
     ];
-    let seconds = context.seconds().unwrap_or(1.0);
     let enough = |kind: &&Kind| {
-        kind.count as f64 / seconds >= limits.get("rate")
+        kind.rate(context).per_second() >= limits.get("rate")
             && kind.count as f64 * 100.0 >= kind.of as f64 * limits.get("share")
     };
     // One story: the worst kind, with all counters as evidence.
@@ -177,10 +186,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
 }
 
 fn finding(context: &Context<'_>, limits: &Limits, kind: &Kind) -> Finding {
-    let rate = Rate {
-        moved: kind.count,
-        seconds: context.seconds().unwrap_or(1.0),
-    };
+    let rate = kind.rate(context);
     let mut evidence = vec![
         Evidence::count("resets", kind.count, "connections", "Tcp, TcpExt"),
         Evidence::real("rate", rate.per_second(), "1/s", "Tcp, TcpExt").limit(limits.get("rate")),
@@ -222,16 +228,21 @@ fn finding(context: &Context<'_>, limits: &Limits, kind: &Kind) -> Finding {
     ));
     let (n, window) = (words::thousands(kind.count), rate.window());
     let tail = kind.what;
-    let title = if kind.of > 0 {
-        format!(
-            "{n} of {} connections in {window}: {tail}",
-            words::thousands(kind.of.max(kind.count))
-        )
-    } else {
-        format!(
+    let title = match (kind.of, kind.actor) {
+        (0, Actor::Nobody) => format!(
             "{} in {window}: {tail}",
             words::count(kind.count, "segment")
-        )
+        ),
+        (of, _) if of >= kind.count => {
+            format!(
+                "{n} of {} connections in {window}: {tail}",
+                words::thousands(of)
+            )
+        }
+        _ => format!(
+            "{} in {window}: {tail}",
+            words::count(kind.count, "connection")
+        ),
     };
     Finding {
         id: DETECTOR.id,
@@ -331,6 +342,12 @@ mod tests {
         };
         assert_eq!(reset(30), Some((Severity::Warning, Actor::Peer)));
         assert_eq!(reset(29), Some((Severity::Info, Actor::Nobody)));
+        let pool = found(&[("Tcp.EstabResets", 50)]).unwrap();
+        assert_eq!(pool.severity, Severity::Warning, "all of them older");
+        assert!(
+            pool.title
+                .starts_with("50 connections in 1.0 s: reset by the other end")
+        );
         let refused = |n| found(&[("Tcp.ActiveOpens", 200), ("Tcp.AttemptFails", n)]);
         assert_eq!(refused(9), None);
         let finding = refused(10).unwrap();
@@ -339,6 +356,16 @@ mod tests {
             finding.title,
             "10 of 200 connections in 1.0 s: dialled from here, refused"
         );
+    }
+
+    #[test]
+    fn one_event_in_an_instant_is_no_storm() {
+        let mut scenario = Scenario::default();
+        scenario.pulse(&[("Tcp.ActiveOpens", 9), ("Tcp.AttemptFails", 9)], |_| {});
+        let mut pulse = scenario.history.pulse().unwrap().clone();
+        pulse.taken = scenario.snapshot.taken + std::time::Duration::from_millis(5);
+        scenario.history.set_pulse(pulse);
+        assert_eq!(scenario.analyze(&Settings::default()).findings, []);
     }
 
     #[test]
