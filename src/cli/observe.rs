@@ -90,7 +90,9 @@ pub fn observe(
     let (mut snapshot, tally, sample) = loop {
         left -= 1;
         let last = left == 0;
-        let snapshot = collect::snapshot(source, &want, plan.owners && last)?;
+        // Whose descriptors grow is seen from look to look.
+        let owners = plan.owners && (last || needs.owners);
+        let snapshot = collect::snapshot(source, &want, owners)?;
         let tally = Tally::new(&snapshot);
         let sample = Sample::new(&snapshot, &tally);
         if last {

@@ -351,7 +351,7 @@ pub const STATES: &[StateText] = &[
             "Only Linux 6.8 and later list them; /proc/net/tcp never does. On older kernels they are there and unseen.",
             "IP_BIND_ADDRESS_NO_PORT lets bind() choose an address without taking a port.",
         ],
-        findings: &["ephemeral-port-exhaustion"],
+        findings: &["bound-inactive-leak", "ephemeral-port-exhaustion"],
         next: "linger list state bound-inactive",
         grounds: &["Linux kernel, include/net/tcp_states.h"],
     },
@@ -472,7 +472,8 @@ mod tests {
 
     #[test]
     fn findings_are_named_as_the_detectors_are() {
-        const KNOWN: [&str; 7] = [
+        const KNOWN: [&str; 8] = [
+            "bound-inactive-leak",
             "close-wait-leak",
             "accept-queue-stuck",
             "time-wait-flood",

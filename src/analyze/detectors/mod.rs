@@ -1,6 +1,7 @@
 //! The registry. A new detector is its file and its line in the list below.
 
 use super::{Context, Detector};
+use crate::model::finding::Value;
 use crate::model::{Finding, Severity, Subject};
 
 /// Declares the modules and the registry in one place.
@@ -20,6 +21,11 @@ detectors! {
     ephemeral_port_exhaustion,
     listen_overflow,
     syn_sent_blackhole,
+    bound_inactive_leak,
+    tcp_memory_pressure,
+    fd_limit_near,
+    risky_sysctls,
+    shared_fd,
 }
 
 /// The detector with this id, or with an alias of this name.
@@ -59,6 +65,18 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
             with("listen-overflow", &|other| {
                 matches!(&other.subject, Subject::Listener { address: a, port: p, .. }
                     if p == port && (a == address || a.is_unspecified() && address.is_loopback()))
+            })
+        }
+        // Descriptors that a leak has taken.
+        ("fd-limit-near", Subject::Process { pid: Some(pid), .. })
+            if count(finding, "in_close_wait") * 4 >= count(finding, "open_descriptors") =>
+        {
+            leaks(*pid, all)
+        }
+        // Ports that nobody can dial from, because they are bound and nothing else.
+        ("ephemeral-port-exhaustion", _) if bound_away(context) => {
+            with("bound-inactive-leak", &|other| {
+                other.severity > Severity::Info
             })
         }
         // Ports taken by attempts that nobody answers.
@@ -112,13 +130,40 @@ fn descriptors_used_up(
         .processes()
         .iter()
         .find(|process| process.pid == pid)?;
-    let used_up = owner.fds? >= owner.nofile?;
-    let leaks = |other: &&Finding| {
+    if owner.fds? < owner.nofile? {
+        return None;
+    }
+    let near = |other: &&Finding| other.id == "fd-limit-near" && is_about(&other.subject, pid);
+    leaks(pid, all).or_else(|| all.iter().find(near).map(|other| other.id))
+}
+
+/// The leak of this process, if it has one that warns.
+fn leaks(pid: u32, all: &[Finding]) -> Option<&'static str> {
+    let leak = |other: &&Finding| {
         other.id == "close-wait-leak"
             && other.severity > Severity::Info
-            && matches!(other.subject, Subject::Process { pid: Some(leaker), .. } if leaker == pid)
+            && is_about(&other.subject, pid)
     };
-    (used_up && all.iter().any(|other| leaks(&other))).then_some("close-wait-leak")
+    all.iter().find(leak).map(|other| other.id)
+}
+
+/// A number that the finding has measured.
+fn count(finding: &Finding, name: &str) -> i64 {
+    let measured = finding.evidence.iter().find(|one| one.name == name);
+    match measured.map(|one| &one.value) {
+        Some(Value::Count(n)) => *n,
+        _ => 0,
+    }
+}
+
+fn is_about(subject: &Subject, process: u32) -> bool {
+    matches!(subject, Subject::Process { pid: Some(pid), .. } if *pid == process)
+}
+
+/// Whether ports that are only bound are a quarter of those that `connect` may choose from: half of what warns.
+fn bound_away(context: &Context<'_>) -> bool {
+    let range = context.snapshot.facts.ephemeral_ports();
+    range.is_some_and(|range| context.tally.bound.len() as u64 * 4 >= u64::from(range))
 }
 
 #[cfg(test)]

@@ -329,7 +329,6 @@ fn example(n: u32) -> Scenario {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::Settings;
 
     #[test]
     fn thirty_thousand_are_normal_for_five_hundred_closes_a_second() {
@@ -346,7 +345,7 @@ mod tests {
             scenario.push(socket, &[]);
         }
         scenario.sysctl("net/ipv4/tcp_tw_reuse", "1");
-        let analysis = scenario.analyze(&Settings::default());
+        let analysis = scenario.judge(DETECTOR.id);
         let [finding] = &analysis.findings[..] else {
             panic!("{analysis:?}")
         };
@@ -375,10 +374,7 @@ mod tests {
 
     #[test]
     fn never_critical_even_when_the_table_is_full() {
-        let finding = example(1000)
-            .analyze(&Settings::default())
-            .findings
-            .remove(0);
+        let finding = example(1000).judge(DETECTOR.id).findings.remove(0);
         assert_eq!(finding.severity, Severity::Warning);
     }
 
@@ -386,7 +382,7 @@ mod tests {
     fn info_begins_at_a_fifth_of_the_table() {
         let severity = |n| {
             example(n)
-                .analyze(&Settings::default())
+                .judge(DETECTOR.id)
                 .findings
                 .first()
                 .map(|f| f.severity)
@@ -402,7 +398,7 @@ mod tests {
             .facts
             .sysctls
             .remove("net/ipv4/tcp_max_tw_buckets");
-        let analysis = scenario.analyze(&Settings::default());
+        let analysis = scenario.judge(DETECTOR.id);
         assert_eq!(analysis.unknown.len(), 1);
     }
 
@@ -412,7 +408,7 @@ mod tests {
         for socket in scenario.snapshot.sockets.iter_mut().take(400) {
             socket.state = TcpState::FinWait2;
         }
-        let finding = scenario.analyze(&Settings::default()).findings.remove(0);
+        let finding = scenario.judge(DETECTOR.id).findings.remove(0);
         assert_eq!(
             finding.title,
             "200 in TIME-WAIT and 400 orphaned in FIN-WAIT-2, 60 % of the table of 1,000: 3 closes per second"
@@ -425,7 +421,7 @@ mod tests {
             let mut scenario = example(300);
             scenario.snapshot.host.kernel = kernel.to_owned();
             scenario.sysctl("net/ipv4/tcp_tw_reuse", value);
-            let finding = scenario.analyze(&Settings::default()).findings.remove(0);
+            let finding = scenario.judge(DETECTOR.id).findings.remove(0);
             finding.evidence.iter().any(|e| e.name == "tcp_tw_reuse")
         };
         assert!(
