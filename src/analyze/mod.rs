@@ -2,6 +2,7 @@
 //! [`Context`] and nothing else, so that a capture is judged as the machine it came from.
 
 pub mod detectors;
+mod filling;
 mod group;
 mod mute;
 mod queue;

@@ -134,6 +134,13 @@ impl Scenario {
         }
     }
 
+    /// Puts every process into this network namespace.
+    pub fn in_netns(&mut self, netns: Option<u64>) {
+        for process in &mut self.processes {
+            process.netns = netns;
+        }
+    }
+
     /// A socket between two endpoints, nobody's yet; change it and give it to [`Scenario::push`].
     pub fn socket(&mut self, state: TcpState, local: Endpoint, remote: Endpoint) -> Socket {
         self.next += 1;

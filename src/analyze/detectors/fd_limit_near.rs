@@ -1,7 +1,6 @@
 //! Descriptors: how near a process is to its limit, and the host to its own.
 
-use std::collections::HashMap;
-
+use crate::analyze::filling::{Use, looks};
 use crate::analyze::scenario::{Example, Scenario};
 use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
 use crate::model::{Actor, Evidence, Finding, Process, Severity, Subject, TcpState};
@@ -77,136 +76,23 @@ pub const DETECTOR: Detector = Detector {
     },
 };
 
-/// Descriptors in use, against what may be used.
-#[derive(Clone, Copy, Debug)]
-struct Use {
-    open: u64,
-    limit: u64,
-    growth: Growth,
-}
-
-/// How the number has changed over the looks.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Growth {
-    /// there was one look
-    Unknown,
-    /// no more than at the first look, which was so many seconds before
-    Flat(f64),
-    /// more, but not with every look
-    Uneven,
-    /// more with every look, by so many a second
-    Steady(f64),
-}
-
-/// So many steps upwards make a trend; one alone must be this share of the limit.
-const STEPS: usize = 2;
-const LEAP: f64 = 0.05;
-
-impl Use {
-    /// `before`: when, in seconds before now, so many were open; the oldest first.
-    fn new(open: u64, limit: u64, before: &[(f64, u64)]) -> Self {
-        let growth = match before.first() {
-            None => Growth::Unknown,
-            Some((seconds, first)) if open <= *first => Growth::Flat(*seconds),
-            Some((seconds, first)) => {
-                let mut all = before.iter().map(|(_, open)| *open).chain([open]);
-                let rises = all
-                    .next()
-                    .is_some_and(|one| all.try_fold(one, |a, b| (b > a).then_some(b)).is_some());
-                let by = open.abs_diff(*first) as f64;
-                let trend = before.len() >= STEPS || by >= limit as f64 * LEAP;
-                if rises && trend && *seconds > 0.0 {
-                    Growth::Steady(by / seconds)
-                } else {
-                    Growth::Uneven
-                }
-            }
-        };
-        Self {
-            open,
-            limit,
-            growth,
-        }
-    }
-
-    /// Seconds until the limit is reached.
-    fn left(&self) -> Option<f64> {
-        match self.growth {
-            Growth::Steady(rate) => Some(self.limit.saturating_sub(self.open) as f64 / rate),
-            _ => None,
-        }
-    }
-
-    fn reaches(&self, share: f64) -> bool {
-        self.open as f64 * 100.0 >= self.limit as f64 * share
-    }
-
-    fn severity(&self, limits: &Limits) -> Option<Severity> {
-        if self.open >= self.limit {
-            return Some(Severity::Critical);
-        }
-        if !self.reaches(limits.get("warn")) {
-            return None;
-        }
-        Some(match self.growth {
-            Growth::Flat(seconds) if seconds >= limits.get("flat") => Severity::Info,
-            Growth::Steady(_)
-                if self.reaches(limits.get("critical"))
-                    || self
-                        .left()
-                        .is_some_and(|left| left < limits.get("time-left")) =>
-            {
-                Severity::Critical
-            }
-            _ => Severity::Warning,
-        })
-    }
-
-    /// `980 of 1,024 descriptors open, 95 %`.
-    fn words(&self, what: &str) -> String {
-        let share = words::percent(self.open, self.limit);
-        let (open, limit) = (words::thousands(self.open), words::thousands(self.limit));
-        format!("{open} of {limit} {what} open, {share} %")
-    }
-
-    fn evidence(&self, name: &'static str, source: &'static str, limits: &Limits) -> Vec<Evidence> {
-        let warn = self.limit as f64 * limits.get("warn") / 100.0;
-        let mut evidence = vec![
-            Evidence::count(name, self.open, "descriptors", source).limit(warn),
-            Evidence::count("may_be_open", self.limit, "descriptors", source),
-        ];
-        let from = "from look to look";
-        match (self.growth, self.left()) {
-            (Growth::Steady(rate), Some(left)) => {
-                evidence.push(Evidence::real("growth", rate * 60.0, "1/min", from));
-                let time = Evidence::real("descriptors_run_out_in", left, "s", from);
-                evidence.push(time.limit(limits.get("time-left")));
-            }
-            (Growth::Flat(seconds), _) => {
-                let time = Evidence::real("not_grown_for", seconds, "s", from);
-                evidence.push(time.limit(limits.get("flat")));
-            }
-            _ => {}
-        }
-        evidence
-    }
-}
-
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let snapshot = context.snapshot;
     let mut findings = Vec::new();
     findings.extend(host(context, limits));
-    let counted = Counted::new(context);
     for (place, process) in (0u32..).zip(snapshot.owners.processes()) {
         let Some((open, limit)) = process.fds.zip(process.nofile) else {
             continue;
         };
-        if limit == u64::MAX || (limit as f64) < limits.get("min") {
+        // Descriptors are seen of every network namespace; this one's programs are judged.
+        let elsewhere =
+            matches!((process.netns, snapshot.host.netns), (Some(a), Some(b)) if a != b);
+        if elsewhere || limit == u64::MAX || (limit as f64) < limits.get("min") {
             continue;
         }
         let used = Use::new(open, limit, &looks(context, |s| s.descriptors(process.pid)));
         if let Some(severity) = used.severity(limits) {
-            let sockets = counted.sockets.get(&place).copied().unwrap_or(0);
+            let sockets = sockets(context, place);
             findings.push(finding(context, limits, process, used, sockets, severity));
         }
     }
@@ -244,33 +130,10 @@ fn unseen(context: &Context<'_>) -> Option<String> {
     }
 }
 
-/// A number at each earlier look that has it, with the seconds since then; the oldest first.
-fn looks(
-    context: &Context<'_>,
-    number: impl Fn(&crate::history::Sample) -> Option<u64>,
-) -> Vec<(f64, u64)> {
-    let looks = context.history.earlier().iter();
-    looks
-        .filter_map(|sample| {
-            let ago = context.snapshot.taken.duration_since(sample.taken);
-            Some((ago.as_secs_f64(), number(sample)?))
-        })
-        .collect()
-}
-
-/// How many descriptors of each process, by its place among the owners, are sockets of any kind.
-struct Counted {
-    sockets: HashMap<u32, u64>,
-}
-
-impl Counted {
-    fn new(context: &Context<'_>) -> Self {
-        let mut sockets = HashMap::new();
-        for link in context.snapshot.owners.links() {
-            *sockets.entry(link.process).or_default() += 1;
-        }
-        Self { sockets }
-    }
+/// How many descriptors of the process at this place among the owners are sockets of any kind.
+fn sockets(context: &Context<'_>, place: u32) -> u64 {
+    let links = context.snapshot.owners.links().iter();
+    links.filter(|link| link.process == place).count() as u64
 }
 
 fn finding(
@@ -535,12 +398,27 @@ mod tests {
     fn a_pool_made_to_fit_is_info_after_a_while() {
         assert_eq!(worst(grown(960, &[(600, 960)])), Some(Severity::Info));
         assert_eq!(worst(grown(960, &[(599, 960)])), Some(Severity::Warning));
-        assert_eq!(worst(grown(960, &[(600, 959)])), Some(Severity::Warning));
+        assert_eq!(
+            worst(grown(960, &[(600, 960), (300, 959)])),
+            Some(Severity::Warning)
+        );
         assert_eq!(
             worst(grown(1000, &[(600, 1000)])),
             Some(Severity::Critical),
             "none is left"
         );
+    }
+
+    #[test]
+    fn programs_of_other_network_namespaces_are_not_judged() {
+        let of = |theirs: Option<u64>, ours: Option<u64>| {
+            let mut scenario = grown(1000, &[]);
+            scenario.snapshot.host.netns = ours;
+            scenario.in_netns(theirs);
+            worst(scenario).is_some()
+        };
+        assert!(of(Some(7), Some(7)) && of(None, Some(7)) && of(Some(7), None));
+        assert!(!of(Some(8), Some(7)));
     }
 
     #[test]
