@@ -30,6 +30,8 @@ mod findings;
 mod harness;
 #[path = "live/healthy.rs"]
 mod healthy;
+#[path = "live/host.rs"]
+mod host;
 #[path = "live/hostile.rs"]
 mod hostile;
 #[path = "live/kernel.rs"]
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         controls::TESTS,
         many::TESTS,
         owners::TESTS,
+        host::TESTS,
         refused::TESTS,
         counters::TESTS,
         hostile::TESTS,

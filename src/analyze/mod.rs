@@ -4,6 +4,7 @@
 mod backlog;
 pub mod detectors;
 pub mod expected;
+mod filling;
 mod group;
 mod mute;
 mod neighbours;

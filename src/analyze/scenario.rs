@@ -65,6 +65,7 @@ const COUNTERS: &[&str] = &[
     "TcpExt.PAWSActive",
     "TcpExt.PAWSEstab",
     "TcpExt.PFMemallocDrop",
+    "TcpExt.RcvPruned",
     "TcpExt.SyncookiesFailed",
     "TcpExt.SyncookiesRecv",
     "TcpExt.SyncookiesSent",
@@ -77,6 +78,8 @@ const COUNTERS: &[&str] = &[
     "TcpExt.TCPMD5Failure",
     "TcpExt.TCPMD5NotFound",
     "TcpExt.TCPMD5Unexpected",
+    "TcpExt.TCPMemoryPressures",
+    "TcpExt.TCPRcvQDrop",
     "TcpExt.TCPReqQFullDoCookies",
     "TcpExt.TCPReqQFullDrop",
     "TcpExt.TCPSynRetrans",
@@ -92,6 +95,7 @@ impl Default for Scenario {
             ("net/core/somaxconn", "4096"),
             ("net/ipv4/ip_local_port_range", "32768\t60999"),
             ("net/ipv4/ip_local_reserved_ports", ""),
+            ("net/ipv4/tcp_abort_on_overflow", "0"),
             ("net/ipv4/tcp_fin_timeout", "60"),
             ("net/ipv4/tcp_keepalive_intvl", "75"),
             ("net/ipv4/tcp_keepalive_probes", "9"),
@@ -101,6 +105,7 @@ impl Default for Scenario {
             ("net/ipv4/tcp_max_tw_buckets", "131072"),
             ("net/ipv4/tcp_orphan_retries", "0"),
             ("net/ipv4/tcp_retries2", "15"),
+            ("net/ipv4/tcp_mem", "93000\t124000\t186000"),
             ("net/ipv4/tcp_syn_linear_timeouts", "4"),
             ("net/ipv4/tcp_syn_retries", "6"),
             ("net/ipv4/tcp_syncookies", "1"),
@@ -114,6 +119,7 @@ impl Default for Scenario {
         }
         facts.sockstat.insert("TCP.orphan".to_owned(), 0);
         facts.sockstat.insert("TCP.tw".to_owned(), 0);
+        facts.sockstat.insert("TCP.mem".to_owned(), 0);
         for counter in COUNTERS {
             facts.counters.insert((*counter).to_owned(), 0);
         }
@@ -153,10 +159,25 @@ impl Scenario {
         }
     }
 
-    /// Calls every process by another name and number.
+    /// Calls every process by another name and number. What had different names has them still: the same letters,
+    /// beginning elsewhere.
     pub fn rename(&mut self, comm: &str, pid: u32) {
+        let mut names: Vec<String> = Vec::new();
         for (process, pid) in self.processes.iter_mut().zip(pid..) {
-            (process.comm, process.pid) = (comm.to_owned(), pid);
+            let place = names.iter().position(|name| *name == process.comm);
+            let place = place.unwrap_or(names.len());
+            if place == names.len() {
+                names.push(process.comm.clone());
+            }
+            let letters = comm.chars().cycle().skip(place);
+            (process.comm, process.pid) = (letters.take(comm.chars().count()).collect(), pid);
+        }
+    }
+
+    /// Puts every process into this network namespace.
+    pub fn in_netns(&mut self, netns: Option<u64>) {
+        for process in &mut self.processes {
+            process.netns = netns;
         }
     }
 
@@ -254,6 +275,14 @@ impl Scenario {
         self.history.push(Sample::new(&self.snapshot, &tally));
         let later = Timestamp::from_second(self.snapshot.taken.as_second() + seconds);
         self.snapshot.taken = later.unwrap_or_default();
+    }
+
+    /// What one detector says of it, asked by name.
+    pub fn judge(self, id: &str) -> Analysis {
+        let mut settings = Settings::default();
+        // An id that is none leaves all of them chosen.
+        let _ = settings.only(&[id.to_owned()]);
+        self.analyze(&settings)
     }
 
     /// What the selected detectors say of it.

@@ -28,6 +28,15 @@ pub fn process(process: &Process) -> String {
     format!("{}[{}]", process.comm, process.pid)
 }
 
+/// The process, or the uid of its sockets where it could not be seen.
+pub fn owner(owner: Option<&Process>, uid: Option<u32>) -> String {
+    match (owner, uid) {
+        (Some(owner), _) => process(owner),
+        (None, Some(uid)) => format!("a program of uid {uid}"),
+        (None, None) => "an unseen program".to_owned(),
+    }
+}
+
 /// `10.0.0.1:443`, `[::1]:443`.
 pub fn endpoint(endpoint: &Endpoint) -> String {
     match endpoint.ip() {

@@ -106,6 +106,10 @@ pub struct Sample {
     pub fin_wait_2: Vec<Held>,
     /// the CLOSING sockets, by cookie
     pub closing: Vec<Held>,
+    /// cookies of the sockets that are only bound, sorted
+    pub bound: Vec<u64>,
+    /// processes and how many descriptors they had open, by pid, where owners were read
+    pub descriptors: Vec<(u32, u64)>,
     /// cookies and peers of the SYN-SENT sockets, sorted
     pub syn_sent: Vec<(u64, Endpoint)>,
     /// peers with an established, dialled connection, sorted
@@ -173,6 +177,13 @@ impl Sample {
             })
             .collect();
         resent.sort_unstable();
+        let mut descriptors: Vec<(u32, u64)> = snapshot
+            .owners
+            .processes()
+            .iter()
+            .filter_map(|process| Some((process.pid, process.fds?)))
+            .collect();
+        descriptors.sort_unstable();
         Self {
             taken: snapshot.taken,
             facts: snapshot.facts.clone(),
@@ -181,6 +192,11 @@ impl Sample {
             close_wait: held(&tally.close_wait),
             fin_wait_2: held(&tally.fin_wait_2),
             closing: held(&tally.closing),
+            bound: held(&tally.bound_inactive)
+                .into_iter()
+                .map(|held| held.cookie)
+                .collect(),
+            descriptors,
             syn_sent: held(&tally.syn_sent)
                 .into_iter()
                 .map(|held| (held.cookie, held.remote))
@@ -205,6 +221,12 @@ impl Sample {
             .resent
             .binary_search_by_key(&cookie, |(cookie, _)| *cookie);
         self.resent.get(place.ok()?).map(|(_, count)| *count)
+    }
+
+    /// How many descriptors the process had open.
+    pub fn descriptors(&self, pid: u32) -> Option<u64> {
+        let place = self.descriptors.binary_search_by_key(&pid, |(pid, _)| *pid);
+        self.descriptors.get(place.ok()?).map(|(_, fds)| *fds)
     }
 
     /// The connection with this cookie, if it had bytes in a queue.

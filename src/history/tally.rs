@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::model::age::TIME_WAIT_MS;
-use crate::model::{AgeFacts, Endpoint, Facts, Snapshot, Socket, TcpInfo, TcpState, Timer};
+use crate::model::{AgeFacts, Endpoint, Facts, Owners, Snapshot, Socket, TcpInfo, TcpState, Timer};
 
 /// An established connection without data in either direction for this long is worth a second thought, milliseconds.
 const SILENT_MS: u32 = 1000;
@@ -143,6 +143,8 @@ pub struct Tally {
     pub syn_received: Vec<u32>,
     /// rows that are bound without a connection
     pub bound_inactive: Vec<u32>,
+    /// rows that several processes hold
+    pub shared: Vec<u32>,
     /// rows in ESTABLISHED, CLOSE-WAIT or FIN-WAIT-1 with bytes in a queue, but not those that wait for `accept`
     pub queued: Vec<u32>,
     /// rows past the handshake that have sent data of late and have had to send some again at any time
@@ -175,8 +177,12 @@ impl Tally {
                 tally.listening.insert(socket.local.port);
             }
         }
+        let shared = shared(&snapshot.owners);
         let ports = Ports::new(&snapshot.facts);
         for (row, socket) in (0u32..).zip(&snapshot.sockets) {
+            if shared.binary_search(&socket.inode).is_ok() {
+                tally.shared.push(row);
+            }
             tally.add(row, socket, snapshot.info(socket), &ports);
         }
         tally
@@ -387,4 +393,16 @@ impl Ports {
                 .in_state(socket, None)
                 .is_some_and(|age| age.low_ms >= self.delay_ms)
     }
+}
+/// The inodes that more than one process holds, sorted.
+fn shared(owners: &Owners) -> Vec<u32> {
+    let links = owners.links();
+    let mut inodes: Vec<u32> = links
+        .iter()
+        .zip(links.iter().skip(1))
+        .filter(|(a, b)| a.inode == b.inode && a.process != b.process)
+        .map(|(a, _)| a.inode)
+        .collect();
+    inodes.dedup();
+    inodes
 }

@@ -151,7 +151,7 @@ fn what_could_not_be_judged_is_not_called_fine() {
         "{page:?}"
     );
     let page = run(&format!(
-        "status --proc-root {PROC} --skip keepalive-failing,retransmit-stuck"
+        "status --proc-root {PROC} --skip keepalive-failing,retransmit-stuck,shared-fd"
     ));
     assert!(!page.out.contains("nothing is stuck"), "{page:?}");
     assert!(

@@ -204,6 +204,7 @@ impl World {
             .args(arguments)
             .stdin(Stdio::null())
             .env_remove("CLICOLOR_FORCE")
+            .env_remove("LINGER_CONFIG")
             .env("HOME", self.scratch.path())
             .env("XDG_CONFIG_HOME", self.scratch.path())
             .env("XDG_STATE_HOME", self.scratch.path())

@@ -1,6 +1,7 @@
 //! The registry. A new detector is its file and its line in the list below.
 
 use super::{Context, Detector, words};
+use crate::model::finding::Value;
 use crate::model::{Actor, Finding, Severity, Socket, Subject, TcpState};
 
 /// Declares the modules and the registry in one place.
@@ -47,6 +48,11 @@ detectors! {
     path_mtu_suspect,
     retransmit_stuck,
     send_q_growth,
+    bound_inactive_leak,
+    tcp_memory_pressure,
+    fd_limit_near,
+    risky_sysctls,
+    shared_fd,
 }
 
 /// The detector with this id, or with an alias of this name.
@@ -173,6 +179,18 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
                 !is_other_end(other, finding, context)
             })
         }
+        // Descriptors that a leak has taken.
+        ("fd-limit-near", Subject::Process { pid: Some(pid), .. })
+            if count(finding, "in_close_wait") * 4 >= count(finding, "open_descriptors") =>
+        {
+            leaks(*pid, all)
+        }
+        // Ports that nobody can dial from, because they are bound and nothing else.
+        ("ephemeral-port-exhaustion", _) if bound_away(context) => {
+            with("bound-inactive-leak", &|other| {
+                other.severity > Severity::Info
+            })
+        }
         // Ports taken by attempts that nobody answers.
         ("ephemeral-port-exhaustion", Subject::Destination { address, port, .. })
             if finding.variant == Some("syn-sent") =>
@@ -293,13 +311,40 @@ fn descriptors_used_up(
         .processes()
         .iter()
         .find(|process| process.pid == pid)?;
-    let used_up = owner.fds? >= owner.nofile?;
-    let leaks = |other: &&Finding| {
+    if owner.fds? < owner.nofile? {
+        return None;
+    }
+    let near = |other: &&Finding| other.id == "fd-limit-near" && is_about(&other.subject, pid);
+    leaks(pid, all).or_else(|| all.iter().find(near).map(|other| other.id))
+}
+
+/// The leak of this process, if it has one that warns.
+fn leaks(pid: u32, all: &[Finding]) -> Option<&'static str> {
+    let leak = |other: &&Finding| {
         other.id == "close-wait-leak"
             && other.severity > Severity::Info
-            && matches!(other.subject, Subject::Process { pid: Some(leaker), .. } if leaker == pid)
+            && is_about(&other.subject, pid)
     };
-    (used_up && all.iter().any(|other| leaks(&other))).then_some("close-wait-leak")
+    all.iter().find(leak).map(|other| other.id)
+}
+
+/// A number that the finding has measured.
+fn count(finding: &Finding, name: &str) -> i64 {
+    let measured = finding.evidence.iter().find(|one| one.name == name);
+    match measured.map(|one| &one.value) {
+        Some(Value::Count(n)) => *n,
+        _ => 0,
+    }
+}
+
+fn is_about(subject: &Subject, process: u32) -> bool {
+    matches!(subject, Subject::Process { pid: Some(pid), .. } if *pid == process)
+}
+
+/// Whether ports that are only bound are a quarter of those that `connect` may choose from: half of what warns.
+fn bound_away(context: &Context<'_>) -> bool {
+    let range = context.snapshot.facts.ephemeral_ports();
+    range.is_some_and(|range| context.tally.bound.len() as u64 * 4 >= u64::from(range))
 }
 
 #[cfg(test)]
@@ -542,7 +587,7 @@ mod tests {
                 Endpoint::v4(THERE, 5432),
             );
             if i < 6 {
-                (socket.timer, socket.retransmits) = (crate::model::Timer::Keepalive, 2);
+                (socket.timer, socket.retransmits) = (Timer::Keepalive, 2);
             }
             let socket = scenario.held_by(process, socket);
             let stamps = [("last_data_sent_ms", 40_000), ("last_data_recv_ms", 42_000)];

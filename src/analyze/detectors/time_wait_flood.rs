@@ -343,7 +343,6 @@ fn example(n: u32) -> Scenario {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::Settings;
 
     #[test]
     fn thirty_thousand_are_normal_for_five_hundred_closes_a_second() {
@@ -360,7 +359,7 @@ mod tests {
             scenario.push(socket, &[]);
         }
         scenario.sysctl("net/ipv4/tcp_tw_reuse", "1");
-        let analysis = scenario.analyze(&Settings::default());
+        let analysis = scenario.judge(DETECTOR.id);
         let [finding] = &analysis.findings[..] else {
             panic!("{analysis:?}")
         };
@@ -404,7 +403,7 @@ mod tests {
                 facts: grown,
                 listeners: Vec::new(),
             });
-            let finding = scenario.analyze(&Settings::default()).findings.remove(0);
+            let finding = scenario.judge(DETECTOR.id).findings.remove(0);
             finding
                 .evidence
                 .into_iter()
@@ -417,10 +416,7 @@ mod tests {
 
     #[test]
     fn never_critical_even_when_the_table_is_full() {
-        let finding = example(1000)
-            .analyze(&Settings::default())
-            .findings
-            .remove(0);
+        let finding = example(1000).judge(DETECTOR.id).findings.remove(0);
         assert_eq!(finding.severity, Severity::Warning);
     }
 
@@ -428,7 +424,7 @@ mod tests {
     fn info_begins_at_a_fifth_of_the_table() {
         let severity = |n| {
             example(n)
-                .analyze(&Settings::default())
+                .judge(DETECTOR.id)
                 .findings
                 .first()
                 .map(|f| f.severity)
@@ -444,8 +440,8 @@ mod tests {
             .facts
             .sysctls
             .remove("net/ipv4/tcp_max_tw_buckets");
-        let analysis = scenario.analyze(&Settings::default());
-        assert!(analysis.unknown.iter().any(|u| u.id == DETECTOR.id));
+        let analysis = scenario.judge(DETECTOR.id);
+        assert_eq!(analysis.unknown.len(), 1);
     }
 
     #[test]
@@ -454,8 +450,7 @@ mod tests {
         for socket in scenario.snapshot.sockets.iter_mut().take(400) {
             socket.state = TcpState::FinWait2;
         }
-        let findings = scenario.analyze(&Settings::default()).findings;
-        let finding = findings.iter().find(|f| f.id == DETECTOR.id).unwrap();
+        let finding = scenario.judge(DETECTOR.id).findings.remove(0);
         assert_eq!(
             finding.title,
             "200 in TIME-WAIT and 400 orphaned in FIN-WAIT-2, 60 % of the table of 1,000: 3 closes per second"
@@ -468,7 +463,7 @@ mod tests {
             let mut scenario = example(300);
             scenario.snapshot.host.kernel = kernel.to_owned();
             scenario.sysctl("net/ipv4/tcp_tw_reuse", value);
-            let finding = scenario.analyze(&Settings::default()).findings.remove(0);
+            let finding = scenario.judge(DETECTOR.id).findings.remove(0);
             finding.evidence.iter().any(|e| e.name == "tcp_tw_reuse")
         };
         assert!(
