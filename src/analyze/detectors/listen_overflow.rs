@@ -403,7 +403,7 @@ mod tests {
             listener.recv_q = later;
             listener.drops = Some(100 + drops);
         });
-        scenario.analyze(&Settings::default()).findings.pop()
+        scenario.judge(DETECTOR.id).findings.pop()
     }
 
     #[test]
@@ -468,7 +468,7 @@ mod tests {
             let mut scenario = Scenario::default();
             let process = scenario.process(1, "x", 1, 9);
             scenario.listen(process, 1, queue, limit, 0);
-            let finding = scenario.analyze(&Settings::default()).findings.remove(0);
+            let finding = scenario.judge(DETECTOR.id).findings.remove(0);
             format!("{:?}", finding.evidence.last().unwrap().value)
         };
         assert!(text(17, 16).contains("listen()'s argument (16"));
@@ -573,7 +573,7 @@ mod tests {
         scenario.remember(60);
         let process = scenario.process(901, "nginx", 50, 1024);
         scenario.listen(process, 443, 12, 16, 0);
-        let finding = scenario.analyze(&Settings::default()).findings.remove(0);
+        let finding = scenario.judge(DETECTOR.id).findings.remove(0);
         assert_eq!(
             (finding.severity, finding.one_sample),
             (Severity::Info, true)

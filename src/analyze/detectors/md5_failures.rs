@@ -320,7 +320,7 @@ mod tests {
                 *drops += 15;
             }
         });
-        let finding = scenario.analyze(&Settings::default()).findings.remove(0);
+        let finding = scenario.judge(DETECTOR.id).findings.remove(0);
         assert_eq!(
             finding.title,
             "bgpd[179] :179: 15 segments refused for their signature in 1.0 s"

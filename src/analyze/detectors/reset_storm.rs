@@ -282,7 +282,7 @@ mod tests {
     fn found(moved: &[(&str, i64)]) -> Option<Finding> {
         let mut scenario = Scenario::default();
         scenario.pulse(moved, |_| {});
-        scenario.analyze(&Settings::default()).findings.pop()
+        scenario.judge(DETECTOR.id).findings.pop()
     }
 
     #[test]

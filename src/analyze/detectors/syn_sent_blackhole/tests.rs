@@ -76,7 +76,7 @@ fn short_time_outs_show_over_three_samples() {
     aged(&mut fresh, 3, 249);
     assert_eq!(severity(fresh), None, "it may be answered yet");
     attempt(&mut scenario, 3);
-    let finding = scenario.analyze(&Settings::default()).findings.remove(0);
+    let finding = scenario.judge(DETECTOR.id).findings.remove(0);
     assert_eq!(
         (finding.variant, finding.severity),
         (Some("short-time-outs"), Severity::Warning)
@@ -191,7 +191,7 @@ fn what_answers_next_to_it_is_said() {
         let there = Endpoint::v4(address, port);
         let socket = scenario.socket(TcpState::Established, Endpoint::v4(HERE, 1000), there);
         scenario.push(socket, &[("last_data_recv_ms", 1)]);
-        scenario.analyze(&Settings::default()).findings.remove(0)
+        scenario.judge(DETECTOR.id).findings.remove(0)
     };
     let [a, b, c, d] = THERE;
     let port = beside(THERE, 443);
