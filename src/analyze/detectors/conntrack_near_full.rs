@@ -282,7 +282,11 @@ mod tests {
     #[test]
     fn in_a_pod_the_table_of_the_host_is_unknown_and_never_quiet() {
         let mut scenario = example(10);
-        for machine_wide in ["net/core/netdev_max_backlog", "net/ipv4/tcp_mem"] {
+        for machine_wide in [
+            "net/core/netdev_max_backlog",
+            "net/ipv4/tcp_max_orphans",
+            "net/ipv4/tcp_mem",
+        ] {
             scenario.snapshot.facts.sysctls.remove(machine_wide);
         }
         let analysis = scenario.analyze(&Settings::default());
