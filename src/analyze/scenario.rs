@@ -203,6 +203,7 @@ impl Scenario {
             taken: taken.unwrap_or_default(),
             facts,
             listeners,
+            ..Pulse::default()
         });
     }
 

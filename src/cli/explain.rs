@@ -9,7 +9,7 @@ use super::args;
 use super::failure::Failure;
 use super::{document, source, status, terminal};
 use crate::analyze::{Detector, Unit, detectors};
-use crate::collect::{self, Want};
+use crate::collect::{self, Also, Want};
 use crate::history::Tally;
 use crate::knowledge::{self, Entry};
 use crate::model::nearest::nearest;
@@ -74,7 +74,7 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
 fn look(common: &args::Common) -> Result<(Snapshot, Option<Tally>), Failure> {
     let mut machine = source::open(common)?;
     let want = Want::states(StateSet::ALL);
-    match collect::snapshot(machine.as_mut(), &want, false) {
+    match collect::snapshot(machine.as_mut(), &want, Also::default()) {
         Ok(snapshot) => {
             source::note(&snapshot.coverage);
             let tally = Tally::new(&snapshot);

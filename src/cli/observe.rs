@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::args::Select;
 use super::failure::Failure;
 use crate::analyze::{self, Settings};
-use crate::collect::{self, Source, Want};
+use crate::collect::{self, Also, Source, Want};
 use crate::history::{History, Sample, Tally};
 use crate::model::{Analysis, Snapshot, StateSet};
 
@@ -68,6 +68,12 @@ pub fn observe(
         memory: needs.drops,
         ..Want::states(StateSet::ALL)
     };
+    let also = |owners| Also {
+        owners,
+        udp: needs.udp,
+        unix: needs.unix,
+        unlisted: needs.unlisted,
+    };
     let mut history = History::default();
     // A capture holds one whole look, and its second one is a light one.
     let mut left = if source.is_capture() {
@@ -78,7 +84,7 @@ pub fn observe(
     let (mut snapshot, tally, sample) = loop {
         left -= 1;
         let last = left == 0;
-        let snapshot = collect::snapshot(source, &want, plan.owners && last)?;
+        let snapshot = collect::snapshot(source, &want, also(plan.owners && last))?;
         let tally = Tally::new(&snapshot);
         let sample = Sample::new(&snapshot, &tally);
         if last {
@@ -89,7 +95,8 @@ pub fn observe(
     };
     // A capture brings its second look with it, and nobody waits for that.
     if needs.deltas && (plan.pulse || source.is_capture()) && source.advance(plan.interval) {
-        match collect::pulse(source) {
+        let cgroups = collect::cgroups(&snapshot.owners);
+        match collect::pulse(source, also(plan.owners), &cgroups) {
             Ok(pulse) => history.set_pulse(pulse),
             // What the first look saw stands.
             Err(error) => snapshot
