@@ -16,6 +16,8 @@
 mod answers;
 #[path = "live/blame.rs"]
 mod blame;
+#[path = "live/collect.rs"]
+mod collect;
 #[path = "live/collectors.rs"]
 mod collectors;
 #[path = "live/controls.rs"]
@@ -50,6 +52,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     harness::main(&[
         states::TESTS,
+        collect::TESTS,
         collectors::TESTS,
         findings::TESTS,
         blame::TESTS,

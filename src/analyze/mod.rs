@@ -5,6 +5,7 @@ pub mod detectors;
 mod group;
 mod queue;
 mod role;
+mod running;
 pub mod scenario;
 pub mod settings;
 mod stuck;
@@ -280,6 +281,7 @@ pub fn run(
             }
         }
     }
+    running::explain(&mut analysis.findings, &context);
     detectors::relate(&mut analysis.findings, &context);
     order(&mut analysis.findings);
     analysis

@@ -63,7 +63,12 @@ pub fn listener(socket: &Socket) -> String {
 /// The process to blame for a socket: its first holder, but not init, which keeps the sockets that it has opened for
 /// others.
 pub fn holder<'a>(snapshot: &'a Snapshot, socket: &Socket) -> Option<&'a Process> {
-    let holders = || snapshot.owners.of(socket.inode).map(|(process, _)| process);
+    holder_of(snapshot, socket.inode)
+}
+
+/// The same for a socket that is not in the table of TCP.
+pub fn holder_of(snapshot: &Snapshot, inode: u32) -> Option<&Process> {
+    let holders = || snapshot.owners.of(inode).map(|(process, _)| process);
     holders()
         .find(|process| process.pid != 1)
         .or_else(|| holders().next())
@@ -109,6 +114,15 @@ pub fn listener_title(snapshot: &Snapshot, socket: &Socket) -> String {
     match holder(snapshot, socket) {
         Some(owner) => format!("{} {}", process(owner), listener(socket)),
         None => format!("listener {}", listener(socket)),
+    }
+}
+
+/// `nginx[901]`, or the uid where the process could not be seen.
+pub fn who(owner: Option<&Process>, uid: Option<u32>) -> String {
+    match (owner, uid) {
+        (Some(owner), _) => process(owner),
+        (None, Some(uid)) => format!("a program of uid {uid}"),
+        (None, None) => "an unseen program".to_owned(),
     }
 }
 

@@ -251,6 +251,10 @@ pub fn detector_text(
         .iter()
         .filter_map(|state| state.slug())
         .collect();
+    // UDP has none of them.
+    if states.is_empty() {
+        return Ok(());
+    }
     part(
         "states",
         &states

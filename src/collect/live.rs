@@ -76,9 +76,11 @@ impl Live {
             }
         }
         let coverage = self.procfs.dump_teed(want, row, tee);
-        let mut coverage = coverage.map_err(|error| match &self.fell_back {
-            Some(why) => Error::Nothing(format!("{why}; {error}")),
-            None => error,
+        let mut coverage = coverage.map_err(|error| match (&self.fell_back, error) {
+            // What a copy does not have is no failure.
+            (_, error @ Error::NotRecorded(_)) => error,
+            (Some(why), error) => Error::Nothing(format!("{why}; {error}")),
+            (None, error) => error,
         })?;
         coverage.fell_back.clone_from(&self.fell_back);
         Ok(coverage)

@@ -99,6 +99,8 @@ pub struct Local {
     pub recv_q: Option<u32>,
     /// see [`UnixSocket::send_q`]
     pub send_q: Option<u32>,
+    /// of the clients that wait for `accept`, those that have not given up
+    pub clients: Option<u32>,
     /// the owner's uid
     pub uid: Option<u32>,
 }
@@ -117,9 +119,17 @@ impl Local {
             name: socket.name.map(shown),
             recv_q: socket.recv_q,
             send_q: socket.send_q,
+            clients: socket.waiting.map(alive),
             uid: socket.uid,
         })
     }
+}
+
+/// How many of the inodes are not 0, which stands for a client that has closed its end.
+fn alive(waiting: &[u8]) -> u32 {
+    let inodes = waiting.chunks_exact(size_of::<u32>());
+    let alive = inodes.filter(|inode| inode.iter().any(|byte| *byte != 0));
+    u32::try_from(alive.count()).unwrap_or(u32::MAX)
 }
 
 /// A name for people: `@` stands for the NUL of an abstract one, and for those within it, as in `/proc/net/unix`.
@@ -165,8 +175,16 @@ mod tests {
             state: TcpState::Listen,
             ..socket
         };
-        let kept = Local::new(&listener).map(|kept| (kept.name, kept.recv_q));
-        assert_eq!(kept, Some((Some("/run/x".to_owned()), Some(1))));
+        let kept = Local::new(&listener).unwrap();
+        assert_eq!(kept.name.as_deref(), Some("/run/x"));
+        assert_eq!((kept.recv_q, kept.clients), (Some(1), None));
+        let two = [5u32.to_ne_bytes(), 0u32.to_ne_bytes()].concat();
+        let listener = UnixSocket {
+            waiting: Some(&two),
+            ..listener
+        };
+        let kept = Local::new(&listener).unwrap();
+        assert_eq!(kept.clients, Some(1), "the other has closed its end");
         let datagram = UnixSocket {
             kind: UnixKind::Datagram,
             ..socket

@@ -13,7 +13,11 @@ TIME-WAIT           2 █████       SYN-RECEIVED        0   CLOSING     
 CLOSE-WAIT          2 █████       FIN-WAIT-1          0   CLOSED              0
 LISTEN              2 █████       FIN-WAIT-2          2   BOUND-INACTIVE      0
 
-quiet          7 checks; nothing is stuck
+quiet          7 checks
+cannot tell    closed-fd-leak: dead sockets are told from bound ones with the
+               owners, sock_diag and Linux 6.8 only
+cannot tell    udp-rcvbuf-drops: the UDP sockets were not read
+cannot tell    unix-backlog-full: the UNIX sockets were not read
 
 most sockets   example[4242] 10
 busy ports     :8080 4

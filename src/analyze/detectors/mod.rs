@@ -20,6 +20,9 @@ detectors! {
     ephemeral_port_exhaustion,
     listen_overflow,
     syn_sent_blackhole,
+    closed_fd_leak,
+    udp_rcvbuf_drops,
+    unix_backlog_full,
 }
 
 /// The detector with this id, or with an alias of this name.
@@ -54,6 +57,8 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
         })
         .or_else(|| descriptors_used_up(finding, all, context)),
         ("listen-overflow", _) => descriptors_used_up(finding, all, context),
+        // What a forgotten CLOSE-WAIT becomes when its peer is found gone.
+        ("closed-fd-leak", subject) => with("close-wait-leak", &|other| other.subject == *subject),
         // Attempts to reach a listener of this very host whose queue is full.
         ("syn-sent-blackhole", Subject::Destination { address, port, .. }) => {
             with("listen-overflow", &|other| {

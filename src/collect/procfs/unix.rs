@@ -94,7 +94,10 @@ mod tests {
 
     const HEAD: &[u8] = b"Num       RefCount Protocol Flags    Type St Inode Path\n";
 
-    fn read(text: &[u8], states: StateSet) -> (Vec<(TcpState, u32, Option<Vec<u8>>)>, Coverage) {
+    /// State, inode and name.
+    type Seen = (TcpState, u32, Option<Vec<u8>>);
+
+    fn read(text: &[u8], states: StateSet) -> (Vec<Seen>, Coverage) {
         let (mut rows, mut coverage) = (Vec::new(), Coverage::default());
         let want = Want {
             states,
