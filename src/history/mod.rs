@@ -440,7 +440,6 @@ mod tests {
         let queue = |id, drops| Queue {
             id,
             recv_q: 0,
-            limit: 0,
             drops: Some(drops),
         };
         let mut now = sample(12, 1, 9);

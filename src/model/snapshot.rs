@@ -122,8 +122,6 @@ pub struct Queue {
     pub id: u64,
     /// what waits to be read or accepted
     pub recv_q: u32,
-    /// the limit of it, for a UNIX listener
-    pub limit: u32,
     /// datagrams dropped since the socket was made
     pub drops: Option<u32>,
 }
@@ -135,7 +133,6 @@ impl Queue {
         Some(Self {
             id: identity(socket.cookie, socket.inode)?,
             recv_q: socket.recv_q,
-            limit: 0,
             drops: datagram.drops,
         })
     }
@@ -145,7 +142,6 @@ impl Queue {
         Some(Self {
             id: identity(local.cookie, local.inode)?,
             recv_q: local.recv_q?,
-            limit: local.send_q?,
             drops: None,
         })
     }

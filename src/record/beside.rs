@@ -128,6 +128,35 @@ mod tests {
     }
 
     #[test]
+    fn what_fell_back_to_proc_is_read_from_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, mut writer) = begun(directory.path());
+        let table = collect::Table::Udp(Family::Ipv4);
+        let refused = testing::message(2, &(-2i32).to_ne_bytes());
+        writer.netlink(table, &refused).unwrap();
+        let text = "  1: 0100007F:0035 00000000:0000 07 0:300 0:0 0 0 0 4711 2 0 84\n";
+        writer.table(table, text.as_bytes()).unwrap();
+        writer.finish().unwrap();
+        let mut capture = Capture::open(&path).unwrap();
+        let (found, coverage) = rows(&mut capture, &Want::all(Protocol::Udp)).unwrap();
+        assert_eq!((found.len(), coverage.collector), (1, Collector::Procfs));
+        assert!(coverage.complete(), "{coverage:?}");
+        // A dump that breaks off is said, and so is one without its end.
+        std::fs::remove_file(&path).unwrap();
+        let (path, mut writer) = begun(directory.path());
+        let socket = testing::socket(Family::Ipv4, 7, 53);
+        writer.netlink(table, &socket).unwrap();
+        writer.finish().unwrap();
+        let mut capture = Capture::open(&path).unwrap();
+        let (found, coverage) = rows(&mut capture, &Want::all(Protocol::Udp)).unwrap();
+        assert_eq!(
+            (found.len(), coverage.missing.len()),
+            (1, 1),
+            "{coverage:?}"
+        );
+    }
+
+    #[test]
     fn what_was_not_recorded_is_not_said_to_be_empty() {
         let directory = tempfile::tempdir().unwrap();
         let mut capture = Capture::open(&testing::small(directory.path())).unwrap();

@@ -15,8 +15,8 @@ pub const DETECTOR: Detector = Detector {
     summary: "UDP datagrams are lost because a program does not read fast enough",
     signals: "Datagrams that each UDP socket dropped between two looks, while the namespace's RcvbufErrors or \
               MemErrors agree: a filter or a bad checksum counts as a drop of the socket too. Sockets bound to a \
-              multicast address are left out, and so are those bound to none where a group was joined and as many \
-              multicast packets came in: nobody may want to read them.",
+              multicast address are left out, and so are those bound to none where a group was joined and about as \
+              many multicast packets came in: nobody may want to read them.",
     explanation: "The queue in front of the program is full. UDP has no window that could slow the sender down, so the \
                   kernel drops what does not fit, and nobody is told. The limit is SO_RCVBUF, which counts the memory \
                   of each datagram and not its bytes alone.",
@@ -123,7 +123,10 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
         let socket = &datagram.socket;
         let looks = identity(socket.cookie, socket.inode).and_then(|id| deltas.udp(id));
         let dropped = looks.and_then(|(sooner, later)| {
-            Some((later.drops?.wrapping_sub(sooner.drops?), sooner, later))
+            let dropped = later.drops?.wrapping_sub(sooner.drops?);
+            // The counter wraps, but not backwards.
+            let forward = i32::try_from(dropped).is_ok();
+            forward.then_some((dropped, sooner, later))
         });
         let Some((dropped, sooner, later)) = dropped else {
             uncounted |= datagram.drops.is_none();
@@ -189,7 +192,8 @@ fn is_multicast(
         .groups
         .iter()
         .any(|group| !is_the_kernels(group) && (both || group.is_ipv4()));
-    joined && multicast.is_none_or(|packets| packets >= u64::from(dropped))
+    // Sockets and counters are not read in the same instant, so the numbers are alike, not equal.
+    joined && multicast.is_none_or(|packets| packets.saturating_mul(2) >= u64::from(dropped))
 }
 
 /// Groups that the kernel joins by itself: all routers where it forwards (`net/ipv6/addrconf.c`), all snoopers of a
@@ -395,8 +399,8 @@ mod tests {
             scenario.snapshot.facts.groups = vec![group.parse().unwrap()];
             of(scenario).is_some()
         };
-        assert!(!joined("239.1.1.1", 500));
-        assert!(joined("239.1.1.1", 499), "some were meant for this socket");
+        assert!(!joined("239.1.1.1", 500) && !joined("239.1.1.1", 250));
+        assert!(joined("239.1.1.1", 249), "most were meant for this socket");
         assert!(joined("ff02::fb", 500), "no IPv4 socket is in that group");
         assert!(joined("224.0.0.106", 500), "the kernel's own");
         let mdns = Endpoint::v4([0; 4], 5353);
@@ -404,6 +408,20 @@ mod tests {
             of(lost(500, mdns, 500, 10)).is_some(),
             "nobody joined a group"
         );
+    }
+
+    #[test]
+    fn a_counter_may_wrap_and_never_runs_backwards() {
+        let between = |before: u32, after: u32| {
+            let mut scenario = Scenario::default();
+            let process = scenario.process(812, "statsd", 50, 1024);
+            scenario.datagram(process, ANY, 100, before);
+            let moved = [("Udp.RcvbufErrors", 20)];
+            scenario.pulse_queues(&moved, |queue| queue.drops = Some(after));
+            of(scenario).map(|finding| finding.severity)
+        };
+        assert_eq!(between(u32::MAX - 9, 10), Some(Severity::Warning));
+        assert_eq!(between(100, 50), None);
     }
 
     #[test]
