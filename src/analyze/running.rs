@@ -84,12 +84,13 @@ fn why(process: &Process, context: &Context<'_>) -> Vec<Evidence> {
     let window = u64::try_from(deltas.window.as_micros()).unwrap_or(u64::MAX);
     let pressed = after.pressure_percent(before, window);
     if let Some(share) = pressed.filter(|share| *share >= PRESSED) {
-        evidence.push(Evidence::count(
-            "time_with_threads_waiting_for_a_processor",
-            share,
-            "%",
-            "cpu.pressure some",
-        ));
+        // The root group holds everything that this machine, or this container, runs.
+        let name = if path == "/" {
+            "time_with_any_thread_waiting_for_a_processor"
+        } else {
+            "time_with_its_threads_waiting_for_a_processor"
+        };
+        evidence.push(Evidence::count(name, share, "%", "cpu.pressure some"));
     }
     evidence
 }
@@ -184,7 +185,8 @@ mod tests {
         assert_eq!(added(|_| {}, cpu(9, 199_999)), []);
         assert_eq!(added(|_| {}, cpu(10, 0)).len(), 2);
         let pressed = added(|_| {}, cpu(0, 200_000));
-        assert_eq!(pressed[0].1, "Count(20)");
+        let name = "time_with_its_threads_waiting_for_a_processor";
+        assert_eq!(pressed, [(name, "Count(20)".to_owned())]);
         let elsewhere = added(|process| process.cgroup = Some("/x".to_owned()), cpu(71, 0));
         assert_eq!(elsewhere, [], "of another group");
     }
