@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use linger::analyze::{self, Settings};
 use linger::collect::live::{Choice, Live};
 use linger::collect::procfs::ProcRoot;
-use linger::collect::{self, Want};
+use linger::collect::{self, Also, Want};
 use linger::history::{History, Sample, Tally};
 use linger::model::StateSet;
 
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for _ in 0..5 {
         let mut source = Live::new(Choice::Netlink, ProcRoot::default());
         let start = Instant::now();
-        let snapshot = collect::snapshot(&mut source, &want, false)?;
+        let snapshot = collect::snapshot(&mut source, &want, Also::default())?;
         reading.push(start.elapsed());
         let start = Instant::now();
         let tally = Tally::new(&snapshot);

@@ -198,7 +198,10 @@ fn feed_records(push: &mut dyn FnMut(&Record<'_>) -> io::Result<()>) -> (u64, u6
     set("net/ipv4/tcp_syn_linear_timeouts", "4");
     let ages = AgeFacts::new(&facts);
     feed(&mut |row| {
-        let Row::Inet { socket, attributes } = row;
+        let Row::Inet { socket, attributes } = row else {
+            // Ends the dump, which the caller notices.
+            return ControlFlow::Break(());
+        };
         let written = push(&Record {
             socket: &socket,
             attributes: &attributes,
@@ -225,7 +228,9 @@ fn what_is_allocated_is_counted() {
 fn decoding_allocates_nothing() {
     let (mut infos, mut sum) = (0, 0u64);
     let (all, _) = feed(&mut |row| {
-        let Row::Inet { socket, attributes } = row;
+        let Row::Inet { socket, attributes } = row else {
+            panic!("a row of another protocol")
+        };
         infos += u32::from(attributes.tcp_info.and_then(TcpInfo::parse).is_some());
         let raw = attributes.tcp_info.unwrap_or_default();
         let members = MEMBERS.iter().filter_map(|member| member.get(raw));

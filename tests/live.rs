@@ -18,6 +18,8 @@ mod answers;
 mod blame;
 #[path = "live/closing.rs"]
 mod closing;
+#[path = "live/collect.rs"]
+mod collect;
 #[path = "live/collectors.rs"]
 mod collectors;
 #[path = "live/controls.rs"]
@@ -62,6 +64,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     harness::main(&[
         states::TESTS,
+        collect::TESTS,
         collectors::TESTS,
         findings::TESTS,
         blame::TESTS,

@@ -43,7 +43,9 @@ fn a_capture_of_version_1_is_read_to_the_last_field() {
     let mut infos = 0;
     let coverage = capture
         .dump(&want, &mut |row| {
-            let Row::Inet { socket, attributes } = row;
+            let Row::Inet { socket, attributes } = row else {
+                panic!("a row of another protocol")
+            };
             sockets.push(socket);
             let info = attributes.tcp_info.and_then(TcpInfo::parse);
             infos += usize::from(info.is_some());
@@ -135,7 +137,9 @@ fn a_capture_of_version_1_is_read_to_the_last_field() {
     );
     let mut listeners = Vec::new();
     let mut sink = |row: Row<'_>| {
-        let Row::Inet { socket, attributes } = row;
+        let Row::Inet { socket, attributes } = row else {
+            panic!("a row of another protocol")
+        };
         assert_eq!(attributes.memory().unwrap().drops, Some(0));
         listeners.push((
             socket.family,
@@ -163,7 +167,9 @@ fn a_capture_of_version_1_may_hold_the_tables_of_proc() {
     let mut states: Vec<(&str, String)> = Vec::new();
     let coverage = capture
         .dump(&want, &mut |row| {
-            let Row::Inet { socket, .. } = row;
+            let Row::Inet { socket, .. } = row else {
+                panic!("a row of another protocol")
+            };
             states.push((socket.family.name(), socket.state.to_string()));
             ControlFlow::Continue(())
         })

@@ -14,6 +14,7 @@ mod prefix;
 mod queue;
 mod rates;
 mod role;
+mod running;
 pub mod scenario;
 pub mod scope;
 pub mod settings;
@@ -301,6 +302,7 @@ pub fn run(
         }
     }
     persist::confirm(&mut analysis.findings, history);
+    running::explain(&mut analysis.findings, &context);
     mute::apply(&mut analysis, settings, &context);
     order(&mut analysis.findings);
     analysis

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use crate::history::{History, Sample, Tally};
 use crate::model::owner::Link;
 use crate::model::{
-    Analysis, Endpoint, Facts, Family, Listener, Owners, Process, Protocol, Pulse, Snapshot,
-    Socket, TcpInfo, TcpState, Timer, tcp_info,
+    Analysis, Datagram, Endpoint, Facts, Family, Listener, Local, Owners, Process, Protocol, Pulse,
+    Queue, Snapshot, Socket, TcpInfo, TcpState, Timer, UnixKind, Unlisted, tcp_info,
 };
 
 use super::{Settings, run};
@@ -47,6 +47,8 @@ const COUNTERS: &[&str] = &[
     "Conntrack.early_drop",
     "Conntrack.insert_failed",
     "Conntrack.invalid",
+    "Ip6.InMcastPkts",
+    "IpExt.InMcastPkts",
     "Softnet.dropped",
     "Softnet.time_squeeze",
     "Tcp.ActiveOpens",
@@ -85,6 +87,12 @@ const COUNTERS: &[&str] = &[
     "TcpExt.TCPSynRetrans",
     "TcpExt.TCPTimeWaitOverflow",
     "TcpExt.TW",
+    "Udp.InDatagrams",
+    "Udp.MemErrors",
+    "Udp.RcvbufErrors",
+    "Udp6.InDatagrams",
+    "Udp6.MemErrors",
+    "Udp6.RcvbufErrors",
 ];
 
 impl Default for Scenario {
@@ -125,6 +133,9 @@ impl Default for Scenario {
         }
         let snapshot = Snapshot {
             taken: Timestamp::UNIX_EPOCH,
+            udp: Some(Vec::new()),
+            unix: Some(Vec::new()),
+            unlisted: Some(Vec::new()),
             facts,
             ..Snapshot::default()
         };
@@ -170,6 +181,11 @@ impl Scenario {
                 names.push(process.comm.clone());
             }
             let letters = comm.chars().cycle().skip(place);
+            for unlisted in self.snapshot.unlisted.iter_mut().flatten() {
+                if unlisted.pid == process.pid {
+                    unlisted.pid = pid;
+                }
+            }
             (process.comm, process.pid) = (letters.take(comm.chars().count()).collect(), pid);
         }
     }
@@ -240,6 +256,56 @@ impl Scenario {
         row
     }
 
+    /// Adds a UDP socket of `process` without a peer: what waits in its queue, and what it has dropped so far.
+    pub fn datagram(&mut self, process: u32, local: Endpoint, queue: u32, drops: u32) {
+        let mut socket = self.socket(TcpState::Closed, local, Endpoint::v4([0; 4], 0));
+        (socket.protocol, socket.recv_q) = (Protocol::Udp, queue);
+        let socket = self.held_by(process, socket);
+        self.snapshot.udp.get_or_insert_default().push(Datagram {
+            socket,
+            memory: None,
+            drops: Some(drops),
+        });
+    }
+
+    /// Adds a UNIX listener of `process` with its queue, all of it clients that still wait, and its limit.
+    pub fn unix_listen(&mut self, process: u32, name: &str, queue: u32, limit: u32) {
+        let nowhere = Endpoint::v4([0; 4], 0);
+        let socket = self.socket(TcpState::Listen, nowhere, nowhere);
+        let socket = self.held_by(process, socket);
+        self.snapshot.unix.get_or_insert_default().push(Local {
+            cookie: socket.cookie,
+            inode: socket.inode,
+            kind: UnixKind::Stream,
+            state: TcpState::Listen,
+            name: Some(name.to_owned()),
+            recv_q: Some(queue),
+            send_q: Some(limit),
+            clients: Some(queue),
+            uid: Some(1000),
+        });
+    }
+
+    /// Gives `process` descriptors of sockets that have left the table.
+    pub fn unlisted(&mut self, process: u32, fds: u32) {
+        let nowhere = Endpoint::v4([0; 4], 0);
+        for _ in 0..fds {
+            let socket = self.socket(TcpState::Closed, nowhere, nowhere);
+            let _ = self.held_by(process, socket);
+        }
+        if let Some(pid) = self.processes.get(process as usize).map(|p| p.pid) {
+            let unlisted = self.snapshot.unlisted.get_or_insert_default();
+            unlisted.push(Unlisted { pid, fds });
+        }
+    }
+
+    /// Changes a process.
+    pub fn change(&mut self, process: u32, change: impl Fn(&mut Process)) {
+        if let Some(process) = self.processes.get_mut(process as usize) {
+            change(process);
+        }
+    }
+
     /// Sets a sysctl.
     pub fn sysctl(&mut self, path: &str, value: &str) {
         self.snapshot
@@ -250,6 +316,20 @@ impl Scenario {
 
     /// Adds the second look a second later: counters that moved by so much, and what changes in the listeners.
     pub fn pulse(&mut self, moved: &[(&str, i64)], change: impl Fn(&mut Listener)) {
+        self.second_look(moved, change, |_| {});
+    }
+
+    /// The same with what changes in the queues of UDP and UNIX sockets.
+    pub fn pulse_queues(&mut self, moved: &[(&str, i64)], change: impl Fn(&mut Queue)) {
+        self.second_look(moved, |_| {}, change);
+    }
+
+    fn second_look(
+        &mut self,
+        moved: &[(&str, i64)],
+        change: impl Fn(&mut Listener),
+        change_queue: impl Fn(&mut Queue),
+    ) {
         let mut facts = self.snapshot.facts.clone();
         for (name, by) in moved {
             *facts.counters.entry((*name).to_owned()).or_default() += by;
@@ -266,6 +346,17 @@ impl Scenario {
             taken: taken.unwrap_or_default(),
             facts,
             listeners,
+            udp: changed(
+                self.snapshot.udp.as_deref(),
+                Queue::of_datagram,
+                &change_queue,
+            ),
+            unix: changed(
+                self.snapshot.unix.as_deref(),
+                Queue::of_local,
+                &change_queue,
+            ),
+            cpu: self.snapshot.cpu.clone(),
         });
     }
 
@@ -300,4 +391,17 @@ impl Scenario {
         let sample = Sample::new(&self.snapshot, &tally);
         run(&self.snapshot, &tally, &sample, &self.history, settings)
     }
+}
+
+/// The queues of `sockets` as a later look finds them.
+fn changed<T>(
+    sockets: Option<&[T]>,
+    queue: fn(&T) -> Option<Queue>,
+    change: &impl Fn(&mut Queue),
+) -> Option<Vec<Queue>> {
+    let queues = sockets?.iter().filter_map(queue).map(|mut queue| {
+        change(&mut queue);
+        queue
+    });
+    Some(queues.collect())
 }

@@ -72,7 +72,12 @@ pub fn listener(socket: &Socket) -> String {
 /// The process to blame for a socket: its first holder, but not init, which keeps the sockets that it has opened for
 /// others.
 pub fn holder<'a>(snapshot: &'a Snapshot, socket: &Socket) -> Option<&'a Process> {
-    let holders = || snapshot.owners.of(socket.inode).map(|(process, _)| process);
+    holder_of(snapshot, socket.inode)
+}
+
+/// The same for a socket that is not in the table of TCP.
+pub fn holder_of(snapshot: &Snapshot, inode: u32) -> Option<&Process> {
+    let holders = || snapshot.owners.of(inode).map(|(process, _)| process);
     holders()
         .find(|process| process.pid != 1)
         .or_else(|| holders().next())

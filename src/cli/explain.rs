@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::{config, document, source, status, terminal};
 use crate::analyze::settings::Override;
 use crate::analyze::{Detector, Settings, Threshold, Unit, detectors};
-use crate::collect::{self, Want};
+use crate::collect::{self, Also, Want};
 use crate::history::Tally;
 use crate::knowledge::{self, Entry};
 use crate::model::nearest::nearest;
@@ -115,7 +115,7 @@ fn closes(state: TcpState, tally: Option<&Tally>) -> Option<&[u32]> {
 fn look(common: &args::Common) -> Result<(Snapshot, Option<Tally>), Failure> {
     let mut machine = source::open(common)?;
     let want = Want::states(StateSet::ALL);
-    match collect::snapshot(machine.as_mut(), &want, false) {
+    match collect::snapshot(machine.as_mut(), &want, Also::default()) {
         Ok(snapshot) => {
             source::note(&snapshot.coverage);
             let tally = Tally::new(&snapshot);

@@ -110,7 +110,9 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     let mut failed = None;
     let mut unowned = 0u64;
     let dumped = machine.dump(&want, &mut |row| {
-        let Row::Inet { socket, attributes } = row;
+        let Row::Inet { socket, attributes } = row else {
+            return ControlFlow::Continue(());
+        };
         if let Some(owners) = &owners
             && socket.inode != 0
             && owners.links_of(socket.inode).is_empty()
@@ -182,6 +184,7 @@ fn want(args: &args::List, named: Option<StateSet>) -> Want {
         memory: args.memory,
         congestion: args.info,
         tos: args.extended,
+        ..Want::states(StateSet::EMPTY)
     }
 }
 

@@ -6,7 +6,7 @@ use super::args::{Common, Select};
 use super::config;
 use super::failure::Failure;
 use crate::analyze::{self, Settings};
-use crate::collect::{self, Source, Want};
+use crate::collect::{self, Also, Source, Want};
 use crate::history::{History, Sample, Tally};
 use crate::model::{Analysis, Snapshot, StateSet};
 
@@ -80,6 +80,12 @@ pub fn observe(
         memory: needs.drops,
         ..Want::states(StateSet::ALL)
     };
+    let also = |owners| Also {
+        owners,
+        udp: needs.udp,
+        unix: needs.unix,
+        unlisted: needs.unlisted,
+    };
     let mut history = History::default();
     // A capture holds one whole look, and its second one is a light one.
     let mut left = if source.is_capture() {
@@ -90,7 +96,7 @@ pub fn observe(
     let (mut snapshot, tally, sample) = loop {
         left -= 1;
         let last = left == 0;
-        let snapshot = collect::snapshot(source, &want, plan.owners)?;
+        let snapshot = collect::snapshot(source, &want, also(plan.owners))?;
         let tally = Tally::new(&snapshot);
         let mut sample = Sample::new(&snapshot, &tally);
         if last {
@@ -103,7 +109,8 @@ pub fn observe(
     };
     // A capture brings its second look with it, and nobody waits for that.
     if needs.deltas && (plan.pulse || source.is_capture()) && source.advance(plan.interval) {
-        match collect::pulse(source) {
+        let cgroups = collect::cgroups(&snapshot.owners);
+        match collect::pulse(source, also(plan.owners), &cgroups) {
             Ok(pulse) => history.set_pulse(pulse),
             // What the first look saw stands.
             Err(error) => snapshot

@@ -1,5 +1,6 @@
 //! `linger record`: one capture of this machine.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -7,9 +8,10 @@ use std::time::Duration;
 use super::args;
 use super::failure::Failure;
 use super::source;
-use crate::collect::{Source, Want};
+use crate::collect::live::Live;
+use crate::collect::{self, Inodes, Row, Source, Want};
 use crate::model::words::count;
-use crate::model::{StateSet, TcpState};
+use crate::model::{Coverage, Protocol, StateSet, TcpState};
 use crate::record::Writer;
 
 /// The time to the second look, as `diagnose` has it.
@@ -41,31 +43,49 @@ pub fn run(args: &args::Record) -> Result<(), Failure> {
         ..Want::states(StateSet::of(TcpState::Listen))
     };
     let mut rows = 0u64;
+    let mut cgroups = BTreeSet::new();
     for (sample, want) in [whole, light].into_iter().enumerate() {
         if sample > 0 {
             machine.advance(SECOND_LOOK);
         }
         writer.begin_sample(machine.now())?;
         writer.asked(&want)?;
-        let mut seen = 0u64;
+        let mut listed = Inodes::default();
         let mut coverage = machine.dump_teed(
             &want,
-            &mut |_| {
-                seen += 1;
+            &mut |row| {
+                rows += u64::from(sample == 0);
+                note(&row, &mut listed);
                 ControlFlow::Continue(())
             },
             Some(&mut writer.tee()),
         )?;
+        let mut gaps = Coverage {
+            collector: coverage.collector,
+            ..Coverage::default()
+        };
+        let mut others = true;
+        for protocol in [Protocol::Udp, Protocol::Unix] {
+            others &= beside(&mut machine, protocol, &mut writer, &mut listed, &mut gaps);
+        }
+        coverage.merge(gaps);
         writer.facts(&machine.facts())?;
         if sample == 0 {
-            rows = seen;
             let collector = coverage.collector;
             let (owners, gaps) = machine.owners();
             writer.owners(&owners)?;
             coverage.merge(gaps);
             coverage.collector = collector;
+            cgroups = collect::cgroups(&owners);
+            if others
+                && collector.sees(TcpState::BoundInactive)
+                && let Some(unlisted) = machine.unlisted(&owners, &listed)
+            {
+                writer.unlisted(&unlisted)?;
+            }
             source::note(&coverage);
         }
+        writer.cpu(&machine.cpu(&cgroups))?;
         writer.coverage(&coverage)?;
     }
     writer.finish()?;
@@ -92,4 +112,31 @@ pub fn run(args: &args::Record) -> Result<(), Failure> {
         )?;
     }
     Ok(())
+}
+
+/// Records the sockets of `protocol`. `false` if they could not be read, which is a gap.
+fn beside(
+    machine: &mut Live,
+    protocol: Protocol,
+    writer: &mut Writer,
+    listed: &mut Inodes,
+    gaps: &mut Coverage,
+) -> bool {
+    let read = machine.dump_teed(
+        &Want::all(protocol),
+        &mut |row| {
+            note(&row, listed);
+            ControlFlow::Continue(())
+        },
+        Some(&mut writer.tee()),
+    );
+    collect::beside(protocol, read.map(|coverage| ((), coverage)), gaps).is_some()
+}
+
+/// Notes the inode of a row.
+fn note(row: &Row<'_>, listed: &mut Inodes) {
+    listed.insert(match row {
+        Row::Inet { socket, .. } => socket.inode,
+        Row::Unix(socket) => socket.inode,
+    });
 }

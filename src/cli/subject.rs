@@ -170,8 +170,9 @@ fn port_of(number: u32, machine: &mut dyn Source) -> Result<Option<u16>, Failure
     };
     let mut used = false;
     machine.dump(&Want::states(StateSet::ALL), &mut |row| {
-        let Row::Inet { socket, .. } = row;
-        used |= socket.local.port == port || socket.remote.port == port;
+        if let Row::Inet { socket, .. } = row {
+            used |= socket.local.port == port || socket.remote.port == port;
+        }
         if used {
             ControlFlow::Break(())
         } else {

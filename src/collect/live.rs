@@ -1,13 +1,15 @@
 //! This machine: `sock_diag` where the kernel lets us, `/proc/net` where it does not, and always says which.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::netlink::Netlink;
 use super::procfs::{ProcRoot, Procfs};
-use super::{Error, RowSink, Source, Tee, Want};
-use crate::model::{Coverage, Facts, Host, Owners};
+use super::{Error, Inodes, Row, RowSink, Source, Tee, Want};
+use crate::model::{Coverage, Cpu, Facts, Host, Owners, Protocol, StateSet, Unlisted};
 
 /// How sockets are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +65,9 @@ impl Live {
     ) -> Result<Coverage, Error> {
         if self.choice != Choice::Procfs {
             match self.by_netlink(want, row, tee.as_deref_mut()) {
+                // Each protocol has a module of its own, which may be missing while the others are there.
+                Err(Error::NoSockDiag(_))
+                    if self.choice == Choice::Auto && want.protocol != Protocol::Tcp => {}
                 Err(Error::NoSockDiag(why)) if self.choice == Choice::Auto => {
                     self.choice = Choice::Procfs;
                     self.fell_back = Some(format!("sock_diag is not usable, {why}"));
@@ -71,9 +76,11 @@ impl Live {
             }
         }
         let coverage = self.procfs.dump_teed(want, row, tee);
-        let mut coverage = coverage.map_err(|error| match &self.fell_back {
-            Some(why) => Error::Nothing(format!("{why}; {error}")),
-            None => error,
+        let mut coverage = coverage.map_err(|error| match (&self.fell_back, error) {
+            // What a copy does not have is no failure.
+            (_, error @ Error::NotRecorded(_)) => error,
+            (Some(why), error) => Error::Nothing(format!("{why}; {error}")),
+            (None, error) => error,
         })?;
         coverage.fell_back.clone_from(&self.fell_back);
         Ok(coverage)
@@ -100,6 +107,14 @@ impl Live {
     }
 }
 
+/// Whether the kernel of this release shows sockets that are only bound, so that they are not taken for closed ones:
+/// since 6.8 (`TCPF_BOUND_INACTIVE`, `net/ipv4/inet_diag.c`).
+fn lists_bound_sockets(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut next = || numbers.next()?.parse::<u32>().ok();
+    next().zip(next()).is_some_and(|version| version >= (6, 8))
+}
+
 /// Whether `root` shows the network namespace that our netlink sockets are opened in.
 fn same_namespace(root: &ProcRoot) -> bool {
     let theirs = root.netns_inode();
@@ -113,6 +128,36 @@ impl Source for Live {
 
     fn owners(&mut self) -> (Owners, Coverage) {
         self.procfs.owners()
+    }
+
+    fn unlisted(&mut self, owners: &Owners, listed: &Inodes) -> Option<Vec<Unlisted>> {
+        let host = self.procfs.host();
+        if self.choice == Choice::Procfs || !lists_bound_sockets(&host.kernel) {
+            return None;
+        }
+        let mut found = self.procfs.strays(owners, listed, host.netns?)?;
+        if found.is_empty() {
+            return Some(Vec::new());
+        }
+        // A socket that was bound or connected while the first look went on is in the table by now.
+        let mut now = Inodes::default();
+        let coverage = self.dump(&Want::states(StateSet::ALL), &mut |row| {
+            if let Row::Inet { socket, .. } = row {
+                now.insert(socket.inode);
+            }
+            ControlFlow::Continue(())
+        });
+        if !coverage.is_ok_and(|coverage| coverage.rows_complete()) {
+            return None;
+        }
+        for stray in &mut found {
+            stray.retain(|inode| !now.contains(&inode));
+        }
+        Some(self.procfs.still_held(found))
+    }
+
+    fn cpu(&mut self, cgroups: &BTreeSet<String>) -> BTreeMap<String, Cpu> {
+        self.procfs.cpu(cgroups)
     }
 
     fn facts(&mut self) -> Facts {
@@ -136,11 +181,9 @@ impl Source for Live {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::ops::ControlFlow;
 
     use super::*;
-    use crate::collect::Row;
-    use crate::model::{Collector, StateSet, TcpState};
+    use crate::model::{Collector, TcpState};
 
     const COPY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/proc");
 
@@ -149,8 +192,9 @@ mod tests {
         let want = Want::states(StateSet::of(TcpState::Listen));
         let coverage = source
             .dump(&want, &mut |row| {
-                let Row::Inet { socket, .. } = row;
-                ports.push(socket.local.port);
+                if let Row::Inet { socket, .. } = row {
+                    ports.push(socket.local.port);
+                }
                 ControlFlow::Continue(())
             })
             .unwrap();
@@ -168,6 +212,20 @@ mod tests {
             let (ports, coverage) = listening(&mut Live::new(choice, ProcRoot::default()));
             assert!(ports.contains(&port), "{choice:?}");
             assert_eq!((coverage.collector, coverage.fell_back), (collector, None));
+        }
+    }
+
+    #[test]
+    fn kernels_before_6_8_hide_bound_sockets() {
+        for (release, shows) in [
+            ("6.18.44-x", true),
+            ("6.8.0", true),
+            ("6.7.12", false),
+            ("5.15.0-91-generic", false),
+            ("10.0", true),
+            ("", false),
+        ] {
+            assert_eq!(lists_bound_sockets(release), shows, "{release}");
         }
     }
 

@@ -5,20 +5,24 @@ pub mod names;
 pub mod netlink;
 pub mod procfs;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustc_hash::FxHashSet;
 
 use crate::model::{
-    Attributes, Collector, Coverage, Facts, Family, Host, Listener, Owners, Pulse, Snapshot,
-    Socket, StateSet, TcpInfo, TcpState,
+    Attributes, Collector, Coverage, Cpu, Datagram, Facts, Family, Host, Listener, Local, Owners,
+    Protocol, Pulse, Queue, Snapshot, Socket, StateSet, TcpInfo, TcpState, UnixSocket, Unlisted,
 };
 
 /// What is needed. Nobody pays for what no column and no detector asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Want {
+    /// of which sockets: one dump is of one protocol
+    pub protocol: Protocol,
     /// the states
     pub states: StateSet,
     /// sockets of IPv4
@@ -36,9 +40,10 @@ pub struct Want {
 }
 
 impl Want {
-    /// Addresses, states, queues and timers of the sockets in `states`, both families.
+    /// Addresses, states, queues and timers of the TCP sockets in `states`, both families.
     pub const fn states(states: StateSet) -> Self {
         Self {
+            protocol: Protocol::Tcp,
             states,
             ipv4: true,
             ipv6: true,
@@ -49,12 +54,88 @@ impl Want {
         }
     }
 
+    /// Every socket of `protocol`, with its memory.
+    pub const fn all(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            memory: true,
+            ..Self::states(StateSet::ALL)
+        }
+    }
+
+    /// The tables that have what is wanted, in the order in which they are read.
+    pub fn tables(&self) -> impl Iterator<Item = Table> + use<> {
+        let want = *self;
+        let tables: [Option<Table>; 2] = match want.protocol {
+            Protocol::Tcp => [Family::Ipv4, Family::Ipv6].map(|family| Some(Table::Tcp(family))),
+            Protocol::Udp => [Family::Ipv4, Family::Ipv6].map(|family| Some(Table::Udp(family))),
+            Protocol::Unix => [Some(Table::Unix), None],
+        };
+        tables
+            .into_iter()
+            .flatten()
+            .filter(move |table| !want.states.is_empty() && want.table(*table))
+    }
+
+    /// Whether rows of `table` are wanted.
+    pub fn table(&self, table: Table) -> bool {
+        table.protocol() == self.protocol && table.family().is_none_or(|family| self.family(family))
+    }
+
     /// Whether sockets of `family` are wanted.
     pub const fn family(&self, family: Family) -> bool {
         match family {
             Family::Ipv4 => self.ipv4,
             Family::Ipv6 => self.ipv6,
         }
+    }
+}
+
+/// One of the kernel's tables: what one request of `sock_diag`, or one file of `/proc/net`, is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// TCP over a family
+    Tcp(Family),
+    /// UDP over a family
+    Udp(Family),
+    /// the UNIX sockets
+    Unix,
+}
+
+impl Table {
+    /// The protocol of its sockets.
+    pub const fn protocol(self) -> Protocol {
+        match self {
+            Self::Tcp(_) => Protocol::Tcp,
+            Self::Udp(_) => Protocol::Udp,
+            Self::Unix => Protocol::Unix,
+        }
+    }
+
+    /// The family of its sockets; UNIX sockets are of none.
+    pub const fn family(self) -> Option<Family> {
+        match self {
+            Self::Tcp(family) | Self::Udp(family) => Some(family),
+            Self::Unix => None,
+        }
+    }
+
+    /// The name in sentences.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Tcp(Family::Ipv4) => "TCP over IPv4",
+            Self::Tcp(Family::Ipv6) => "TCP over IPv6",
+            Self::Udp(Family::Ipv4) => "UDP over IPv4",
+            Self::Udp(Family::Ipv6) => "UDP over IPv6",
+            Self::Unix => "UNIX sockets",
+        }
+    }
+}
+
+/// The TCP table of the family.
+impl From<Family> for Table {
+    fn from(family: Family) -> Self {
+        Self::Tcp(family)
     }
 }
 
@@ -68,13 +149,15 @@ pub enum Row<'a> {
         /// what only some ask for
         attributes: Attributes<'a>,
     },
+    /// a UNIX socket
+    Unix(UnixSocket<'a>),
 }
 
 /// Takes rows as they come; `Break` ends the dump early.
 pub type RowSink<'f> = dyn FnMut(Row<'_>) -> ControlFlow<()> + 'f;
 
 /// Sees what came in, as it came, for a capture: a netlink datagram, or a part of a table of `/proc/net`.
-pub type Tee<'t> = dyn FnMut(Collector, Family, &[u8]) + 't;
+pub type Tee<'t> = dyn FnMut(Collector, Table, &[u8]) + 't;
 
 /// Something that can be read like a machine: this one, or a capture of one.
 pub trait Source {
@@ -87,6 +170,17 @@ pub trait Source {
 
     /// Who holds which socket. Gaps are counted in the coverage, never fatal.
     fn owners(&mut self) -> (Owners, Coverage);
+
+    /// Processes with descriptors of TCP sockets that are in no table, `listed` being the inodes that are in one, of
+    /// any protocol. `None` where that cannot be seen.
+    fn unlisted(&mut self, _owners: &Owners, _listed: &Inodes) -> Option<Vec<Unlisted>> {
+        None
+    }
+
+    /// What the control groups of these paths got of the processors; those that cannot be seen are left out.
+    fn cpu(&mut self, _cgroups: &BTreeSet<String>) -> BTreeMap<String, Cpu> {
+        BTreeMap::new()
+    }
 
     /// Settings and counters of now.
     fn facts(&mut self) -> Facts;
@@ -139,16 +233,45 @@ pub enum Error {
     /// neither collector worked
     #[error("no socket table could be read: {0}")]
     Nothing(String),
+    /// a capture, or a copy of `/proc`, was made without this
+    #[error("{0} were not recorded")]
+    NotRecorded(&'static str),
     /// a capture broke off or is no capture
     #[error("{0}")]
     Capture(String),
 }
 
+/// Inodes of sockets.
+pub type Inodes = FxHashSet<u32>;
+
+/// What is read beside the TCP sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Also {
+    /// who holds what, and how much of the processors the holders' control groups got
+    pub owners: bool,
+    /// the UDP sockets
+    pub udp: bool,
+    /// the UNIX sockets
+    pub unix: bool,
+    /// descriptors of sockets that no table shows; takes the owners
+    pub unlisted: bool,
+}
+
+impl Also {
+    /// Everything that a detector may ask for.
+    pub const ALL: Self = Self {
+        owners: true,
+        udp: true,
+        unix: true,
+        unlisted: true,
+    };
+}
+
 /// Reads a whole [`Snapshot`].
 ///
 /// # Errors
-/// As [`Source::dump`].
-pub fn snapshot(source: &mut dyn Source, want: &Want, owners: bool) -> Result<Snapshot, Error> {
+/// As [`Source::dump`], for TCP. Of the other sockets a failure is a part that is missing.
+pub fn snapshot(source: &mut dyn Source, want: &Want, also: Also) -> Result<Snapshot, Error> {
     let mut snapshot = Snapshot {
         taken: source.now(),
         host: source.host(),
@@ -170,17 +293,28 @@ pub fn snapshot(source: &mut dyn Source, want: &Want, owners: bool) -> Result<Sn
             continue;
         }
         let coverage = source.dump(&want, &mut |row| {
-            let Row::Inet { socket, attributes } = row;
+            let Row::Inet { socket, attributes } = row else {
+                return ControlFlow::Continue(());
+            };
             let row = snapshot.push(socket, attributes.tcp_info.and_then(TcpInfo::parse));
-            if let Some(drops) = attributes.memory().and_then(|memory| memory.drops) {
+            if let Some(drops) = attributes.drops() {
                 snapshot.drops.insert(row, drops);
             }
             ControlFlow::Continue(())
         })?;
         snapshot.coverage.merge(coverage);
     }
+    let unlisted = also.unlisted && also.owners;
+    let mut listed = Inodes::default();
+    if also.udp || unlisted {
+        snapshot.udp = beside(Protocol::Udp, udp(source), &mut snapshot.coverage);
+    }
+    if also.unix || unlisted {
+        let read = unix(source, &mut listed);
+        snapshot.unix = beside(Protocol::Unix, read, &mut snapshot.coverage);
+    }
     snapshot.facts = source.facts();
-    if owners {
+    if also.owners {
         let (owners, coverage) = source.owners();
         let collector = snapshot.coverage.collector;
         snapshot.coverage.merge(coverage);
@@ -191,15 +325,87 @@ pub fn snapshot(source: &mut dyn Source, want: &Want, owners: bool) -> Result<Sn
             .iter()
             .filter(|socket| socket.inode != 0 && snapshot.owners.links_of(socket.inode).is_empty())
             .count() as u64;
+        snapshot.cpu = source.cpu(&cgroups(&snapshot.owners));
+    }
+    // Only who sees every table knows what is in none.
+    if unlisted
+        && snapshot.coverage.collector.sees(TcpState::BoundInactive)
+        && let (Some(udp), Some(_)) = (&snapshot.udp, &snapshot.unix)
+    {
+        listed.extend(snapshot.sockets.iter().map(|socket| socket.inode));
+        listed.extend(udp.iter().map(|datagram| datagram.socket.inode));
+        snapshot.unlisted = source.unlisted(&snapshot.owners, &listed);
     }
     Ok(snapshot)
 }
 
-/// The light second look: counters and listeners.
+/// The control groups of the processes that hold sockets.
+pub fn cgroups(owners: &Owners) -> BTreeSet<String> {
+    let processes = owners.processes().iter();
+    processes
+        .filter_map(|process| process.cgroup.clone())
+        .collect()
+}
+
+/// What was read of `protocol` beside the TCP sockets. A failure leaves a gap there, and the TCP sockets as they are.
+pub fn beside<T>(
+    protocol: Protocol,
+    read: Result<(T, Coverage), Error>,
+    coverage: &mut Coverage,
+) -> Option<T> {
+    match read {
+        Ok((rows, mut more)) => {
+            // What is said of the collector is said of TCP.
+            (more.collector, more.fell_back) = (coverage.collector, None);
+            coverage.merge(more);
+            Some(rows)
+        }
+        Err(Error::NotRecorded(_)) => None,
+        Err(error) => {
+            let gap = format!("{}: {error}", protocol.sockets());
+            coverage.missing.push(gap);
+            None
+        }
+    }
+}
+
+fn udp(source: &mut dyn Source) -> Result<(Vec<Datagram>, Coverage), Error> {
+    let mut datagrams = Vec::new();
+    let coverage = source.dump(&Want::all(Protocol::Udp), &mut |row| {
+        if let Row::Inet { socket, attributes } = row {
+            datagrams.push(Datagram {
+                socket,
+                memory: attributes.memory(),
+                drops: attributes.drops(),
+            });
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok((datagrams, coverage))
+}
+
+/// Keeps what detectors ask for, and notes the inodes of all.
+fn unix(source: &mut dyn Source, listed: &mut Inodes) -> Result<(Vec<Local>, Coverage), Error> {
+    let mut kept = Vec::new();
+    let coverage = source.dump(&Want::all(Protocol::Unix), &mut |row| {
+        if let Row::Unix(socket) = row {
+            listed.insert(socket.inode);
+            kept.extend(Local::new(&socket));
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok((kept, coverage))
+}
+
+/// The light second look: counters and queues. `cgroups` are those of the first look's owners.
 ///
 /// # Errors
-/// As [`Source::dump`].
-pub fn pulse(source: &mut dyn Source) -> Result<Pulse, Error> {
+/// As [`Source::dump`], for TCP.
+pub fn pulse(
+    source: &mut dyn Source,
+    also: Also,
+    cgroups: &BTreeSet<String>,
+) -> Result<Pulse, Error> {
     let mut listeners = Vec::new();
     let want = Want {
         memory: true,
@@ -207,18 +413,130 @@ pub fn pulse(source: &mut dyn Source) -> Result<Pulse, Error> {
     };
     let taken = source.now();
     source.dump(&want, &mut |row| {
-        let Row::Inet { socket, attributes } = row;
-        listeners.push(Listener {
-            cookie: socket.cookie,
-            recv_q: socket.recv_q,
-            send_q: socket.send_q,
-            drops: attributes.memory().and_then(|memory| memory.drops),
-        });
+        if let Row::Inet { socket, attributes } = row {
+            listeners.push(Listener {
+                cookie: socket.cookie,
+                recv_q: socket.recv_q,
+                send_q: socket.send_q,
+                drops: attributes.drops(),
+            });
+        }
         ControlFlow::Continue(())
     })?;
-    Ok(Pulse {
+    let mut pulse = Pulse {
         taken,
-        facts: source.facts(),
         listeners,
-    })
+        ..Pulse::default()
+    };
+    // Without these the second look knows less of them, and its detectors say so.
+    if also.udp
+        && let Ok((datagrams, _)) = udp(source)
+    {
+        pulse.udp = Some(datagrams.iter().filter_map(Queue::of_datagram).collect());
+    }
+    if also.unix
+        && let Ok((locals, _)) = unix(source, &mut Inodes::default())
+    {
+        pulse.unix = Some(locals.iter().filter_map(Queue::of_local).collect());
+    }
+    if also.owners {
+        pulse.cpu = source.cpu(cgroups);
+    }
+    pulse.facts = source.facts();
+    Ok(pulse)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine whose other tables answer as the test wants.
+    struct Fake {
+        other: fn() -> Result<Coverage, Error>,
+        asked_for_unlisted: bool,
+    }
+
+    impl Source for Fake {
+        fn dump(&mut self, want: &Want, _: &mut RowSink<'_>) -> Result<Coverage, Error> {
+            match want.protocol {
+                Protocol::Tcp => Ok(Coverage::default()),
+                Protocol::Udp | Protocol::Unix => (self.other)(),
+            }
+        }
+        fn owners(&mut self) -> (Owners, Coverage) {
+            Default::default()
+        }
+        fn unlisted(&mut self, _: &Owners, _: &Inodes) -> Option<Vec<Unlisted>> {
+            self.asked_for_unlisted = true;
+            Some(Vec::new())
+        }
+        fn facts(&mut self) -> Facts {
+            Facts::default()
+        }
+        fn host(&self) -> Host {
+            Host::default()
+        }
+        fn now(&self) -> Timestamp {
+            Timestamp::UNIX_EPOCH
+        }
+        fn advance(&mut self, _: Duration) -> bool {
+            true
+        }
+    }
+
+    fn look(other: fn() -> Result<Coverage, Error>, also: Also) -> (Snapshot, bool) {
+        let mut fake = Fake {
+            other,
+            asked_for_unlisted: false,
+        };
+        let want = Want::states(StateSet::ALL);
+        let snapshot = snapshot(&mut fake, &want, also).unwrap();
+        (snapshot, fake.asked_for_unlisted)
+    }
+
+    #[test]
+    fn a_table_that_was_not_read_is_never_an_empty_one() {
+        let refused = || Err(Error::NoSockDiag("ENOENT".to_owned()));
+        let (refused, asked) = look(refused, Also::ALL);
+        assert!(refused.udp.is_none() && refused.unix.is_none());
+        let missing = &refused.coverage.missing;
+        assert!(missing[0].starts_with("UDP sockets: ") && missing[1].starts_with("UNIX"));
+        assert!(!asked && refused.unlisted.is_none(), "a table is missing");
+        let (absent, _) = look(|| Err(Error::NotRecorded("UDP sockets")), Also::ALL);
+        assert!(absent.udp.is_none() && absent.coverage.complete());
+        let (empty, asked) = look(|| Ok(Coverage::default()), Also::ALL);
+        assert_eq!((empty.udp, empty.unix), (Some(vec![]), Some(vec![])));
+        assert!(asked && empty.unlisted.is_some());
+        let (unasked, asked) = look(|| panic!("nobody asked"), Also::default());
+        assert!(unasked.udp.is_none() && !asked);
+    }
+
+    #[test]
+    fn gaps_of_other_tables_count_and_their_collector_does_not() {
+        let partly = || {
+            Ok(Coverage {
+                collector: Collector::Procfs,
+                fell_back: Some("ENOENT".to_owned()),
+                undecoded: 1,
+                ..Coverage::default()
+            })
+        };
+        let (snapshot, _) = look(partly, Also::ALL);
+        assert_eq!(snapshot.coverage.collector, Collector::Netlink);
+        assert_eq!(snapshot.coverage.fell_back, None);
+        assert_eq!(snapshot.coverage.undecoded, 2);
+    }
+
+    #[test]
+    fn each_protocol_has_its_tables() {
+        let tables = |want: Want| want.tables().collect::<Vec<_>>();
+        let mut want = Want::all(Protocol::Udp);
+        want.ipv4 = false;
+        assert_eq!(tables(want), [Table::Udp(Family::Ipv6)]);
+        want.protocol = Protocol::Unix;
+        assert_eq!(tables(want), [Table::Unix], "of no family");
+        want.states = StateSet::EMPTY;
+        assert_eq!(tables(want), []);
+        assert_eq!(tables(Want::states(StateSet::ALL)).len(), 2);
+    }
 }

@@ -4,7 +4,7 @@
 mod tally;
 mod top;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ use jiff::Timestamp;
 
 pub use self::tally::{Counts, Dial, PortSet, Tally};
 pub use self::top::top;
-use crate::model::{Endpoint, Facts, Family, Listener, Pulse, Snapshot, Socket, Subject, TcpInfo};
+use crate::model::{
+    Cpu, Endpoint, Facts, Family, Listener, Pulse, Queue, Snapshot, Socket, Subject, TcpInfo,
+};
 
 /// A destination that has taken fewer ports than this is not remembered.
 const FEW_PORTS: u32 = 10;
@@ -127,6 +129,12 @@ pub struct Sample {
     pub marks: Vec<Mark>,
     /// cookies of the connections that have sent data of late and some of it again, and how often, sorted
     pub resent: Vec<(u64, u32)>,
+    /// the queues of the UDP sockets, by identity; `None` if they were not read
+    pub udp: Option<Vec<Queue>>,
+    /// the queues of the UNIX sockets, by identity; `None` if they were not read
+    pub unix: Option<Vec<Queue>>,
+    /// path of a control group -> what it got of the processors
+    pub cpu: BTreeMap<String, Cpu>,
 }
 
 impl Sample {
@@ -212,6 +220,15 @@ impl Sample {
                 .collect(),
             marks: Vec::new(),
             resent,
+            udp: snapshot
+                .udp
+                .as_ref()
+                .map(|udp| sorted(udp.iter().filter_map(Queue::of_datagram).collect())),
+            unix: snapshot
+                .unix
+                .as_ref()
+                .map(|unix| sorted(unix.iter().filter_map(Queue::of_local).collect())),
+            cpu: snapshot.cpu.clone(),
         }
     }
 
@@ -234,6 +251,11 @@ impl Sample {
         let place = self.flows.binary_search_by_key(&cookie, |flow| flow.cookie);
         self.flows.get(place.ok()?)
     }
+}
+
+fn sorted(mut queues: Vec<Queue>) -> Vec<Queue> {
+    queues.sort_unstable_by_key(|queue| queue.id);
+    queues
 }
 
 /// The LISTEN rows of a snapshot as a pulse has them, by cookie.
@@ -264,8 +286,45 @@ pub struct History {
 pub struct Deltas<'a> {
     /// how long the counters ran
     pub window: Duration,
-    before: (&'a Facts, &'a [Listener]),
-    after: (&'a Facts, &'a [Listener]),
+    before: Look<'a>,
+    after: Look<'a>,
+}
+
+/// What one look saw of what two are compared by.
+#[derive(Clone, Copy, Debug)]
+struct Look<'a> {
+    taken: Timestamp,
+    facts: &'a Facts,
+    listeners: &'a [Listener],
+    udp: Option<&'a [Queue]>,
+    unix: Option<&'a [Queue]>,
+    cpu: &'a BTreeMap<String, Cpu>,
+}
+
+impl<'a> From<&'a Sample> for Look<'a> {
+    fn from(sample: &'a Sample) -> Self {
+        Self {
+            taken: sample.taken,
+            facts: &sample.facts,
+            listeners: &sample.listeners,
+            udp: sample.udp.as_deref(),
+            unix: sample.unix.as_deref(),
+            cpu: &sample.cpu,
+        }
+    }
+}
+
+impl<'a> From<&'a Pulse> for Look<'a> {
+    fn from(pulse: &'a Pulse) -> Self {
+        Self {
+            taken: pulse.taken,
+            facts: &pulse.facts,
+            listeners: &pulse.listeners,
+            udp: pulse.udp.as_deref(),
+            unix: pulse.unix.as_deref(),
+            cpu: &pulse.cpu,
+        }
+    }
 }
 
 impl Deltas<'_> {
@@ -273,31 +332,54 @@ impl Deltas<'_> {
     pub fn counter(&self, name: &str) -> Option<u64> {
         let moved = self
             .after
-            .0
+            .facts
             .counter(name)?
-            .checked_sub(self.before.0.counter(name)?)?;
+            .checked_sub(self.before.facts.counter(name)?)?;
         u64::try_from(moved).ok()
     }
 
     /// A gauge of sockstat as the two looks found it.
     pub fn gauge(&self, name: &str) -> Option<(i64, i64)> {
-        Some((self.before.0.gauge(name)?, self.after.0.gauge(name)?))
+        Some((
+            self.before.facts.gauge(name)?,
+            self.after.facts.gauge(name)?,
+        ))
     }
 
     /// How many packets a listener dropped.
     pub fn drops(&self, cookie: Option<NonZeroU64>) -> Option<u32> {
         let drops = |listeners: &[Listener]| find(listeners, cookie)?.drops;
-        Some(drops(self.after.1)?.wrapping_sub(drops(self.before.1)?))
+        Some(drops(self.after.listeners)?.wrapping_sub(drops(self.before.listeners)?))
     }
 
     /// A listener as the later look saw it.
     pub fn later(&self, cookie: Option<NonZeroU64>) -> Option<&Listener> {
-        find(self.after.1, cookie)
+        find(self.after.listeners, cookie)
     }
 
     /// A listener as the earlier look saw it.
     pub fn sooner(&self, cookie: Option<NonZeroU64>) -> Option<&Listener> {
-        find(self.before.1, cookie)
+        find(self.before.listeners, cookie)
+    }
+
+    /// Whether both looks saw the UDP sockets.
+    pub const fn compares_udp(&self) -> bool {
+        self.before.udp.is_some() && self.after.udp.is_some()
+    }
+
+    /// A UDP socket in the earlier and the later look.
+    pub fn udp(&self, id: u64) -> Option<(&Queue, &Queue)> {
+        queue(self.before.udp, id).zip(queue(self.after.udp, id))
+    }
+
+    /// A UNIX socket in the earlier and the later look.
+    pub fn unix(&self, id: u64) -> Option<(&Queue, &Queue)> {
+        queue(self.before.unix, id).zip(queue(self.after.unix, id))
+    }
+
+    /// A control group's share of the processors in the earlier and the later look.
+    pub fn cpu(&self, cgroup: &str) -> Option<(&Cpu, &Cpu)> {
+        self.before.cpu.get(cgroup).zip(self.after.cpu.get(cgroup))
     }
 
     /// The window in seconds, never 0.
@@ -310,6 +392,12 @@ fn find(listeners: &[Listener], cookie: Option<NonZeroU64>) -> Option<&Listener>
     cookie?;
     let place = listeners.binary_search_by_key(&cookie, |listener| listener.cookie);
     listeners.get(place.ok()?)
+}
+
+fn queue(queues: Option<&[Queue]>, id: u64) -> Option<&Queue> {
+    let queues = queues?;
+    let place = queues.binary_search_by_key(&id, |queue| queue.id);
+    queues.get(place.ok()?)
 }
 
 impl History {
@@ -326,6 +414,8 @@ impl History {
         pulse
             .listeners
             .sort_unstable_by_key(|listener| listener.cookie);
+        pulse.udp = pulse.udp.map(sorted);
+        pulse.unix = pulse.unix.map(sorted);
         self.pulse = Some(pulse);
     }
 
@@ -342,25 +432,18 @@ impl History {
     /// What moved between `current` and the look after it, or else since the full sample before it. `None`: there
     /// was one look only.
     pub fn deltas<'a>(&'a self, current: &'a Sample) -> Option<Deltas<'a>> {
-        let current_at = (&current.facts, current.listeners.as_slice());
-        let window = |from: Timestamp, to: Timestamp| {
-            Duration::try_from(to.duration_since(from))
-                .ok()
-                .filter(|window| !window.is_zero())
+        let deltas = |before: Look<'a>, after: Look<'a>| {
+            let window = Duration::try_from(after.taken.duration_since(before.taken)).ok()?;
+            (!window.is_zero()).then_some(Deltas {
+                window,
+                before,
+                after,
+            })
         };
         if let Some(pulse) = &self.pulse {
-            return Some(Deltas {
-                window: window(current.taken, pulse.taken)?,
-                before: current_at,
-                after: (&pulse.facts, &pulse.listeners),
-            });
+            return deltas(current.into(), pulse.into());
         }
-        let before = self.earlier.last()?;
-        Some(Deltas {
-            window: window(before.taken, current.taken)?,
-            before: (&before.facts, &before.listeners),
-            after: current_at,
-        })
+        deltas(self.earlier.last()?.into(), current.into())
     }
 }
 
@@ -406,6 +489,7 @@ mod tests {
             taken: after.taken,
             facts: after.facts.clone(),
             listeners: after.listeners.clone(),
+            ..Pulse::default()
         });
         let deltas = history.deltas(&now).unwrap();
         assert_eq!(
@@ -433,6 +517,7 @@ mod tests {
             taken: Timestamp::from_second(13).unwrap(),
             facts: Facts::default(),
             listeners: vec![listener(30, 1), listener(9, 14), listener(20, 1)],
+            ..Pulse::default()
         });
         let deltas = history.deltas(&now).unwrap();
         assert_eq!(deltas.drops(NonZeroU64::new(9)), Some(5));
@@ -451,5 +536,31 @@ mod tests {
                 .counter("TcpExt.ListenOverflows"),
             None
         );
+    }
+
+    #[test]
+    fn queues_are_compared_where_both_looks_have_them() {
+        let queue = |id, drops| Queue {
+            id,
+            recv_q: 0,
+            drops: Some(drops),
+        };
+        let mut now = sample(12, 1, 9);
+        now.udp = Some(vec![queue(3, 1), queue(7, 2)]);
+        let mut history = History::default();
+        let mut pulse = Pulse {
+            taken: Timestamp::from_second(13).unwrap(),
+            ..Pulse::default()
+        };
+        history.set_pulse(pulse.clone());
+        assert!(!history.deltas(&now).unwrap().compares_udp());
+        pulse.udp = Some(vec![queue(9, 4), queue(7, 5)]);
+        history.set_pulse(pulse);
+        let deltas = history.deltas(&now).unwrap();
+        assert!(deltas.compares_udp());
+        let drops = |id| deltas.udp(id).map(|(a, b)| (a.drops, b.drops));
+        assert_eq!(drops(7), Some((Some(2), Some(5))));
+        assert_eq!((drops(3), drops(9)), (None, None), "in one look only");
+        assert!(deltas.unix(7).is_none());
     }
 }

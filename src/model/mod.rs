@@ -2,6 +2,7 @@
 
 pub mod age;
 pub mod coverage;
+pub mod cpu;
 pub mod finding;
 pub mod host;
 pub mod nearest;
@@ -12,20 +13,23 @@ pub mod socket;
 pub mod state;
 pub mod tcp_info;
 pub mod top;
+pub mod unix;
 pub mod waiting;
 pub mod words;
 
 pub use age::{Age, AgeFacts};
 pub use coverage::{Collector, Coverage};
+pub use cpu::Cpu;
 pub use finding::{
     Actor, Analysis, Evidence, Finding, Overall, Severity, Story, Subject, Unknown, stories,
 };
 pub use host::{Facts, Host};
 pub use nearest::nearest;
 pub use owner::{Owners, Process};
-pub use snapshot::{Listener, Pulse, Snapshot};
+pub use snapshot::{Datagram, Listener, Pulse, Queue, Snapshot, Unlisted};
 pub use socket::{Attributes, Endpoint, Family, Memory, Protocol, Socket, Timer};
 pub use state::{StateSet, TcpState};
 pub use tcp_info::TcpInfo;
 pub use top::Top;
+pub use unix::{Local, UnixKind, UnixSocket};
 pub use waiting::{LastWord, WaitingOn};

@@ -1,16 +1,20 @@
 //! One reading of the machine: the currency of everything past the sources.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 use super::age::{Age, AgeFacts};
 use super::coverage::Coverage;
+use super::cpu::Cpu;
 use super::host::{Facts, Host};
 use super::owner::{Owners, Process};
-use super::socket::{InfoId, Socket};
+use super::socket::{InfoId, Memory, Socket};
 use super::tcp_info::TcpInfo;
+use super::unix::Local;
 
 /// Sockets, owners and facts of one moment.
 #[derive(Clone, Debug, Default)]
@@ -25,12 +29,41 @@ pub struct Snapshot {
     pub infos: Vec<TcpInfo>,
     /// row -> packets dropped since the socket was made (LISTEN rows)
     pub drops: FxHashMap<u32, u32>,
+    /// the UDP sockets; `None` if they were not read
+    pub udp: Option<Vec<Datagram>>,
+    /// the UNIX sockets that detectors ask for; `None` if they were not read
+    pub unix: Option<Vec<Local>>,
     /// who holds what
     pub owners: Owners,
+    /// processes with descriptors of TCP sockets that no table shows any more; `None` if that was not looked for, or
+    /// cannot be seen here
+    pub unlisted: Option<Vec<Unlisted>>,
+    /// path of a control group -> what it got of the processors, for those whose processes hold sockets
+    pub cpu: BTreeMap<String, Cpu>,
     /// settings and counters
     pub facts: Facts,
     /// what is not known
     pub coverage: Coverage,
+}
+
+/// A UDP socket. Its state is ESTABLISHED with a peer and CLOSED without, see [`Socket::state_name`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// what every output needs; `recv_q` counts the memory of what waits, not its bytes
+    pub socket: Socket,
+    /// its memory; `/proc` does not tell it
+    pub memory: Option<Memory>,
+    /// datagrams dropped since the socket was made
+    pub drops: Option<u32>,
+}
+
+/// Descriptors of one process whose sockets have left the TCP tables: reset or timed out, and never closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unlisted {
+    /// the process
+    pub pid: u32,
+    /// how many descriptors
+    pub fds: u32,
 }
 
 impl Snapshot {
@@ -82,7 +115,46 @@ pub struct Listener {
     pub drops: Option<u32>,
 }
 
-/// A light second look: counters and LISTEN rows, because a counter without a delta says nothing.
+/// The queue of a UDP or UNIX socket, as two looks are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// its identity: the cookie, or the inode where `/proc` was read
+    pub id: u64,
+    /// what waits to be read or accepted
+    pub recv_q: u32,
+    /// datagrams dropped since the socket was made
+    pub drops: Option<u32>,
+}
+
+impl Queue {
+    /// Of a UDP socket; `None` where nothing tells it from others.
+    pub fn of_datagram(datagram: &Datagram) -> Option<Self> {
+        let socket = &datagram.socket;
+        Some(Self {
+            id: identity(socket.cookie, socket.inode)?,
+            recv_q: socket.recv_q,
+            drops: datagram.drops,
+        })
+    }
+
+    /// Of a UNIX socket; `None` where nothing tells it from others, or its queue was not told.
+    pub fn of_local(local: &Local) -> Option<Self> {
+        Some(Self {
+            id: identity(local.cookie, local.inode)?,
+            recv_q: local.recv_q?,
+            drops: None,
+        })
+    }
+}
+
+/// What tells a socket from all others in two looks by the same source.
+pub fn identity(cookie: Option<NonZeroU64>, inode: u32) -> Option<u64> {
+    cookie
+        .map(NonZeroU64::get)
+        .or((inode != 0).then_some(u64::from(inode)))
+}
+
+/// A light second look: counters and queues, because a counter without a delta says nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Pulse {
     /// when
@@ -91,4 +163,10 @@ pub struct Pulse {
     pub facts: Facts,
     /// the listeners
     pub listeners: Vec<Listener>,
+    /// the UDP sockets; `None` if they were not read
+    pub udp: Option<Vec<Queue>>,
+    /// the UNIX sockets; `None` if they were not read
+    pub unix: Option<Vec<Queue>>,
+    /// path of a control group -> what it got of the processors
+    pub cpu: BTreeMap<String, Cpu>,
 }

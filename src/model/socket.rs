@@ -7,12 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use super::state::TcpState;
 
-/// A transport protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// What a socket speaks, and so the table that it is in.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// Transmission Control Protocol
+    #[default]
     Tcp,
+    /// User Datagram Protocol
+    Udp,
+    /// sockets of this host alone (`AF_UNIX`)
+    Unix,
 }
 
 impl Protocol {
@@ -20,6 +27,17 @@ impl Protocol {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Unix => "unix",
+        }
+    }
+
+    /// Its sockets in sentences.
+    pub const fn sockets(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP sockets",
+            Self::Udp => "UDP sockets",
+            Self::Unix => "UNIX sockets",
         }
     }
 }
@@ -40,6 +58,14 @@ impl Family {
         match self {
             Self::Ipv4 => "ipv4",
             Self::Ipv6 => "ipv6",
+        }
+    }
+
+    /// The name in sentences.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
         }
     }
 }
@@ -194,6 +220,15 @@ const _: () = assert!(
 );
 
 impl Socket {
+    /// The state's name. Only TCP has its states: a UDP socket uses two of their numbers for "has a peer" and "has
+    /// none" (`TCP_ESTABLISHED` and `TCP_CLOSE` in `net/ipv4/udp.c`).
+    pub const fn state_name(&self) -> Option<&'static str> {
+        match (self.protocol, self.state) {
+            (Protocol::Udp | Protocol::Unix, TcpState::Closed) => Some("UNCONNECTED"),
+            (_, state) => state.name(),
+        }
+    }
+
     /// Whether the kernel keeps only a mini-socket, which has neither inode nor uid: TIME-WAIT, an orphan in
     /// FIN-WAIT-2 after `tcp_fin_timeout` took over, SYN-RECEIVED.
     pub fn is_mini(&self) -> bool {
@@ -281,6 +316,8 @@ pub struct Attributes<'a> {
     pub tcp_info: Option<&'a [u8]>,
     /// `INET_DIAG_SKMEMINFO`
     pub memory: Option<&'a [u8]>,
+    /// packets dropped since the socket was made, where a table of `/proc/net` has that column
+    pub listed_drops: Option<u32>,
     /// `INET_DIAG_CONG`: the name of the congestion control, without the final NUL
     pub congestion: Option<&'a [u8]>,
     /// `INET_DIAG_SHUTDOWN`: bit 0 receiving, bit 1 sending was shut down
@@ -303,6 +340,13 @@ impl Attributes<'_> {
     /// The memory, if it was asked for and came whole.
     pub fn memory(&self) -> Option<Memory> {
         self.memory.and_then(Memory::parse)
+    }
+
+    /// Packets dropped since the socket was made, wherever that was said.
+    pub fn drops(&self) -> Option<u32> {
+        self.memory()
+            .and_then(|memory| memory.drops)
+            .or(self.listed_drops)
     }
 }
 
@@ -344,6 +388,33 @@ mod tests {
         socket.cookie = NonZeroU64::new(1);
         socket.state = TcpState::Established;
         assert_eq!(socket.backlog(), None);
+    }
+
+    #[test]
+    fn only_tcp_has_closed_sockets() {
+        let socket = |protocol, state| Socket {
+            cookie: None,
+            local: Endpoint::v4([0; 4], 53),
+            remote: Endpoint::v4([0; 4], 0),
+            inode: 1,
+            uid: 0,
+            recv_q: 0,
+            send_q: 0,
+            timer_ms: 0,
+            ifindex: 0,
+            info: None,
+            netns: 0,
+            retransmits: 0,
+            timer: Timer::None,
+            state,
+            protocol,
+            family: Family::Ipv4,
+        };
+        let name = |protocol, state| socket(protocol, state).state_name();
+        assert_eq!(name(Protocol::Udp, TcpState::Closed), Some("UNCONNECTED"));
+        let connected = name(Protocol::Udp, TcpState::Established);
+        assert_eq!(connected, Some("ESTABLISHED"));
+        assert_eq!(name(Protocol::Tcp, TcpState::Closed), Some("CLOSED"));
     }
 
     #[test]

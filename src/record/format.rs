@@ -5,7 +5,8 @@ use std::io::{BufRead, Write};
 use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Family, Host, StateSet, TcpState};
+use crate::collect::Table;
+use crate::model::{Collector, Family, Host, Protocol, StateSet, TcpState};
 
 /// How every capture begins. The line feed is lost or doubled by a transfer as text.
 pub const MAGIC: [u8; 8] = *b"LINGERC\n";
@@ -37,7 +38,13 @@ pub enum Kind {
     Want,
     Netlink,
     Table,
+    UdpNetlink,
+    UdpTable,
+    UnixNetlink,
+    UnixTable,
     Owners,
+    Unlisted,
+    Cpu,
     Facts,
     Coverage,
     End,
@@ -47,13 +54,19 @@ pub enum Kind {
 pub const SECTION_VERSION: u16 = 1;
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 15] = [
         Self::Host,
         Self::Sample,
         Self::Want,
         Self::Netlink,
         Self::Table,
+        Self::UdpNetlink,
+        Self::UdpTable,
+        Self::UnixNetlink,
+        Self::UnixTable,
         Self::Owners,
+        Self::Unlisted,
+        Self::Cpu,
         Self::Facts,
         Self::Coverage,
         Self::End,
@@ -67,10 +80,38 @@ impl Kind {
             Self::Want => "WANT",
             Self::Netlink => "NLNK",
             Self::Table => "PROC",
+            Self::UdpNetlink => "NLUD",
+            Self::UdpTable => "PRUD",
+            Self::UnixNetlink => "NLUX",
+            Self::UnixTable => "PRUX",
             Self::Owners => "OWNR",
+            Self::Unlisted => "UNLS",
+            Self::Cpu => "CGRP",
             Self::Facts => "FACT",
             Self::Coverage => "COVR",
             Self::End => "END!",
+        }
+    }
+
+    /// What holds the dumps of sockets of `protocol` by `collector`.
+    pub const fn of(collector: Collector, protocol: Protocol) -> Self {
+        match (collector, protocol) {
+            (Collector::Netlink, Protocol::Tcp) => Self::Netlink,
+            (Collector::Procfs, Protocol::Tcp) => Self::Table,
+            (Collector::Netlink, Protocol::Udp) => Self::UdpNetlink,
+            (Collector::Procfs, Protocol::Udp) => Self::UdpTable,
+            (Collector::Netlink, Protocol::Unix) => Self::UnixNetlink,
+            (Collector::Procfs, Protocol::Unix) => Self::UnixTable,
+        }
+    }
+
+    /// The table that a section of this kind and family is a dump of.
+    pub fn table(self, family: Option<Family>) -> Option<Table> {
+        match self {
+            Self::Netlink | Self::Table => family.map(Table::Tcp),
+            Self::UdpNetlink | Self::UdpTable => family.map(Table::Udp),
+            Self::UnixNetlink | Self::UnixTable => Some(Table::Unix),
+            _ => None,
         }
     }
 }
@@ -185,7 +226,7 @@ impl Asked {
     }
 }
 
-/// Writes the payload of `NLNK` or `PROC` for `content` into `payload`.
+/// Writes the payload of a dump for `content` into `payload`.
 pub fn compress(content: &[u8], payload: &mut Vec<u8>) -> std::io::Result<()> {
     payload.clear();
     let length = u32::try_from(content.len()).map_err(std::io::Error::other)?;

@@ -16,7 +16,7 @@
 //! section:
 //!   tag       4 bytes
 //!   version   u16       of this kind of section
-//!   of        u16       NLNK, PROC: the family, 4 or 6; else 0
+//!   of        u16       NLNK, PROC, NLUD, PRUD: the family, 4 or 6; else 0
 //!   length    u64       bytes of the payload
 //!   checksum  u32       CRC-32 of the payload
 //!   checksum  u32       CRC-32 of the 20 bytes before it
@@ -30,12 +30,16 @@
 //! | `WANT` | what was asked for: states, families, attributes | at most once a sample |
 //! | `NLNK` | netlink datagrams of a family, each after its u32 length | any number |
 //! | `PROC` | text of `/proc/net/tcp` or `tcp6` | any number |
+//! | `NLUD`, `PRUD` | the same of UDP | any number |
+//! | `NLUX`, `PRUX` | the same of UNIX sockets, of no family | any number |
 //! | `OWNR` | [`crate::model::Owners`] | at most once a sample |
+//! | `UNLS` | [`crate::model::Unlisted`], a list; absent where that could not be seen | at most once a sample |
+//! | `CGRP` | [`crate::model::Cpu`] by path of the control group | at most once a sample |
 //! | `FACT` | [`crate::model::Facts`] | at most once a sample |
 //! | `COVR` | [`crate::model::Coverage`] | at most once a sample |
 //! | `END!` | u32, how many sections came before; a file without it is cut off | once, last |
 //!
-//! `NLNK` and `PROC` hold a u32 with the length of the content and then the content as one LZ4 frame. Long content is
+//! `NLNK`, `PROC` and their like hold a u32 with the length of the content and then the content as one LZ4 frame. Long content is
 //! continued in the next section of the same kind, family and sample, so that writing and reading take constant
 //! memory; a datagram never straddles two sections. The other structures are JSON. Netlink data and
 //! `/proc/net/tcp` have the byte order of the recorded machine, so another one refuses them.
@@ -53,7 +57,7 @@
 //! collector, the fallback, lost buffers, missing parts, and the gaps of the owners. What the decoder counts
 //! (interrupted dumps, undecoded messages, unknown states) is counted again while replaying, and the recorded number
 //! is *not* added. A recorded dump without its end, a family that is not there, and states that were not asked for
-//! are missing parts.
+//! are missing parts. UDP and UNIX sockets that a capture does not hold are not: they were never asked for.
 //!
 //! # Hostile files
 //!
@@ -61,6 +65,7 @@
 //! far as the file reaches; a section that is decoded is at most 64 MiB, before and after decompression. Dumps are
 //! read a section at a time.
 
+mod beside;
 mod error;
 mod format;
 mod read;

@@ -1,5 +1,6 @@
 //! A capture as a [`Source`]: checked when it is opened, its dumps read a section at a time.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,19 +8,21 @@ use jiff::Timestamp;
 
 use super::Error;
 use super::format::{Asked, Kind, Origin};
-use super::replay::{Outcome, Replay, label};
+use super::replay::{Outcome, Replay};
 use super::sections::{Section, Sections};
-use crate::collect::{self, RowSink, Source, Want};
-use crate::model::{Collector, Coverage, Facts, Family, Host, Owners};
+use crate::collect::{self, Inodes, RowSink, Source, Want};
+use crate::model::{Collector, Coverage, Cpu, Facts, Host, Owners, Protocol, Unlisted};
 
 /// One sample: where its parts are.
 #[derive(Debug, Default)]
-struct Sample {
+pub(super) struct Sample {
     taken: Timestamp,
     asked: Option<Asked>,
     /// netlink data and tables, in the order of the file
-    tables: Vec<Section>,
+    pub(super) tables: Vec<Section>,
     owners: Option<Section>,
+    unlisted: Option<Section>,
+    cpu: Option<Section>,
     facts: Option<Section>,
     coverage: Option<Section>,
 }
@@ -27,10 +30,10 @@ struct Sample {
 /// A capture that is read.
 #[derive(Debug)]
 pub struct Capture {
-    sections: Sections,
+    pub(super) sections: Sections,
     origin: Origin,
-    samples: Vec<Sample>,
-    current: usize,
+    pub(super) samples: Vec<Sample>,
+    pub(super) current: usize,
     /// what could be read when the capture was opened and cannot any more
     late: Vec<String>,
 }
@@ -82,33 +85,35 @@ impl Capture {
         let mut missing = recorded.missing;
         missing.append(&mut self.late.clone());
         let mut stopped = false;
-        for family in [Family::Ipv4, Family::Ipv6] {
-            if !want.family(family) || want.states.is_empty() || stopped {
+        for table in want.tables() {
+            if stopped {
                 continue;
             }
             // What the recording could not read it has said itself.
-            let told = missing.iter().any(|part| part.contains(label(family)));
+            let family = table.family().map_or("", |family| family.label());
+            let told = missing
+                .iter()
+                .any(|part| !part.starts_with("UDP") && part.contains(family));
             let mut replay = Replay {
                 sections: &mut self.sections,
                 tables: &sample.tables,
-                family,
+                table,
                 want,
             };
             let outcome = match recorded.collector {
                 Collector::Netlink => replay.netlink(&mut found, row, told)?,
-                Collector::Procfs => replay.table(&mut found, row)?,
+                Collector::Procfs => replay.text(&mut found, row)?,
             };
             match outcome {
                 Outcome::Whole => {}
                 Outcome::Stopped => stopped = true,
                 _ if told => {}
                 Outcome::Absent => {
-                    missing.push(format!("TCP over {}: not in the capture", label(family)));
+                    missing.push(format!("{}: not in the capture", table.label()));
                 }
-                Outcome::Endless => missing.push(format!(
-                    "TCP over {}: the recorded dump has no end",
-                    label(family)
-                )),
+                Outcome::Endless => {
+                    missing.push(format!("{}: the recorded dump has no end", table.label()));
+                }
             }
         }
         if let Some(asked) = sample.asked {
@@ -134,7 +139,24 @@ impl Capture {
 
 impl Source for Capture {
     fn dump(&mut self, want: &Want, row: &mut RowSink<'_>) -> Result<Coverage, collect::Error> {
-        self.replay(want, row)
+        match want.protocol {
+            Protocol::Tcp => self.replay(want, row),
+            Protocol::Udp | Protocol::Unix => self.replay_beside(want, row),
+        }
+    }
+
+    fn unlisted(&mut self, _owners: &Owners, _listed: &Inodes) -> Option<Vec<Unlisted>> {
+        let section = self.samples.get(self.current)?.unlisted?;
+        // It was decoded when the capture was opened.
+        self.sections.decode(&section).ok()
+    }
+
+    fn cpu(&mut self, _cgroups: &BTreeSet<String>) -> BTreeMap<String, Cpu> {
+        let sample = self.samples.get(self.current);
+        let cpu = sample
+            .and_then(|sample| sample.cpu)
+            .map(|section| self.sections.decode(&section));
+        cpu.and_then(Result::ok).unwrap_or_default()
     }
 
     fn owners(&mut self) -> (Owners, Coverage) {
@@ -274,8 +296,13 @@ fn part(
     section: Section,
 ) -> Result<(), Error> {
     let once = match kind {
-        Kind::Netlink | Kind::Table => {
-            if section.family().is_none() {
+        Kind::Netlink
+        | Kind::Table
+        | Kind::UdpNetlink
+        | Kind::UdpTable
+        | Kind::UnixNetlink
+        | Kind::UnixTable => {
+            if kind.table(section.family()).is_none() {
                 return sections.wrong(&section, "it names no family");
             }
             sections.check_length(&section)?;
@@ -289,6 +316,14 @@ fn part(
         Kind::Owners => {
             owners(sections, &section)?;
             sample.owners.replace(section).is_none()
+        }
+        Kind::Unlisted => {
+            sections.decode::<Vec<Unlisted>>(&section)?;
+            sample.unlisted.replace(section).is_none()
+        }
+        Kind::Cpu => {
+            sections.decode::<BTreeMap<String, Cpu>>(&section)?;
+            sample.cpu.replace(section).is_none()
         }
         Kind::Facts => {
             sections.decode::<Facts>(&section)?;
@@ -314,7 +349,7 @@ fn owners(sections: &mut Sections, section: &Section) -> Result<Owners, Error> {
 }
 
 /// The coverage as recorded.
-fn recorded(sections: &mut Sections, sample: &Sample) -> Result<Coverage, Error> {
+pub(super) fn recorded(sections: &mut Sections, sample: &Sample) -> Result<Coverage, Error> {
     if let Some(section) = &sample.coverage {
         return sections.decode(section);
     }
@@ -347,7 +382,7 @@ mod tests {
     use crate::collect::netlink::Netlink;
     use crate::model::Process;
     use crate::model::owner::Link;
-    use crate::model::{StateSet, TcpState};
+    use crate::model::{Family, StateSet, TcpState};
     use crate::record::testing::{self, ALL, begun, by_hand, ports, rows, section};
 
     #[test]

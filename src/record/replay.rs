@@ -1,4 +1,4 @@
-//! One family's recorded dump through the decoders of live dumps.
+//! One table's recorded dump through the decoders of live dumps.
 
 use std::io::{self, BufRead, Read};
 use std::ops::ControlFlow;
@@ -7,27 +7,27 @@ use super::Error;
 use super::format::Kind;
 use super::sections::{Section, Sections};
 use crate::collect::netlink::{Progress, Stream};
-use crate::collect::procfs::tcp::table;
-use crate::collect::{self, RowSink, Want};
-use crate::model::{Coverage, Family};
+use crate::collect::procfs::{inet, unix};
+use crate::collect::{self, RowSink, Table, Want};
+use crate::model::{Collector, Coverage};
 
-/// How the replay of one family's dump ended.
+/// How the replay of one table's dump ended.
 pub enum Outcome {
     /// as it should
     Whole,
     /// the receiver of the rows wants no more
     Stopped,
-    /// there is nothing of this family
+    /// there is nothing of this table
     Absent,
     /// the recorded dump ends without the kernel's word that it was all, or with its error
     Endless,
 }
 
-/// One family's dump of one sample.
+/// One table's dump of one sample.
 pub struct Replay<'a> {
     pub sections: &'a mut Sections,
     pub tables: &'a [Section],
-    pub family: Family,
+    pub table: Table,
     pub want: &'a Want,
 }
 
@@ -42,7 +42,7 @@ impl Replay<'_> {
     ) -> Result<Outcome, collect::Error> {
         let mut stream: Option<Stream> = None;
         let mut outcome = Outcome::Absent;
-        for section in of(self.tables, Kind::Netlink, self.family) {
+        for section in of(self.tables, Collector::Netlink, self.table) {
             self.sections.load(section)?;
             let mut rest = self.sections.content();
             while !rest.is_empty() {
@@ -59,11 +59,11 @@ impl Replay<'_> {
                         stream = None;
                         outcome = Outcome::Whole;
                     }
-                    // The recording went on without this family if it says so; else the dump failed there too.
+                    // The recording went on without this table if it says so; else the dump failed there too.
                     Progress::Failed(_) if told => return Ok(Outcome::Endless),
                     Progress::Failed(source) => {
                         return Err(collect::Error::Dump {
-                            what: format!("TCP over {} when it was recorded", label(self.family)),
+                            what: format!("{} when it was recorded", self.table.label()),
                             source,
                         });
                     }
@@ -74,22 +74,27 @@ impl Replay<'_> {
     }
 
     /// Gives the text to the parser of live tables.
-    pub fn table(
+    pub fn text(
         &mut self,
         coverage: &mut Coverage,
         row: &mut RowSink<'_>,
     ) -> Result<Outcome, collect::Error> {
-        if of(self.tables, Kind::Table, self.family).next().is_none() {
+        let mut of_table = of(self.tables, Collector::Procfs, self.table).peekable();
+        if of_table.peek().is_none() {
             return Ok(Outcome::Absent);
         }
         let path = self.sections.path().to_owned();
         let text = Text {
-            rest: of(self.tables, Kind::Table, self.family),
+            rest: of_table,
             sections: self.sections,
             loaded: false,
             read: 0,
         };
-        match table(text, self.family, self.want, coverage, row) {
+        let read = match self.table {
+            Table::Unix => unix::table(text, self.want, coverage, row),
+            table => inet::table(text, table, self.want, coverage, row),
+        };
+        match read {
             Ok(ControlFlow::Continue(())) => Ok(Outcome::Whole),
             Ok(ControlFlow::Break(())) => Ok(Outcome::Stopped),
             Err(source) => Err(match source.downcast::<Error>() {
@@ -100,7 +105,7 @@ impl Replay<'_> {
     }
 }
 
-/// The recorded text of one family's table, a section at a time.
+/// The recorded text of one table, a section at a time.
 struct Text<'a, I> {
     sections: &'a mut Sections,
     rest: I,
@@ -134,11 +139,16 @@ impl<'a, I: Iterator<Item = &'a Section>> Read for Text<'_, I> {
     }
 }
 
-/// The sections of one kind and family.
-fn of(tables: &[Section], kind: Kind, family: Family) -> impl Iterator<Item = &Section> {
+/// The sections that hold a table as a collector read it.
+pub fn of(
+    tables: &[Section],
+    collector: Collector,
+    table: Table,
+) -> impl Iterator<Item = &Section> {
+    let kind = Kind::of(collector, table.protocol());
     tables
         .iter()
-        .filter(move |section| section.kind() == Some(kind) && section.family() == Some(family))
+        .filter(move |section| section.kind() == Some(kind) && section.family() == table.family())
 }
 
 /// Splits the first datagram off.
@@ -147,18 +157,11 @@ fn datagram(content: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(u32::from_le_bytes(*length) as usize)
 }
 
-pub const fn label(family: Family) -> &'static str {
-    match family {
-        Family::Ipv4 => "IPv4",
-        Family::Ipv6 => "IPv6",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::collect::{Row, Source};
-    use crate::model::{Collector, TcpState};
+    use crate::model::{Family, TcpState};
     use crate::record::Capture;
     use crate::record::format::CHUNK;
     use crate::record::testing::{self, ALL, begun, done, rows, socket};
@@ -298,7 +301,7 @@ mod tests {
             let mut all = Vec::new();
             Text {
                 sections: &mut sections,
-                rest: of(&tables, Kind::Table, family),
+                rest: of(&tables, Collector::Procfs, Table::Tcp(family)),
                 loaded: false,
                 read: 0,
             }

@@ -485,7 +485,13 @@ mod tests {
             Kind::Want,
             Kind::Netlink,
             Kind::Table,
+            Kind::UdpNetlink,
+            Kind::UdpTable,
+            Kind::UnixNetlink,
+            Kind::UnixTable,
             Kind::Owners,
+            Kind::Unlisted,
+            Kind::Cpu,
             Kind::Facts,
             Kind::Coverage,
         ]);
@@ -495,7 +501,7 @@ mod tests {
             let mut sections = vec![section(Kind::Sample, None, &[0; 8])];
             for (kind, family, bytes) in parts {
                 let mut payload = bytes.clone();
-                if matches!(kind, Kind::Netlink | Kind::Table) && bytes.len() % 8 != 0 {
+                if kind.table(Some(Family::Ipv4)).is_some() && bytes.len() % 8 != 0 {
                     compress(&bytes, &mut payload).unwrap();
                 }
                 sections.push(section(kind, family, &payload));

@@ -9,7 +9,9 @@ use super::format::{FORMAT, Header, Kind, MAGIC, Origin};
 use super::{Capture, Error, Writer};
 use crate::collect::{self, Row, Source, Want};
 use crate::model::owner::Link;
-use crate::model::{Coverage, Facts, Family, Host, Owners, Process, Socket, StateSet, TcpState};
+use crate::model::{
+    Coverage, Facts, Family, Host, Owners, Process, Protocol, Socket, StateSet, TcpState,
+};
 
 pub const ALL: Want = Want::states(StateSet::ALL);
 
@@ -120,8 +122,9 @@ pub fn small(directory: &Path) -> PathBuf {
 pub fn rows(capture: &mut Capture, want: &Want) -> Result<(Vec<Socket>, Coverage), collect::Error> {
     let mut rows = Vec::new();
     let coverage = capture.dump(want, &mut |row| {
-        let Row::Inet { socket, .. } = row;
-        rows.push(socket);
+        if let Row::Inet { socket, .. } = row {
+            rows.push(socket);
+        }
         ControlFlow::Continue(())
     })?;
     Ok((rows, coverage))
@@ -138,6 +141,14 @@ pub fn read_all(path: &Path) -> Result<Capture, String> {
     let mut capture = Capture::open(path).map_err(|error| error.to_string())?;
     loop {
         rows(&mut capture, &ALL).map_err(|error| error.to_string())?;
+        for protocol in [Protocol::Udp, Protocol::Unix] {
+            match rows(&mut capture, &Want::all(protocol)) {
+                Ok(_) | Err(collect::Error::NotRecorded(_)) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        capture.unlisted(&Owners::default(), &collect::Inodes::default());
+        capture.cpu(&std::collections::BTreeSet::new());
         capture.owners();
         capture.facts();
         if !capture.advance(std::time::Duration::ZERO) {

@@ -1,5 +1,6 @@
 //! Writes a capture as it is read, in constant memory, under a temporary name until it is whole.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -15,8 +16,8 @@ use super::Error;
 use super::format::{
     Asked, CHUNK, FORMAT, Header, Kind, MAGIC, MAX_SECTION, MAX_SECTIONS, Origin, compress,
 };
-use crate::collect::Want;
-use crate::model::{Collector, Coverage, Facts, Family, Host, Owners};
+use crate::collect::{Table, Want};
+use crate::model::{Collector, Coverage, Cpu, Facts, Family, Host, Owners, Unlisted};
 
 /// A capture holds addresses, process names and users: its owner's business.
 const MODE: u32 = 0o600;
@@ -37,7 +38,7 @@ pub struct Writer {
     /// the parts of this sample that come once, and have come
     once: Vec<Kind>,
     /// content that waits to become a section
-    pending: Option<(Kind, Family)>,
+    pending: Option<(Kind, Option<Family>)>,
     content: Vec<u8>,
     payload: Vec<u8>,
     /// an error that [`Writer::tee`] could not return
@@ -159,11 +160,12 @@ impl Writer {
         self.single(Kind::Want, &asked)
     }
 
-    /// One datagram of this sample's dump of `family`, as received.
+    /// One datagram of this sample's dump of `table`, as received.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn netlink(&mut self, family: Family, datagram: &[u8]) -> Result<(), Error> {
+    pub fn netlink(&mut self, table: impl Into<Table>, datagram: &[u8]) -> Result<(), Error> {
+        let table = table.into();
         let length = match u32::try_from(datagram.len()) {
             Ok(length) if datagram.len() <= MAX_SECTION - size_of::<u32>() => length,
             _ => {
@@ -178,7 +180,7 @@ impl Writer {
         if self.content.len() + whole > CHUNK {
             self.flush()?;
         }
-        self.open(Kind::Netlink, family)?;
+        self.open(Collector::Netlink, table)?;
         self.content.extend(length.to_le_bytes());
         self.content.extend(datagram);
         Ok(())
@@ -186,30 +188,31 @@ impl Writer {
 
     /// [`Writer::netlink`] and [`Writer::table`] for a callback that cannot fail: the error is returned by
     /// [`Writer::finish`].
-    pub fn tee(&mut self) -> impl FnMut(Collector, Family, &[u8]) + '_ {
-        |collector, family, bytes| {
+    pub fn tee(&mut self) -> impl FnMut(Collector, Table, &[u8]) + '_ {
+        |collector, table, bytes| {
             if self.failed.is_none() {
                 let written = match collector {
-                    Collector::Netlink => self.netlink(family, bytes),
-                    Collector::Procfs => self.table(family, bytes),
+                    Collector::Netlink => self.netlink(table, bytes),
+                    Collector::Procfs => self.table(table, bytes),
                 };
                 self.failed = written.err();
             }
         }
     }
 
-    /// A piece of the text of `/proc/net/tcp` or `tcp6`.
+    /// A piece of the text of a table of `/proc/net`.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn table(&mut self, family: Family, text: &[u8]) -> Result<(), Error> {
+    pub fn table(&mut self, table: impl Into<Table>, text: &[u8]) -> Result<(), Error> {
+        let table = table.into();
         // An empty table is a table: its section tells that it was there.
-        self.open(Kind::Table, family)?;
+        self.open(Collector::Procfs, table)?;
         for piece in text.chunks(CHUNK) {
             if self.content.len() + piece.len() > CHUNK {
                 self.flush()?;
             }
-            self.open(Kind::Table, family)?;
+            self.open(Collector::Procfs, table)?;
             self.content.extend(piece);
         }
         Ok(())
@@ -221,6 +224,22 @@ impl Writer {
     /// When it cannot be written.
     pub fn owners(&mut self, owners: &Owners) -> Result<(), Error> {
         self.single(Kind::Owners, &(owners.processes(), owners.links()))
+    }
+
+    /// The descriptors of sockets that no table of this sample has.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn unlisted(&mut self, unlisted: &[Unlisted]) -> Result<(), Error> {
+        self.single(Kind::Unlisted, &unlisted)
+    }
+
+    /// What the control groups got of the processors by the time of this sample.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn cpu(&mut self, cpu: &BTreeMap<String, Cpu>) -> Result<(), Error> {
+        self.single(Kind::Cpu, cpu)
     }
 
     /// The settings and counters of this sample.
@@ -299,8 +318,9 @@ impl Writer {
         written.map_err(|source| self.io("write", source))
     }
 
-    /// Makes sure that what is pending is of this kind and family.
-    fn open(&mut self, kind: Kind, family: Family) -> Result<(), Error> {
+    /// Makes sure that what is pending is of this collector and table.
+    fn open(&mut self, collector: Collector, table: Table) -> Result<(), Error> {
+        let (kind, family) = (Kind::of(collector, table.protocol()), table.family());
         if !self.sample {
             return Err(self.order("sockets belong to a sample"));
         }
@@ -319,7 +339,7 @@ impl Writer {
         let mut payload = std::mem::take(&mut self.payload);
         let written = compress(&self.content, &mut payload)
             .map_err(|source| self.io("compress", source))
-            .and_then(|()| self.section(kind, Some(family), &payload));
+            .and_then(|()| self.section(kind, family, &payload));
         self.payload = payload;
         self.content.clear();
         written
@@ -543,7 +563,7 @@ mod tests {
         assert!(matches!(writer.finish(), Err(Error::Order(_))), "no sample");
         let mut writer = Writer::create(&path, false).unwrap();
         writer.host(&Host::default()).unwrap();
-        writer.tee()(Collector::Netlink, Family::Ipv4, &[]);
+        writer.tee()(Collector::Netlink, Family::Ipv4.into(), &[]);
         assert!(
             matches!(writer.finish(), Err(Error::Order(_))),
             "the tee's error comes out"

@@ -53,6 +53,9 @@ detectors! {
     fd_limit_near,
     risky_sysctls,
     shared_fd,
+    closed_fd_leak,
+    udp_rcvbuf_drops,
+    unix_backlog_full,
 }
 
 /// The detector with this id, or with an alias of this name.
@@ -113,6 +116,8 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
         ("syncookies-active", subject) => ["syn-flood", "listen-overflow"]
             .into_iter()
             .find_map(|id| with(id, &|other| same_listener(&other.subject, subject))),
+        // What a forgotten CLOSE-WAIT becomes when its peer is found gone.
+        ("closed-fd-leak", subject) => with("close-wait-leak", &|other| other.subject == *subject),
         // Attempts to reach a listener of this very host whose queue is full.
         ("syn-sent-blackhole", Subject::Destination { address, port, .. }) => {
             with("listen-overflow", &|other| {

@@ -401,7 +401,7 @@ mod tests {
             scenario.history.set_pulse(crate::model::Pulse {
                 taken: jiff::Timestamp::from_second(1).unwrap(),
                 facts: grown,
-                listeners: Vec::new(),
+                ..crate::model::Pulse::default()
             });
             let finding = scenario.judge(DETECTOR.id).findings.remove(0);
             finding

@@ -1,6 +1,6 @@
-//! One `sock_diag` answer into a [`Socket`] and its borrowed [`Attributes`], without allocating.
+//! One `sock_diag` answer into a [`Socket`] and its borrowed [`Attributes`], or a [`UnixSocket`], without allocating.
 //!
-//! Layouts are those of `include/uapi/linux/inet_diag.h`. What a kernel does not send is absent; an attribute that
+//! Layouts are those of `include/uapi/linux/inet_diag.h` and `unix_diag.h`. What a kernel does not send is absent; an attribute that
 //! is unknown here is passed over.
 
 use std::num::NonZeroU64;
@@ -9,13 +9,17 @@ use netlink_packet_core::NlasIterator;
 use zerocopy::byteorder::network_endian::U16 as BeU16;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, native_endian};
 
-use crate::model::{Attributes, Endpoint, Family, Protocol, Socket, TcpState, Timer};
+use crate::model::{
+    Attributes, Endpoint, Family, Protocol, Socket, TcpState, Timer, UnixKind, UnixSocket,
+};
 
+const AF_UNIX: u8 = 1;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
 // Attribute types that `netlink-packet-sock-diag` has no names for.
 const INET_DIAG_CGROUP_ID: u16 = 21;
+const UNIX_DIAG_UID: u16 = 7;
 
 /// `struct inet_diag_msg`, 72 bytes.
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
@@ -40,9 +44,23 @@ struct InetDiagMsg {
 
 const _: () = assert!(size_of::<InetDiagMsg>() == 72);
 
-/// Decodes the payload of a `SOCK_DIAG_BY_FAMILY` message about a TCP socket. `None` if it is too short or of a
-/// family that was not asked for.
-pub fn inet(payload: &[u8]) -> Option<(Socket, Attributes<'_>)> {
+/// `struct unix_diag_msg`, 16 bytes.
+#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct UnixDiagMsg {
+    family: u8,
+    kind: u8,
+    state: u8,
+    pad: u8,
+    inode: native_endian::U32,
+    cookie: [native_endian::U32; 2],
+}
+
+const _: () = assert!(size_of::<UnixDiagMsg>() == 16);
+
+/// Decodes the payload of a `SOCK_DIAG_BY_FAMILY` message about a socket of `protocol` over IP. `None` if it is too
+/// short or of a family that was not asked for.
+pub fn inet(payload: &[u8], protocol: Protocol) -> Option<(Socket, Attributes<'_>)> {
     let (message, rest) = InetDiagMsg::ref_from_prefix(payload).ok()?;
     let endpoint = |address: &[u8; 16], port: BeU16| match message.family {
         AF_INET => {
@@ -54,14 +72,13 @@ pub fn inet(payload: &[u8]) -> Option<(Socket, Attributes<'_>)> {
     };
     let (family, local) = endpoint(&message.src, message.sport)?;
     let (_, remote) = endpoint(&message.dst, message.dport)?;
-    let [low, high] = message.cookie;
     // A closed TCP socket is in no table: what comes as TCP_CLOSE was asked for as TCP_BOUND_INACTIVE.
     let state = match TcpState::from_kernel(message.state) {
-        TcpState::Closed => TcpState::BoundInactive,
+        TcpState::Closed if protocol == Protocol::Tcp => TcpState::BoundInactive,
         state => state,
     };
     let socket = Socket {
-        cookie: NonZeroU64::new(u64::from(high.get()) << 32 | u64::from(low.get())),
+        cookie: cookie(&message.cookie),
         local,
         remote,
         inode: message.inode.get(),
@@ -75,17 +92,56 @@ pub fn inet(payload: &[u8]) -> Option<(Socket, Attributes<'_>)> {
         retransmits: message.retrans,
         timer: Timer::from_kernel(message.timer),
         state,
-        protocol: Protocol::Tcp,
+        protocol,
         family,
     };
     Some((socket, attributes(rest)))
 }
 
-/// Walks the attributes once. A malformed one ends the walk; what came before it stands.
-fn attributes(bytes: &[u8]) -> Attributes<'_> {
+/// Decodes the payload of a `SOCK_DIAG_BY_FAMILY` message about a UNIX socket.
+pub fn unix(payload: &[u8]) -> Option<UnixSocket<'_>> {
     use netlink_packet_sock_diag::constants as c;
 
-    let mut attributes = Attributes::default();
+    let (message, rest) = UnixDiagMsg::ref_from_prefix(payload).ok()?;
+    if message.family != AF_UNIX {
+        return None;
+    }
+    let mut socket = UnixSocket {
+        cookie: cookie(&message.cookie),
+        inode: message.inode.get(),
+        kind: UnixKind::from_kernel(message.kind),
+        state: TcpState::from_kernel(message.state),
+        name: None,
+        file: None,
+        peer: None,
+        waiting: None,
+        recv_q: None,
+        send_q: None,
+        memory: None,
+        shutdown: None,
+        uid: None,
+    };
+    each(rest, |kind, value| match kind {
+        c::UNIX_DIAG_NAME => socket.name = Some(value).filter(|name| !name.is_empty()),
+        // `struct unix_diag_vfs` has the inode first.
+        c::UNIX_DIAG_VFS => socket.file = pair(value).map(|(inode, device)| (device, inode)),
+        c::UNIX_DIAG_PEER => socket.peer = number(value),
+        c::UNIX_DIAG_ICONS => socket.waiting = Some(value),
+        c::UNIX_DIAG_RQLEN => (socket.recv_q, socket.send_q) = pair(value).unzip(),
+        c::UNIX_DIAG_MEMINFO => socket.memory = Some(value),
+        c::UNIX_DIAG_SHUTDOWN => socket.shutdown = value.first().copied(),
+        UNIX_DIAG_UID => socket.uid = number(value),
+        _ => {}
+    });
+    Some(socket)
+}
+
+fn cookie([low, high]: &[native_endian::U32; 2]) -> Option<NonZeroU64> {
+    NonZeroU64::new(u64::from(high.get()) << 32 | u64::from(low.get()))
+}
+
+/// Walks the attributes once. A malformed one ends the walk; what came before it stands.
+fn each<'a>(bytes: &'a [u8], mut take: impl FnMut(u16, &'a [u8])) {
     for nla in NlasIterator::new(bytes).map_while(Result::ok) {
         let kind = nla.kind();
         let length = usize::from(nla.length());
@@ -95,25 +151,39 @@ fn attributes(bytes: &[u8]) -> Attributes<'_> {
         else {
             break;
         };
-        match kind {
-            c::INET_DIAG_INFO => attributes.tcp_info = Some(value),
-            c::INET_DIAG_SKMEMINFO => attributes.memory = Some(value),
-            c::INET_DIAG_CONG => {
-                attributes.congestion = Some(value.split(|byte| *byte == 0).next().unwrap_or(value))
-            }
-            c::INET_DIAG_SHUTDOWN => attributes.shutdown = value.first().copied(),
-            c::INET_DIAG_SKV6ONLY => attributes.v6only = value.first().map(|byte| *byte != 0),
-            c::INET_DIAG_TOS => attributes.tos = value.first().copied(),
-            c::INET_DIAG_TCLASS => attributes.tclass = value.first().copied(),
-            c::INET_DIAG_MARK => attributes.mark = number(value),
-            c::INET_DIAG_CLASS_ID => attributes.class_id = number(value),
-            INET_DIAG_CGROUP_ID => {
-                attributes.cgroup_id = value.try_into().ok().map(u64::from_ne_bytes)
-            }
-            _ => {}
-        }
+        take(kind, value);
     }
+}
+
+fn attributes(bytes: &[u8]) -> Attributes<'_> {
+    use netlink_packet_sock_diag::constants as c;
+
+    let mut attributes = Attributes::default();
+    each(bytes, |kind, value| match kind {
+        c::INET_DIAG_INFO => attributes.tcp_info = Some(value),
+        c::INET_DIAG_SKMEMINFO => attributes.memory = Some(value),
+        c::INET_DIAG_CONG => {
+            attributes.congestion = Some(value.split(|byte| *byte == 0).next().unwrap_or(value));
+        }
+        c::INET_DIAG_SHUTDOWN => attributes.shutdown = value.first().copied(),
+        c::INET_DIAG_SKV6ONLY => attributes.v6only = value.first().map(|byte| *byte != 0),
+        c::INET_DIAG_TOS => attributes.tos = value.first().copied(),
+        c::INET_DIAG_TCLASS => attributes.tclass = value.first().copied(),
+        c::INET_DIAG_MARK => attributes.mark = number(value),
+        c::INET_DIAG_CLASS_ID => attributes.class_id = number(value),
+        INET_DIAG_CGROUP_ID => {
+            attributes.cgroup_id = value.try_into().ok().map(u64::from_ne_bytes);
+        }
+        _ => {}
+    });
     attributes
+}
+
+/// Two numbers, as `unix_diag` has them.
+fn pair(value: &[u8]) -> Option<(u32, u32)> {
+    let (first, rest) = value.split_first_chunk()?;
+    let second = rest.first_chunk()?;
+    Some((u32::from_ne_bytes(*first), u32::from_ne_bytes(*second)))
 }
 
 fn number(value: &[u8]) -> Option<u32> {
@@ -180,7 +250,7 @@ mod tests {
                 (21, 77u64.to_ne_bytes().to_vec()),
                 (99, vec![1, 2, 3]),
             ]);
-            let (socket, attributes) = inet(&bytes).unwrap();
+            let (socket, attributes) = inet(&bytes, Protocol::Tcp).unwrap();
             let oracle = InetResponse::parse(&bytes[..]).unwrap();
             let id: &SocketId = &oracle.header.socket_id;
             prop_assert_eq!(socket.local_ip(), id.source_address);
@@ -212,7 +282,7 @@ mod tests {
             let bytes = message({ let mut h = [0; 72]; h[0] = AF_INET; h }, &[(2, raw.clone())]);
             let oracle = InetResponse::parse(&bytes[..]).unwrap();
             let Some(Nla::TcpInfo(theirs)) = oracle.nlas.first() else { panic!("no tcp_info") };
-            let (_, attributes) = inet(&bytes).unwrap();
+            let (_, attributes) = inet(&bytes, Protocol::Tcp).unwrap();
             let ours = TcpInfo::parse(attributes.tcp_info.unwrap()).unwrap();
             prop_assert_eq!(
                 (ours.ca_state, ours.retransmits, ours.probes, ours.backoff, ours.rto_us, ours.snd_mss),
@@ -245,7 +315,8 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-            if let Some((_, attributes)) = inet(&bytes) {
+            let _ = unix(&bytes).and_then(|socket| socket.memory());
+            if let Some((_, attributes)) = inet(&bytes, Protocol::Tcp) {
                 let _ = attributes.memory();
                 let _ = attributes.tcp_info.and_then(TcpInfo::parse);
             }
@@ -255,7 +326,7 @@ mod tests {
         fn what_came_before_a_broken_attribute_stands(header in header(), cut in 1usize..8) {
             let mut bytes = message(header, &[(8, vec![3]), (15, vec![0; 4])]);
             bytes.truncate(bytes.len() - cut);
-            let (_, attributes) = inet(&bytes).unwrap();
+            let (_, attributes) = inet(&bytes, Protocol::Tcp).unwrap();
             prop_assert_eq!(attributes.shutdown, Some(3));
             prop_assert_eq!(attributes.mark, None);
         }
@@ -266,18 +337,59 @@ mod tests {
         let mut header = [0u8; 72];
         header[..4].copy_from_slice(&[AF_INET, 6, 3, 2]);
         header[52..56].copy_from_slice(&39_736u32.to_ne_bytes());
-        let (socket, _) = inet(&header).unwrap();
+        let (socket, _) = inet(&header, Protocol::Tcp).unwrap();
         assert_eq!(
             (socket.timer, socket.timer_ms, socket.retransmits),
             (Timer::TimeWait, 39_736, 2)
         );
-        assert!(inet(&header[..71]).is_none());
+        assert!(inet(&header[..71], Protocol::Tcp).is_none());
+    }
+
+    #[test]
+    fn a_udp_socket_without_a_peer_is_not_one_that_is_only_bound() {
+        let mut header = [0u8; 72];
+        header[..2].copy_from_slice(&[AF_INET, 7]);
+        let state = |protocol| inet(&header, protocol).unwrap().0.state;
+        assert_eq!(state(Protocol::Udp), TcpState::Closed);
+        assert_eq!(state(Protocol::Tcp), TcpState::BoundInactive);
+    }
+
+    #[test]
+    fn a_unix_socket_has_what_came_of_it() {
+        let attributes: [(u16, Vec<u8>); 7] = [
+            (0, b"\0abs".to_vec()),
+            (1, [5u32.to_ne_bytes(), 6u32.to_ne_bytes()].concat()),
+            (2, 9u32.to_ne_bytes().to_vec()),
+            (3, [1u32.to_ne_bytes(), 2u32.to_ne_bytes()].concat()),
+            (4, [3u32.to_ne_bytes(), 4u32.to_ne_bytes()].concat()),
+            (6, vec![2]),
+            (7, 1000u32.to_ne_bytes().to_vec()),
+        ];
+        let mut whole = [0u8; 72];
+        whole[..3].copy_from_slice(&[AF_UNIX, 5, 10]);
+        whole[4..8].copy_from_slice(&77u32.to_ne_bytes());
+        whole[8] = 1;
+        let bytes = [&whole[..16], &message([0; 72], &attributes)[72..]].concat();
+        let socket = unix(&bytes).unwrap();
+        assert_eq!((socket.inode, socket.cookie), (77, NonZeroU64::new(1)));
+        assert_eq!(
+            (socket.kind, socket.state),
+            (UnixKind::Seqpacket, TcpState::Listen)
+        );
+        assert_eq!(socket.name, Some(&b"\0abs"[..]));
+        assert_eq!((socket.file, socket.peer), (Some((6, 5)), Some(9)));
+        assert_eq!((socket.recv_q, socket.send_q), (Some(3), Some(4)));
+        assert_eq!((socket.shutdown, socket.uid), (Some(2), Some(1000)));
+        assert_eq!(socket.waiting.map(<[u8]>::len), Some(8));
+        assert!(unix(&bytes[..15]).is_none() && unix(&[2; 16]).is_none());
+        let bare = unix(&bytes[..16]).unwrap();
+        assert!(bare.name.is_none() && bare.recv_q.is_none());
     }
 
     #[test]
     fn an_unknown_family_is_not_guessed_at() {
         let mut header = [0u8; 72];
         header[0] = 77;
-        assert!(inet(&header).is_none());
+        assert!(inet(&header, Protocol::Tcp).is_none());
     }
 }

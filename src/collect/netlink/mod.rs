@@ -1,6 +1,6 @@
-//! TCP sockets through `sock_diag` (`NETLINK_SOCK_DIAG`, `include/uapi/linux/inet_diag.h`).
+//! Sockets through `sock_diag` (`NETLINK_SOCK_DIAG`, `include/uapi/linux/{inet,unix}_diag.h`).
 //!
-//! One request a family with the states as a mask, so that the kernel walks its table but copies only what is
+//! One request a table with the states as a mask, so that the kernel walks its table but copies only what is
 //! wanted; the answers are decoded in place and pushed.
 
 mod decode;
@@ -13,15 +13,19 @@ use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_sock_diag::SockDiagMessage;
-use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
+use netlink_packet_sock_diag::unix;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 pub use self::stream::{Progress, Stream};
-use super::{Error, RowSink, Tee, Want};
-use crate::model::{Collector, Coverage, Family};
+use super::{Error, RowSink, Table, Tee, Want};
+use crate::model::{Collector, Coverage, Family, Protocol};
+
+/// `UDIAG_SHOW_UID`, which `netlink-packet-sock-diag` has no name for.
+const UDIAG_SHOW_UID: u32 = 1 << 6;
 
 /// What the kernel fills at most; a larger buffer gains nothing.
 const BUFFER: usize = 32 * 1024;
@@ -60,7 +64,7 @@ impl Netlink {
         })
     }
 
-    /// Dumps the wanted TCP sockets, IPv4 first.
+    /// Dumps the wanted sockets, IPv4 first.
     ///
     /// # Errors
     /// [`Error::NoSockDiag`] if the kernel refused the first dump, so that nothing was pushed; [`Error::Dump`] if a
@@ -76,33 +80,25 @@ impl Netlink {
             ..Coverage::default()
         };
         let mut answered = false;
-        for family in [Family::Ipv4, Family::Ipv6] {
-            if !want.family(family) || want.states.is_empty() {
-                continue;
-            }
-            match self.family(family, want, &mut coverage, row, tee.as_deref_mut()) {
+        for table in want.tables() {
+            match self.table(table, want, &mut coverage, row, tee.as_deref_mut()) {
                 Ok(Progress::Stopped) => return Ok(coverage),
                 Ok(Progress::Failed(source)) if refused(&source) && !answered => {
-                    return Err(Error::NoSockDiag(describe(&source)));
+                    return Err(Error::NoSockDiag(why(table, &source)));
                 }
                 Ok(Progress::Failed(source)) if refused(&source) => {
-                    coverage.missing.push(format!(
-                        "TCP over {}: {}",
-                        label(family),
-                        describe(&source)
-                    ));
+                    let part = format!("{}: {}", table.label(), why(table, &source));
+                    coverage.missing.push(part);
                 }
                 Ok(Progress::Failed(source)) => {
                     return Err(Error::Dump {
-                        what: format!("TCP over {}", label(family)),
+                        what: table.label().to_owned(),
                         source,
                     });
                 }
                 Ok(Progress::Done | Progress::More) => answered = true,
                 Err(Error::NoSockDiag(why)) if answered => {
-                    coverage
-                        .missing
-                        .push(format!("TCP over {}: {why}", label(family)));
+                    coverage.missing.push(format!("{}: {why}", table.label()));
                 }
                 Err(error) => return Err(error),
             }
@@ -110,19 +106,19 @@ impl Netlink {
         Ok(coverage)
     }
 
-    fn family(
+    fn table(
         &mut self,
-        family: Family,
+        table: Table,
         want: &Want,
         coverage: &mut Coverage,
         row: &mut RowSink<'_>,
         mut tee: Option<&mut Tee<'_>>,
     ) -> Result<Progress, Error> {
         self.sequence = self.sequence.wrapping_add(1);
-        let request = request(family, want, self.sequence);
+        let request = request(table, want, self.sequence);
         self.socket
             .send(&request, 0)
-            .map_err(|source| Error::NoSockDiag(describe(&source)))?;
+            .map_err(|source| Error::NoSockDiag(why(table, &source)))?;
         let mut stream = Stream::new(Some(self.sequence));
         loop {
             let received =
@@ -136,11 +132,11 @@ impl Netlink {
                     }
                     // Refused before any answer: a sandbox that lets the socket exist but not speak.
                     Err(errno) if stream.rows() == 0 && refused(&errno.into()) => {
-                        return Err(Error::NoSockDiag(describe(&errno.into())));
+                        return Err(Error::NoSockDiag(why(table, &errno.into())));
                     }
                     Err(Errno::AGAIN) => {
                         return Err(Error::Dump {
-                            what: format!("TCP over {}", label(family)),
+                            what: table.label().to_owned(),
                             source: io::Error::new(
                                 io::ErrorKind::TimedOut,
                                 format!("the kernel was silent for {} s", SILENCE.as_secs()),
@@ -157,7 +153,7 @@ impl Netlink {
             // With MSG_TRUNC the length is the datagram's own, so a cut is seen; the stream counts the message.
             let datagram = self.buffer.get(..received.min(BUFFER)).unwrap_or_default();
             if let Some(tee) = tee.as_deref_mut() {
-                tee(Collector::Netlink, family, datagram);
+                tee(Collector::Netlink, table, datagram);
             }
             let progress = stream.feed(datagram, want, coverage, row);
             if matches!(progress, Progress::Stopped) {
@@ -171,8 +167,13 @@ impl Netlink {
     }
 }
 
-/// The request for a dump of one family's TCP sockets.
-fn request(family: Family, want: &Want, sequence: u32) -> Vec<u8> {
+/// The request for a dump of one table.
+fn request(table: Table, want: &Want, sequence: u32) -> Vec<u8> {
+    let (family, socket_id) = match table {
+        Table::Tcp(Family::Ipv4) | Table::Udp(Family::Ipv4) => (AF_INET, SocketId::new_v4()),
+        Table::Tcp(Family::Ipv6) | Table::Udp(Family::Ipv6) => (AF_INET6, SocketId::new_v6()),
+        Table::Unix => return finished(unix_request(want), sequence),
+    };
     let mut extensions = ExtensionFlags::empty();
     let mut ask = |wanted: bool, flag: ExtensionFlags| {
         if wanted {
@@ -183,32 +184,46 @@ fn request(family: Family, want: &Want, sequence: u32) -> Vec<u8> {
     ask(want.memory, ExtensionFlags::SKMEMINFO);
     ask(want.congestion, ExtensionFlags::CONG);
     ask(want.tos, ExtensionFlags::TOS | ExtensionFlags::TCLASS);
-    let (family, socket_id) = match family {
-        Family::Ipv4 => (AF_INET, SocketId::new_v4()),
-        Family::Ipv6 => (AF_INET6, SocketId::new_v6()),
-    };
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    header.sequence_number = sequence;
-    let payload = NetlinkPayload::from(SockDiagMessage::InetRequest(InetRequest {
+    let request = SockDiagMessage::InetRequest(InetRequest {
         family,
-        protocol: IPPROTO_TCP,
+        protocol: match table.protocol() {
+            Protocol::Udp => IPPROTO_UDP,
+            Protocol::Tcp | Protocol::Unix => IPPROTO_TCP,
+        },
         extensions,
         states: StateFlags::from_bits_retain(want.states.mask()),
         socket_id,
-    }));
-    let mut message = NetlinkMessage::new(header, payload);
+    });
+    finished(request, sequence)
+}
+
+fn unix_request(want: &Want) -> SockDiagMessage {
+    let mut show = unix::ShowFlags::NAME
+        | unix::ShowFlags::VFS
+        | unix::ShowFlags::PEER
+        | unix::ShowFlags::ICONS
+        | unix::ShowFlags::RQLEN
+        | unix::ShowFlags::from_bits_retain(UDIAG_SHOW_UID);
+    if want.memory {
+        show |= unix::ShowFlags::MEMINFO;
+    }
+    SockDiagMessage::UnixRequest(unix::UnixRequest {
+        state_flags: unix::StateFlags::from_bits_retain(want.states.mask()),
+        inode: 0,
+        show_flags: show,
+        cookie: [0xff; 8],
+    })
+}
+
+fn finished(request: SockDiagMessage, sequence: u32) -> Vec<u8> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    header.sequence_number = sequence;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request));
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
     bytes
-}
-
-const fn label(family: Family) -> &'static str {
-    match family {
-        Family::Ipv4 => "IPv4",
-        Family::Ipv6 => "IPv6",
-    }
 }
 
 /// Whether the answer means that this kernel, or the sandbox around us, has no `sock_diag` for us: no module
@@ -226,6 +241,19 @@ fn refused(error: &io::Error) -> bool {
         Errno::CONNREFUSED,
     ];
     Errno::from_io_error(error).is_some_and(|errno| refusals.contains(&errno))
+}
+
+/// The error of a table; a module that is missing by its name.
+fn why(table: Table, error: &io::Error) -> String {
+    let module = match table.protocol() {
+        Protocol::Tcp => return describe(error),
+        Protocol::Udp => "udp_diag",
+        Protocol::Unix => "unix_diag",
+    };
+    match Errno::from_io_error(error) {
+        Some(Errno::NOENT) => format!("ENOENT, the kernel has no {module} module"),
+        _ => describe(error),
+    }
 }
 
 /// The error with the name that a search finds.
@@ -247,8 +275,10 @@ fn describe(error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
     use std::ops::ControlFlow;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
     use crate::collect::Row;
@@ -261,8 +291,9 @@ mod tests {
             .dump(
                 want,
                 &mut |row| {
-                    let Row::Inet { socket, .. } = row;
-                    seen.push((socket.state, socket.local.port));
+                    if let Row::Inet { socket, .. } = row {
+                        seen.push((socket.state, socket.local.port));
+                    }
                     ControlFlow::Continue(())
                 },
                 None,
@@ -304,8 +335,9 @@ mod tests {
                 .dump(
                     want,
                     &mut |row| {
-                        let Row::Inet { socket, attributes } = row;
-                        if socket.local.port == port {
+                        if let Row::Inet { socket, attributes } = row
+                            && socket.local.port == port
+                        {
                             found = Some((
                                 attributes.tcp_info.map(<[u8]>::len),
                                 attributes.memory(),
@@ -349,5 +381,80 @@ mod tests {
                 .unwrap();
             assert_eq!(rows, 1);
         }
+    }
+
+    #[test]
+    fn udp_sockets_come_with_their_states_queues_and_memory() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = receiver.local_addr().unwrap();
+        sender.connect(to).unwrap();
+        sender.send(&[7; 100]).unwrap();
+        let mut found = Vec::new();
+        let coverage = Netlink::open().unwrap().dump(
+            &Want::all(Protocol::Udp),
+            &mut |row| {
+                if let Row::Inet { socket, attributes } = row {
+                    assert_eq!(socket.protocol, Protocol::Udp);
+                    found.push((socket, attributes.memory().unwrap()));
+                }
+                ControlFlow::Continue(())
+            },
+            None,
+        );
+        assert!(coverage.unwrap().missing.is_empty());
+        let of = |port| *found.iter().find(|(s, _)| s.local.port == port).unwrap();
+        let (socket, memory) = of(to.port());
+        assert_eq!(socket.state, TcpState::Closed);
+        assert_eq!(socket.state_name(), Some("UNCONNECTED"));
+        assert!(socket.recv_q >= 100 && memory.drops == Some(0));
+        let (socket, _) = of(sender.local_addr().unwrap().port());
+        assert_eq!(socket.state, TcpState::Established);
+        assert_eq!(socket.remote.port, to.port());
+    }
+
+    #[test]
+    fn unix_sockets_come_with_their_names_and_queues() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        let listener = UnixListener::bind(&path).unwrap();
+        let client = UnixStream::connect(&path).unwrap();
+        let inode = |fd: i32| {
+            let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
+            let link = link.to_str().unwrap().to_owned();
+            let digits = link.trim_start_matches("socket:[").trim_end_matches(']');
+            digits.parse::<u32>().unwrap()
+        };
+        let (listening, connecting) = (inode(listener.as_raw_fd()), inode(client.as_raw_fd()));
+        let (mut seen, mut clients) = (0, 0);
+        let coverage = Netlink::open().unwrap().dump(
+            &Want::all(Protocol::Unix),
+            &mut |row| {
+                if let Row::Unix(socket) = row
+                    && socket.inode == listening
+                {
+                    seen += 1;
+                    let name = crate::model::unix::shown(socket.name.unwrap());
+                    assert_eq!(name, path.to_str().unwrap());
+                    assert_eq!(socket.state, TcpState::Listen);
+                    assert_eq!(socket.recv_q, Some(1));
+                    assert!(socket.send_q.unwrap() > 0 && socket.cookie.is_some());
+                    assert_eq!(socket.waiting.unwrap(), connecting.to_ne_bytes());
+                    assert!(socket.file.is_some() && socket.memory().is_some());
+                    let euid = rustix::process::geteuid().as_raw();
+                    assert_eq!(socket.uid, Some(euid));
+                }
+                if let Row::Unix(socket) = row
+                    && socket.inode == connecting
+                {
+                    clients += 1;
+                    assert_eq!(socket.state, TcpState::Established);
+                }
+                ControlFlow::Continue(())
+            },
+            None,
+        );
+        assert!(coverage.unwrap().rows_complete());
+        assert_eq!((seen, clients), (1, 1));
     }
 }

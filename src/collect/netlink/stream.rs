@@ -11,7 +11,7 @@ use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
 
 use super::decode;
 use crate::collect::{Row, RowSink, Want};
-use crate::model::{Coverage, TcpState};
+use crate::model::{Coverage, Protocol, TcpState};
 
 /// Alignment of messages within a datagram (`NLMSG_ALIGNTO`).
 const ALIGN: usize = 4;
@@ -124,19 +124,28 @@ impl Stream {
         coverage: &mut Coverage,
         row: &mut RowSink<'_>,
     ) -> Progress {
-        let Some((socket, attributes)) = decode::inet(payload) else {
+        let decoded = match want.protocol {
+            Protocol::Unix => {
+                decode::unix(payload).map(|socket| (Row::Unix(socket), socket.state, true))
+            }
+            protocol => decode::inet(payload, protocol).map(|(socket, attributes)| {
+                let (state, wanted) = (socket.state, want.family(socket.family));
+                (Row::Inet { socket, attributes }, state, wanted)
+            }),
+        };
+        let Some((decoded, state, wanted)) = decoded else {
             coverage.undecoded += 1;
             return Progress::More;
         };
         self.rows += 1;
-        if matches!(socket.state, TcpState::Unknown(_)) {
+        if matches!(state, TcpState::Unknown(_)) {
             coverage.unknown_states += 1;
         }
         // The kernel has filtered a live dump already; a recorded one holds whatever was asked for then.
-        if !want.states.contains(socket.state) || !want.family(socket.family) {
+        if !wanted || !want.states.contains(state) {
             return Progress::More;
         }
-        match row(Row::Inet { socket, attributes }) {
+        match row(decoded) {
             ControlFlow::Continue(()) => Progress::More,
             ControlFlow::Break(()) => Progress::Stopped,
         }
@@ -175,8 +184,9 @@ mod tests {
         let (mut coverage, mut seen) = (Coverage::default(), Vec::new());
         let progress =
             Stream::new(Some(7)).feed(datagram, &Want::states(states), &mut coverage, &mut |row| {
-                let Row::Inet { socket, .. } = row;
-                seen.push(socket.state);
+                if let Row::Inet { socket, .. } = row {
+                    seen.push(socket.state);
+                }
                 ControlFlow::Continue(())
             });
         (progress, coverage, seen)
@@ -265,6 +275,14 @@ mod tests {
         use proptest::prelude::*;
         proptest!(|(bytes in prop::collection::vec(any::<u8>(), 0..300))| {
             feed(&bytes, StateSet::ALL);
+            for protocol in [Protocol::Udp, Protocol::Unix] {
+                let _ = Stream::new(None).feed(
+                    &bytes,
+                    &Want::all(protocol),
+                    &mut Coverage::default(),
+                    &mut |_| ControlFlow::Continue(()),
+                );
+            }
         });
     }
 }

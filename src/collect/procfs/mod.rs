@@ -1,161 +1,41 @@
 //! The text tables of `/proc`: what is read where `sock_diag` is not usable, or of another machine's copy.
 //!
-//! [`tcp`] reads `net/tcp` and `net/tcp6`, [`owners`] the descriptors of every process, [`facts`] settings and
+//! [`inet`] reads `net/{tcp,tcp6,udp,udp6}`, [`unix`] `net/unix`, [`owners`] the descriptors of every process, [`facts`] settings and
 //! counters; [`ProcRoot`] knows which of the directories shows which namespace. The tables have no cookie, no
 //! `tcp_info`, no interface, no backlog of a listener and no bound-inactive sockets, and the kernel does not tell when
 //! a table changed while it was read.
 
+mod cgroups;
 pub mod facts;
+pub mod inet;
 pub mod owners;
-pub mod tcp;
+mod root;
+pub mod strays;
+pub mod unix;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rustix::fs::{PROC_SUPER_MAGIC, fstatfs, statfs};
+use rustix::fs::{PROC_SUPER_MAGIC, fstatfs};
 
-use super::{Error, RowSink, Source, Tee, Want};
-use crate::model::{Collector, Coverage, Facts, Family, Host, Owners};
+pub use self::root::ProcRoot;
+use self::strays::Stray;
+use super::{Error, Inodes, RowSink, Source, Table, Tee, Want};
+use crate::model::{Collector, Coverage, Cpu, Facts, Family, Host, Owners, Protocol, Unlisted};
 
 /// How long the search for owners may take, unless told otherwise.
 pub const OWNER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What `read` asks for at a time. The kernel fills a page at most.
 const TABLE_BUFFER: usize = 32 * 1024;
-
-/// A directory like `/proc`, and which of its parts may be believed.
-///
-/// On a procfs, `net` and `sys/net` show the namespace of *whoever reads*, not that of the machine whose procfs is
-/// mounted there; only `1/net` is the machine's. In a copy, everything is what it was when it was copied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProcRoot {
-    path: PathBuf,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// `/proc`: the namespaces of the calling thread
-    Own,
-    /// a procfs mounted elsewhere: those of its process 1
-    Mounted,
-    /// no procfs: a copy
-    Copied,
-}
-
-impl Default for ProcRoot {
-    fn default() -> Self {
-        Self::new("/proc")
-    }
-}
-
-impl ProcRoot {
-    /// The root at `path`.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        let path = path.into();
-        let kind = if path == Path::new("/proc") {
-            Kind::Own
-        } else if statfs(&path).is_ok_and(|stat| stat.f_type == PROC_SUPER_MAGIC) {
-            Kind::Mounted
-        } else {
-            Kind::Copied
-        };
-        Self { path, kind }
-    }
-
-    /// Whether it is the caller's own `/proc`, so that its uids are those of the local user database.
-    pub fn is_own(&self) -> bool {
-        self.kind == Kind::Own
-    }
-
-    /// Whether it is a procfs, mounted wherever, and no copy of one.
-    pub fn is_this_machine(&self) -> bool {
-        self.kind != Kind::Copied
-    }
-
-    /// The directory that has a directory for every process.
-    pub fn processes(&self) -> &Path {
-        &self.path
-    }
-
-    /// The directory with the tables and counters of the network namespace.
-    ///
-    /// Of `/proc` it is the calling thread's: `/proc/net` and `/proc/self/net` stay with the main thread after another
-    /// one entered a namespace.
-    pub fn net(&self) -> PathBuf {
-        let first = self.path.join("1/net");
-        match self.kind {
-            Kind::Own => self.reader().join("net"),
-            Kind::Copied if !first.exists() => self.path.join("net"),
-            Kind::Mounted | Kind::Copied => first,
-        }
-    }
-
-    /// The inode of the network namespace that [`ProcRoot::net`] shows; `None` where that may not be asked.
-    pub fn netns_inode(&self) -> Option<u64> {
-        self.namespace("net")
-    }
-
-    /// The file of a sysctl (`net/ipv4/tcp_rmem`); `None` where it would be another namespace's.
-    pub fn sys(&self, sysctl: &str) -> Option<PathBuf> {
-        let namespace = match sysctl.split('/').next() {
-            Some("net") => Some("net"),
-            _ if sysctl == "kernel/hostname" => Some("uts"),
-            _ => None,
-        };
-        let believable = self.kind != Kind::Mounted
-            || namespace.is_none_or(|kind| {
-                let theirs = self.namespace(kind);
-                theirs.is_some() && theirs == Self::default().namespace(kind)
-            });
-        believable.then(|| self.path.join("sys").join(sysctl))
-    }
-
-    /// A sysctl's text without blanks around it; `None` where it is unknown.
-    pub fn sysctl(&self, sysctl: &str) -> Option<String> {
-        facts::text(&self.sys(sysctl)?).map(|text| text.trim().to_owned())
-    }
-
-    /// Which machine and namespace is shown. A name that cannot be known is empty.
-    pub fn host(&self) -> Host {
-        Host {
-            name: self.sysctl("kernel/hostname").unwrap_or_default(),
-            kernel: self.sysctl("kernel/osrelease").unwrap_or_default(),
-            netns: self.netns_inode(),
-        }
-    }
-
-    /// The directory of the calling thread; of the process on kernels before 3.17.
-    fn reader(&self) -> PathBuf {
-        let thread = self.path.join("thread-self");
-        if thread.exists() {
-            thread
-        } else {
-            self.path.join("self")
-        }
-    }
-
-    fn namespace(&self, kind: &str) -> Option<u64> {
-        let link = |process: PathBuf| fs::read_link(process.join("ns").join(kind)).ok();
-        let first = self.path.join("1");
-        let target = match self.kind {
-            Kind::Own => link(self.reader()),
-            Kind::Mounted => link(first),
-            Kind::Copied => link(first).or_else(|| link(self.path.join("self"))),
-        }?;
-        owners::inode(
-            target.as_os_str().as_bytes(),
-            format!("{kind}:[").as_bytes(),
-        )
-    }
-}
 
 /// Whether an open directory is on a procfs.
 fn is_procfs(directory: impl AsFd) -> bool {
@@ -194,6 +74,8 @@ pub fn runs(root: &Path, name: &str) -> bool {
 pub struct Procfs {
     root: ProcRoot,
     owner_deadline: Option<Duration>,
+    /// when the search for owners that was begun last had to end
+    owners_until: Option<Instant>,
 }
 
 impl Default for Procfs {
@@ -208,6 +90,7 @@ impl Procfs {
         Self {
             root,
             owner_deadline: Some(OWNER_DEADLINE),
+            owners_until: None,
         }
     }
 
@@ -232,9 +115,9 @@ impl Procfs {
             collector: Collector::Procfs,
             ..Coverage::default()
         };
-        for family in [Family::Ipv4, Family::Ipv6] {
+        for table in want.tables() {
             if self
-                .table(family, want, &mut coverage, row, tee.as_deref_mut())?
+                .table(table, want, &mut coverage, row, tee.as_deref_mut())?
                 .is_break()
             {
                 break;
@@ -245,41 +128,70 @@ impl Procfs {
 
     fn table(
         &self,
-        family: Family,
+        table: Table,
         want: &Want,
         coverage: &mut Coverage,
         row: &mut RowSink<'_>,
         tee: Option<&mut Tee<'_>>,
     ) -> Result<ControlFlow<()>, Error> {
-        if !want.family(family) {
-            return Ok(ControlFlow::Continue(()));
-        }
         let net = self.root.net();
-        let path = net.join(match family {
-            Family::Ipv4 => "tcp",
-            Family::Ipv6 => "tcp6",
+        let path = net.join(match table {
+            Table::Tcp(Family::Ipv4) => "tcp",
+            Table::Tcp(Family::Ipv6) => "tcp6",
+            Table::Udp(Family::Ipv4) => "udp",
+            Table::Udp(Family::Ipv6) => "udp6",
+            Table::Unix => "unix",
         });
+        let absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         let file = match File::open(&path) {
             Ok(file) => file,
-            Err(source) if family == Family::Ipv6 && source.kind() == io::ErrorKind::NotFound => {
+            Err(source) if absent(&source) && table.family() == Some(Family::Ipv6) => {
                 // Without IPv6 (`ipv6.disable=1`) the kernel has neither file, and there is nothing to miss.
                 if net.join("if_inet6").exists() {
-                    coverage.missing.push("IPv6: no such table".to_owned());
+                    coverage.missing.push(match table {
+                        Table::Tcp(_) => "IPv6: no such table".to_owned(),
+                        _ => format!("{}: no such table", table.label()),
+                    });
                 }
                 return Ok(ControlFlow::Continue(()));
             }
+            Err(source)
+                if absent(&source)
+                    && !self.root.is_this_machine()
+                    && table.protocol() != Protocol::Tcp =>
+            {
+                return Err(Error::NotRecorded(table.protocol().sockets()));
+            }
             Err(source) => return Err(Error::File { path, source }),
         };
-        let reader = BufReader::with_capacity(TABLE_BUFFER, Teed { file, family, tee });
-        tcp::table(reader, family, want, coverage, row)
-            .map_err(|source| Error::File { path, source })
+        let reader = BufReader::with_capacity(TABLE_BUFFER, Teed { file, table, tee });
+        let read = match table {
+            Table::Unix => unix::table(reader, want, coverage, row),
+            _ => inet::table(reader, table, want, coverage, row),
+        };
+        read.map_err(|source| Error::File { path, source })
+    }
+
+    /// Descriptors of TCP sockets that are not `listed`, of the processes of the namespace `netns`. `None` where that
+    /// cannot be asked.
+    pub fn strays(&self, owners: &Owners, listed: &Inodes, netns: u64) -> Option<Vec<Stray>> {
+        let deadline = self.owners_until;
+        if !self.root.is_this_machine() || owners::passed(deadline) {
+            return None;
+        }
+        strays::find(self.root.processes(), owners, listed, netns, deadline)
+    }
+
+    /// Those of the descriptors that still refer to the same socket, counted.
+    pub fn still_held(&self, strays: Vec<Stray>) -> Vec<Unlisted> {
+        strays::still_held(self.root.processes(), strays)
     }
 }
 
 /// A table that is shown to a tee while it is read.
 struct Teed<'a, 't> {
     file: File,
-    family: Family,
+    table: Table,
     tee: Option<&'a mut Tee<'t>>,
 }
 
@@ -287,7 +199,7 @@ impl io::Read for Teed<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.file.read(buffer)?;
         if let (Some(tee), Some(bytes)) = (self.tee.as_deref_mut(), buffer.get(..length)) {
-            tee(Collector::Procfs, self.family, bytes);
+            tee(Collector::Procfs, self.table, bytes);
         }
         Ok(length)
     }
@@ -302,11 +214,21 @@ impl Source for Procfs {
         let deadline = self
             .owner_deadline
             .and_then(|limit| Instant::now().checked_add(limit));
+        self.owners_until = deadline;
         let (mut owners, coverage) = owners::read(self.root.processes(), deadline);
         if self.root.is_own() {
             owners::name_users(&mut owners, deadline);
         }
         (owners, coverage)
+    }
+
+    fn cpu(&mut self, cgroups: &BTreeSet<String>) -> BTreeMap<String, Cpu> {
+        // Of another root nobody knows where its hierarchy is mounted here.
+        if !self.root.is_own() {
+            return BTreeMap::new();
+        }
+        let mountinfo = facts::text(&self.root.reader().join("mountinfo"));
+        cgroups::read(&mountinfo.unwrap_or_default(), cgroups)
     }
 
     fn facts(&mut self) -> Facts {
@@ -331,7 +253,9 @@ impl Source for Procfs {
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
     use std::os::fd::AsRawFd;
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
     use std::process;
 
     use super::super::Row;
@@ -342,7 +266,10 @@ mod tests {
 
     fn dump(source: &mut Procfs, want: &Want) -> Result<(Vec<Socket>, Coverage), Error> {
         let mut sockets = Vec::new();
-        let coverage = source.dump(want, &mut |Row::Inet { socket, attributes }| {
+        let coverage = source.dump(want, &mut |row| {
+            let Row::Inet { socket, attributes } = row else {
+                return ControlFlow::Continue(());
+            };
             let Attributes {
                 tcp_info, memory, ..
             } = attributes;
@@ -550,5 +477,33 @@ mod tests {
         let before = source.now();
         assert!(source.advance(Duration::from_millis(20)) && !source.is_capture());
         assert!(source.now().duration_since(before) >= jiff::SignedDuration::from_millis(20));
+    }
+
+    #[test]
+    fn udp_and_unix_sockets_of_this_machine_are_in_their_tables() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (rows, coverage) = dump(&mut Procfs::default(), &Want::all(Protocol::Udp)).unwrap();
+        assert!(coverage.rows_complete(), "{coverage:?}");
+        let row = rows.iter().find(|row| row.inode == inode_of(&socket));
+        assert_eq!(row.unwrap().protocol, Protocol::Udp);
+        let (listener, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut seen = false;
+        let unix = Want::all(Protocol::Unix);
+        let coverage = Procfs::default().dump(&unix, &mut |row| {
+            if let Row::Unix(socket) = row {
+                seen |= socket.inode == inode_of(&listener);
+            }
+            ControlFlow::Continue(())
+        });
+        assert!(coverage.is_ok() && seen);
+    }
+
+    #[test]
+    fn a_copy_without_a_table_has_not_recorded_it() {
+        for protocol in [Protocol::Udp, Protocol::Unix] {
+            let mut source = Procfs::new(ProcRoot::new(FIXTURE));
+            let error = dump(&mut source, &Want::all(protocol)).unwrap_err();
+            assert!(matches!(error, Error::NotRecorded(_)), "{error}");
+        }
     }
 }

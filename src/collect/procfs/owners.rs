@@ -74,7 +74,7 @@ fn name_users_by(owners: &mut Owners, mut name: impl FnMut(u32) -> Option<String
     }
 }
 
-fn passed(deadline: Option<Instant>) -> bool {
+pub(super) fn passed(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }
 

@@ -1,5 +1,6 @@
 //! The tables `/proc/net/tcp` and `/proc/net/tcp6` (`tcp4_seq_show` in `net/ipv4/tcp_ipv4.c`, `tcp6_seq_show` in
-//! `net/ipv6/tcp_ipv6.c`).
+//! `net/ipv6/tcp_ipv6.c`), and `/proc/net/udp` and `/proc/net/udp6`, which begin with the same columns
+//! (`udp4_seq_show` in `net/ipv4/udp.c`).
 //!
 //! Reads a line at a time into one buffer of fixed size; a line that is malformed, too long or cut off is counted and
 //! skipped, and the rest of the table is still read. What the table does not have is left at its neutral value: cookie,
@@ -8,7 +9,7 @@
 use std::io::{self, BufRead, Read};
 use std::ops::ControlFlow;
 
-use crate::collect::{Row, RowSink, Want};
+use crate::collect::{Row, RowSink, Table, Want};
 use crate::model::{Attributes, Coverage, Endpoint, Family, Protocol, Socket, TcpState, Timer};
 
 /// Milliseconds in one tick of `tm->when`: the kernel converts jiffies to `USER_HZ`, 100 on every architecture that
@@ -43,14 +44,15 @@ impl Endian {
 /// When reading fails; the rows before that have been pushed.
 pub fn table(
     mut reader: impl BufRead,
-    family: Family,
+    table: Table,
     want: &Want,
     coverage: &mut Coverage,
     row: &mut RowSink<'_>,
 ) -> io::Result<ControlFlow<()>> {
-    if !want.family(family) {
+    let Some(family) = table.family().filter(|_| want.table(table)) else {
         return Ok(ControlFlow::Continue(()));
-    }
+    };
+    let protocol = table.protocol();
     let mut line = Vec::with_capacity(LONGEST_LINE as usize);
     let mut first = true;
     while let Some(whole) = next_line(&mut reader, &mut line)? {
@@ -60,17 +62,21 @@ pub fn table(
             continue;
         }
         // Every line of the kernel ends with a newline. One without may have lost digits of its inode.
-        let Some(socket) = whole.then(|| parse_line(&line, family)).flatten() else {
+        let Some(mut socket) = whole.then(|| parse_line(&line, family)).flatten() else {
             coverage.undecoded += 1;
             continue;
         };
+        socket.protocol = protocol;
         if !want.states.contains(socket.state) {
             continue;
         }
         if matches!(socket.state, TcpState::Unknown(_)) {
             coverage.unknown_states += 1;
         }
-        let attributes = Attributes::default();
+        let attributes = Attributes {
+            listed_drops: (protocol == Protocol::Udp).then(|| drops(&line)).flatten(),
+            ..Attributes::default()
+        };
         if row(Row::Inet { socket, attributes }).is_break() {
             return Ok(ControlFlow::Break(()));
         }
@@ -78,8 +84,16 @@ pub fn table(
     Ok(ControlFlow::Continue(()))
 }
 
+/// The last of the columns that only UDP has: references, pointer, drops.
+fn drops(line: &[u8]) -> Option<u32> {
+    let mut words = line
+        .split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty());
+    decimal(words.nth(12)?)?.try_into().ok()
+}
+
 /// Puts the next line into `line`. `None` at the end; `Some(false)` if the line had no end or was too long.
-fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
+pub(super) fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
     let mut whole = true;
     loop {
         line.clear();
@@ -190,11 +204,11 @@ fn split_colon(word: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((parts.next()?, parts.next()?))
 }
 
-fn hexadecimal(digits: &[u8]) -> Option<u64> {
+pub(super) fn hexadecimal(digits: &[u8]) -> Option<u64> {
     number(digits, 16)
 }
 
-fn decimal(digits: &[u8]) -> Option<u64> {
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     number(digits, 10)
 }
 
@@ -236,14 +250,22 @@ mod tests {
 
     fn read(text: &[u8], want: &Want) -> (Vec<Socket>, Coverage) {
         let (mut sockets, mut coverage) = (Vec::new(), Coverage::default());
-        let mut sink = |Row::Inet { socket, .. }: Row<'_>| {
-            sockets.push(socket);
+        let mut sink = |row: Row<'_>| {
+            if let Row::Inet { socket, .. } = row {
+                sockets.push(socket);
+            }
             ControlFlow::Continue(())
         };
-        table(text, Family::Ipv4, want, &mut coverage, &mut sink)
-            .unwrap()
-            .continue_value()
-            .unwrap();
+        table(
+            text,
+            Table::Tcp(Family::Ipv4),
+            want,
+            &mut coverage,
+            &mut sink,
+        )
+        .unwrap()
+        .continue_value()
+        .unwrap();
         (sockets, coverage)
     }
 
@@ -343,6 +365,31 @@ mod tests {
     }
 
     #[test]
+    fn udp_has_drops_in_its_last_column() {
+        let head = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n";
+        let udp = "  131: 0100007F:0035 00000000:0000 07 00000000:00000300 00:00000000 00000000   102        0 4711 2 0000000000000000 84\n";
+        let text = format!("{head}{udp}{}", udp.replace(" 84", ""));
+        let mut seen = Vec::new();
+        let mut coverage = Coverage::default();
+        let end = table(
+            text.as_bytes(),
+            Table::Udp(Family::Ipv4),
+            &Want::all(Protocol::Udp),
+            &mut coverage,
+            &mut |row| {
+                if let Row::Inet { socket, attributes } = row {
+                    assert_eq!(socket.state_name(), Some("UNCONNECTED"));
+                    seen.push((socket.protocol, socket.recv_q, attributes.drops()));
+                }
+                ControlFlow::Continue(())
+            },
+        );
+        assert!(end.unwrap().is_continue() && coverage.rows_complete());
+        let udp = Protocol::Udp;
+        assert_eq!(seen, [(udp, 768, Some(84)), (udp, 768, None)]);
+    }
+
+    #[test]
     fn unknown_states_are_rows_and_counted() {
         let text = format!("{HEADER}{}{}", line("0E"), line("03"));
         let (sockets, coverage) = read(text.as_bytes(), &all());
@@ -379,7 +426,7 @@ mod tests {
         let mut coverage = Coverage::default();
         let end = table(
             text.as_bytes(),
-            Family::Ipv4,
+            Table::Tcp(Family::Ipv4),
             &all(),
             &mut coverage,
             &mut sink,

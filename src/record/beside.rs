@@ -1,0 +1,186 @@
+//! What a capture holds of other sockets than those of TCP.
+
+use super::read::{Capture, recorded};
+use super::replay::{Outcome, Replay, of};
+use crate::collect::{self, RowSink, Want};
+use crate::model::{Collector, Coverage};
+
+impl Capture {
+    /// The sockets of another protocol than TCP. What a capture does not hold of them was not asked for.
+    pub(super) fn replay_beside(
+        &mut self,
+        want: &Want,
+        row: &mut RowSink<'_>,
+    ) -> Result<Coverage, collect::Error> {
+        let absent = collect::Error::NotRecorded(want.protocol.sockets());
+        let Some(sample) = self.samples.get(self.current) else {
+            return Err(absent);
+        };
+        let recorded = recorded(&mut self.sections, sample)?;
+        let held = |collector| {
+            want.tables()
+                .any(|table| of(&sample.tables, collector, table).next().is_some())
+        };
+        // Frames of an attempt that fell back to `/proc` are in the file too.
+        let collector = match (held(Collector::Procfs), held(Collector::Netlink)) {
+            (true, _) => Collector::Procfs,
+            (_, true) => Collector::Netlink,
+            (false, false) => return Err(absent),
+        };
+        let failed = |part: &String| part.starts_with(want.protocol.sockets());
+        if recorded.missing.iter().any(failed) {
+            return Err(absent);
+        }
+        let mut found = Coverage::default();
+        let mut missing = Vec::new();
+        for table in want.tables() {
+            let told = recorded
+                .missing
+                .iter()
+                .any(|part| part.starts_with(table.label()));
+            let mut replay = Replay {
+                sections: &mut self.sections,
+                tables: &sample.tables,
+                table,
+                want,
+            };
+            let outcome = match collector {
+                Collector::Netlink => replay.netlink(&mut found, row, told)?,
+                Collector::Procfs => replay.text(&mut found, row)?,
+            };
+            match outcome {
+                Outcome::Stopped => break,
+                Outcome::Endless if !told => {
+                    missing.push(format!("{}: the recorded dump has no end", table.label()));
+                }
+                Outcome::Whole | Outcome::Absent | Outcome::Endless => {}
+            }
+        }
+        Ok(Coverage {
+            collector,
+            missing,
+            ..found
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::ops::ControlFlow;
+
+    use super::*;
+    use crate::collect::netlink::Netlink;
+    use crate::collect::procfs::Procfs;
+    use crate::collect::{Inodes, Source};
+    use crate::model::{Cpu, Family, Owners, Protocol, Unlisted};
+    use crate::record::testing::{self, begun, rows};
+
+    #[test]
+    fn sockets_of_other_protocols_come_back_whichever_way_they_were_read() {
+        let _udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let _unix = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        for by_netlink in [true, false] {
+            let (path, mut writer) = begun(directory.path());
+            let mut live: Vec<Vec<String>> = Vec::new();
+            let protocols = [Protocol::Udp, Protocol::Unix];
+            for protocol in protocols {
+                let (want, mut rows) = (Want::all(protocol), Vec::new());
+                let sink = &mut |row: collect::Row<'_>| {
+                    rows.push(format!("{row:?}"));
+                    ControlFlow::Continue(())
+                };
+                let coverage = if by_netlink {
+                    let tee: &mut collect::Tee<'_> = &mut writer.tee();
+                    Netlink::open().unwrap().dump(&want, sink, Some(tee))
+                } else {
+                    Procfs::default().dump_teed(&want, sink, Some(&mut writer.tee()))
+                };
+                assert!(coverage.unwrap().rows_complete());
+                assert!(!rows.is_empty());
+                live.push(rows);
+            }
+            let unlisted = vec![Unlisted { pid: 7, fds: 9 }];
+            writer.unlisted(&unlisted).unwrap();
+            let cpu = Cpu {
+                periods: Some(3),
+                ..Cpu::default()
+            };
+            let cpu = BTreeMap::from([("/x".to_owned(), cpu)]);
+            writer.cpu(&cpu).unwrap();
+            writer.finish().unwrap();
+            let mut capture = Capture::open(&path).unwrap();
+            for (protocol, live) in protocols.into_iter().zip(&live) {
+                let mut replayed = Vec::new();
+                let coverage = capture.dump(&Want::all(protocol), &mut |row| {
+                    replayed.push(format!("{row:?}"));
+                    ControlFlow::Continue(())
+                });
+                assert!(coverage.unwrap().complete());
+                assert!(replayed == *live, "{protocol:?} by netlink: {by_netlink}");
+            }
+            let (owners, listed) = (Owners::default(), Inodes::default());
+            assert_eq!(capture.unlisted(&owners, &listed), Some(unlisted));
+            assert_eq!(capture.cpu(&BTreeSet::new()), cpu);
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_fell_back_to_proc_is_read_from_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, mut writer) = begun(directory.path());
+        let table = collect::Table::Udp(Family::Ipv4);
+        let refused = testing::message(2, &(-2i32).to_ne_bytes());
+        writer.netlink(table, &refused).unwrap();
+        let text = "  1: 0100007F:0035 00000000:0000 07 0:300 0:0 0 0 0 4711 2 0 84\n";
+        writer.table(table, text.as_bytes()).unwrap();
+        writer.finish().unwrap();
+        let mut capture = Capture::open(&path).unwrap();
+        let (found, coverage) = rows(&mut capture, &Want::all(Protocol::Udp)).unwrap();
+        assert_eq!((found.len(), coverage.collector), (1, Collector::Procfs));
+        assert!(coverage.complete(), "{coverage:?}");
+        // A dump that breaks off is said, and so is one without its end.
+        std::fs::remove_file(&path).unwrap();
+        let (path, mut writer) = begun(directory.path());
+        let socket = testing::socket(Family::Ipv4, 7, 53);
+        writer.netlink(table, &socket).unwrap();
+        writer.finish().unwrap();
+        let mut capture = Capture::open(&path).unwrap();
+        let (found, coverage) = rows(&mut capture, &Want::all(Protocol::Udp)).unwrap();
+        assert_eq!(
+            (found.len(), coverage.missing.len()),
+            (1, 1),
+            "{coverage:?}"
+        );
+    }
+
+    #[test]
+    fn what_was_not_recorded_is_not_said_to_be_empty() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut capture = Capture::open(&testing::small(directory.path())).unwrap();
+        let udp = Want::all(Protocol::Udp);
+        let absent = rows(&mut capture, &udp);
+        assert!(matches!(absent, Err(collect::Error::NotRecorded(_))));
+        let (owners, listed) = (Owners::default(), Inodes::default());
+        assert_eq!(capture.unlisted(&owners, &listed), None);
+        // Refused when it was recorded, which is said there.
+        let (path, mut writer) = {
+            std::fs::remove_file(directory.path().join("a.linger")).unwrap();
+            begun(directory.path())
+        };
+        let refused = testing::message(2, &(-2i32).to_ne_bytes());
+        let table = collect::Table::Udp(Family::Ipv4);
+        writer.netlink(table, &refused).unwrap();
+        let recorded = Coverage {
+            missing: vec!["UDP sockets: sock_diag is not usable: ENOENT".to_owned()],
+            ..Coverage::default()
+        };
+        writer.coverage(&recorded).unwrap();
+        writer.finish().unwrap();
+        let mut capture = Capture::open(&path).unwrap();
+        let absent = rows(&mut capture, &udp);
+        assert!(matches!(absent, Err(collect::Error::NotRecorded(_))));
+    }
+}
