@@ -88,11 +88,20 @@ pub enum Command {
     },
 }
 
-const LIST_EXAMPLES: &str = "FILTER is every word that is not an option, wherever it stands:
-  state X      sockets in X only; `state` may be repeated, and takes groups:
-               all, connected, synchronized, bucket, big
-  exclude X    every state but X
-Any spelling of a state is understood: close-wait, CLOSE_WAIT, estab, SYN_RCVD, FIN_WAIT1.
+const LIST_EXAMPLES: &str = "FILTER is every word that is not an option, wherever it stands; quote it where it has < > ( ) or !.
+  state X, exclude X         X in any spelling: close-wait, CLOSE_WAIT, estab, SYN_RCVD; several with commas;
+                             groups: all, connected, synchronized, bucket, big
+  src HOST, dst HOST         10.0.0.7, 10.0.0.0/8:443, [fd00::/16]:22, ::1, a name; IPv4 finds v4-mapped too
+  sport = PORT, dport >= P   a number or a service, with = != < <= > >= or eq ne lt le gt ge
+  dev = NAME                 the interface that the socket is bound to, not the one of its route
+  fwmark = MARK[/MASK]       takes CAP_NET_ADMIN
+  cgroup = PATH, cgroup ~ GLOB
+  process = NAME, process ~ GLOB, pid = N, user = NAME, uid = N, unit = NAME
+  timer = NAME               retransmit, keepalive, persist, time-wait, none
+  COLUMN > VALUE             any column of numbers: recv-q > 64KiB, rtt > 100ms, age > 5min, retrans > 0
+joined by and, or, not, && || ! and parentheses; `and` may be left out, and binds tighter than `or`. The state
+clauses of one alternative add up; an alternative without one means the states of -a, -l, -B or none of these.
+What is not known fits no comparison; of an age that is known within bounds only what is sure counts.
 
 Unasked, everything but LISTEN, CLOSED and BOUND-INACTIVE is shown; -a shows all, -l LISTEN only.
 
@@ -102,6 +111,8 @@ Examples:
   linger list state close-wait -p          who does not close
   linger list -o state time-wait           with the time left
   linger list -ti state established        with tcp_info
+  linger list 'dst 10.0.0.0/8 and send-q > 0'
+  linger list 'process = nginx and age > 5min' state close-wait
   linger list exclude established --json   as one JSON document
   linger list --output jsonl | jq .state   one object a line";
 
@@ -290,7 +301,7 @@ pub struct List {
     /// Form of the output
     #[arg(long, value_enum, value_name = "FORM", default_value_t = Output::Table)]
     pub output: Output,
-    /// `state X` and `exclude X`
+    /// Which sockets, in the language of ss: state close-wait, dst 10.0.0.0/8, sport = :443
     #[arg(value_name = "FILTER")]
     pub filter: Vec<String>,
     #[command(flatten)]

@@ -7,9 +7,9 @@ use rustc_hash::FxHashMap;
 
 use super::args::{self, Output};
 use super::failure::Failure;
-use super::{source, terminal};
-use crate::collect::{Row, Want, names};
-use crate::fields::{self, Names, NoNames, Record};
+use super::{lookup, source, terminal};
+use crate::collect::{Row, Source, Want, names};
+use crate::fields::{self, Names, Needed, NoNames, Record};
 use crate::model::{AgeFacts, Attributes, Coverage, Snapshot, StateSet, TcpState, words};
 use crate::query::Filter;
 use crate::render::cell;
@@ -22,6 +22,16 @@ const BUFFER: usize = 64 * 1024;
 
 /// The names of this machine's interfaces; a capture's are not known.
 struct Interfaces(FxHashMap<u32, String>);
+
+impl Interfaces {
+    fn of(machine: &dyn Source) -> Self {
+        Self(if machine.is_capture() {
+            FxHashMap::default()
+        } else {
+            names::interfaces()
+        })
+    }
+}
 
 impl Names for Interfaces {
     fn interface(&self, index: u32) -> Option<&str> {
@@ -59,24 +69,27 @@ impl<W: Write> Writer<W> {
 pub fn run(args: &args::List) -> Result<(), Failure> {
     let filter = Filter::parse(&args.filter)?;
     let mut machine = source::open(&args.common)?;
-    let want = want(args, filter.states);
+    let names = Interfaces::of(machine.as_ref());
+    let filter = filter
+        .resolve(&mut lookup::Names::new(machine.as_mut(), &names.0))?
+        .within(unasked(args));
+    let needed = filter.needed();
+    let want = want(args, filter.states(), needed);
+    if filter.asks_mark() {
+        marks_are_told(machine.as_mut(), &want)?;
+    }
     // Before the rows, because they stream.
-    let (owners, mut coverage) = if args.processes || args.extended {
+    let (owners, mut coverage) = if args.processes || args.extended || needed.owners {
         let (owners, coverage) = machine.owners();
         (Some(owners), coverage)
     } else {
         (None, Coverage::default())
     };
-    let ages = if args.info || want.tcp_info {
+    let ages = if want.tcp_info {
         AgeFacts::new(&machine.facts())
     } else {
         AgeFacts::default()
     };
-    let names = Interfaces(if machine.is_capture() {
-        FxHashMap::default()
-    } else {
-        names::interfaces()
-    });
     let host = machine.host();
     // `--json` says no more than that it is not a table; `--output` may say more.
     let output = match args.output {
@@ -111,12 +124,6 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     let mut unowned = 0u64;
     let dumped = machine.dump(&want, &mut |row| {
         let Row::Inet { socket, attributes } = row;
-        if let Some(owners) = &owners
-            && socket.inode != 0
-            && owners.links_of(socket.inode).is_empty()
-        {
-            unowned += 1;
-        }
         let record = Record {
             socket: &socket,
             attributes: &attributes,
@@ -124,6 +131,10 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             ages: &ages,
             names: &names,
         };
+        if !filter.matches(&record) {
+            return ControlFlow::Continue(());
+        }
+        unowned += u64::from(is_unowned(&record));
         match writer.push(&record) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
@@ -161,28 +172,61 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     }
 }
 
-/// Asks only for what is shown.
-fn want(args: &args::List, named: Option<StateSet>) -> Want {
+/// Whether the socket has a holder that was not found.
+fn is_unowned(record: &Record<'_>) -> bool {
+    let inode = record.socket.inode;
+    inode != 0
+        && record
+            .owners
+            .is_some_and(|owners| owners.links_of(inode).is_empty())
+}
+
+/// The states of a filter that names none.
+fn unasked(args: &args::List) -> StateSet {
     let listen = StateSet::of(TcpState::Listen);
     let bound = StateSet::of(TcpState::BoundInactive);
-    let by_option = match (args.all, args.listening, args.bound_inactive) {
+    match (args.all, args.listening, args.bound_inactive) {
         (true, ..) => StateSet::ALL,
         (_, true, true) => listen.union(bound),
         (_, true, false) => listen,
         (_, false, true) => bound,
         (false, false, false) => StateSet::DEFAULT,
-    };
+    }
+}
+
+/// Asks only for what is shown or judged.
+fn want(args: &args::List, states: StateSet, needed: Needed) -> Want {
     // -4 and -6 together are both; neither is both too.
     let both = args.ipv4 == args.ipv6;
     Want {
-        states: named.unwrap_or(by_option),
+        states,
         ipv4: both || args.ipv4,
         ipv6: both || args.ipv6,
-        tcp_info: args.info,
-        memory: args.memory,
-        congestion: args.info,
+        tcp_info: args.info || needed.tcp_info,
+        memory: args.memory || needed.memory,
+        congestion: args.info || needed.congestion,
         tos: args.extended,
     }
+}
+
+/// Looks at one socket, because the kernel tells marks only to the privileged, and says nothing to others.
+fn marks_are_told(machine: &mut dyn Source, want: &Want) -> Result<(), Failure> {
+    let mut told = true;
+    machine.dump(want, &mut |row| {
+        let Row::Inet { socket, attributes } = row;
+        if socket.is_mini() {
+            return ControlFlow::Continue(());
+        }
+        told = attributes.mark.is_some();
+        ControlFlow::Break(())
+    })?;
+    if told {
+        return Ok(());
+    }
+    Err(Failure::failed(
+        "fwmark: the marks of these sockets are not known",
+        Some("the kernel tells them over netlink, and only to root or CAP_NET_ADMIN; a capture has them if it was made so".to_owned()),
+    ))
 }
 
 fn options(args: &args::List) -> Options {

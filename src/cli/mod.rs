@@ -6,6 +6,7 @@ mod document;
 mod explain;
 mod failure;
 mod list;
+mod lookup;
 mod man;
 mod observe;
 mod record;

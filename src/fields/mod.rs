@@ -114,6 +114,77 @@ pub enum Needs {
     Memory,
     /// the processes (`-p`)
     Owners,
+    /// attributes, and the processes where the path of the cgroup's id is not known
+    Cgroup,
+}
+
+/// What several columns need together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needed {
+    /// attributes that the kernel sends unasked
+    pub extended: bool,
+    /// `tcp_info`
+    pub tcp_info: bool,
+    /// the congestion control's name
+    pub congestion: bool,
+    /// the memory
+    pub memory: bool,
+    /// the processes
+    pub owners: bool,
+}
+
+impl Needed {
+    /// What `columns` need.
+    pub fn by<'f>(columns: impl IntoIterator<Item = &'f &'static Field>) -> Self {
+        columns
+            .into_iter()
+            .fold(Self::default(), |needed, field| needed.with(field.needs))
+    }
+
+    /// This and what `needs` stands for.
+    #[must_use]
+    pub const fn with(mut self, needs: Needs) -> Self {
+        match needs {
+            Needs::Row => {}
+            Needs::Extended => self.extended = true,
+            Needs::TcpInfo => self.tcp_info = true,
+            Needs::Congestion => self.congestion = true,
+            Needs::Memory => self.memory = true,
+            Needs::Owners => self.owners = true,
+            Needs::Cgroup => {
+                self.extended = true;
+                self.owners = true;
+            }
+        }
+        self
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            extended: self.extended || other.extended,
+            tcp_info: self.tcp_info || other.tcp_info,
+            congestion: self.congestion || other.congestion,
+            memory: self.memory || other.memory,
+            owners: self.owners || other.owners,
+        }
+    }
+}
+
+/// With what a column can be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// a number without a unit
+    Number,
+    /// a time
+    Time,
+    /// bytes, or bytes a second
+    Bytes,
+    /// text
+    Text,
+    /// nothing
+    Other,
 }
 
 #[derive(Clone, Copy)]
@@ -150,6 +221,17 @@ impl Field {
                 .tcp_info
                 .and_then(|raw| member.get(raw))
                 .map_or(Value::Absent, |number| members::value(member.key, number)),
+        }
+    }
+
+    /// With what its values can be compared.
+    pub fn kind(&self) -> Kind {
+        match (self.id, self.unit, self.align) {
+            ("shutdown" | "local" | "peer", ..) => Kind::Other,
+            (_, Some("us" | "ms"), _) => Kind::Time,
+            (_, Some("bytes" | "bytes/s"), _) => Kind::Bytes,
+            (.., Align::Right) => Kind::Number,
+            (.., Align::Left) => Kind::Text,
         }
     }
 }
@@ -246,7 +328,7 @@ pub fn by_id(id: &str) -> Result<&'static Field, Unknown> {
 
 /// There is no such column.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no column {word:?}")]
+#[error("there is no column '{word}'")]
 pub struct Unknown {
     /// what was asked for
     pub word: String,
@@ -257,15 +339,16 @@ pub struct Unknown {
 impl Unknown {
     /// What to do next.
     pub fn hint(&self) -> String {
-        if self.near.is_empty() {
-            let ids: Vec<&str> = ALL.iter().map(|field| field.id).collect();
-            format!(
-                "the columns are {}, and the members of tcp_info",
-                ids.join(", ")
-            )
+        let meant = if self.near.is_empty() {
+            String::new()
         } else {
-            format!("did you mean {}?", self.near.join(" or "))
-        }
+            format!("did you mean {}? ", self.near.join(" or "))
+        };
+        let ids: Vec<&str> = ALL.iter().map(|field| field.id).collect();
+        format!(
+            "{meant}the columns are {}, and the members of tcp_info ('--columns help' has all of them)",
+            ids.join(", ")
+        )
     }
 }
 
@@ -278,6 +361,7 @@ pub(crate) mod tests {
     use crate::model::{Endpoint, Family, Process, Protocol, TcpState, Timer};
 
     /// What a [`Record`] borrows.
+    #[derive(Clone, Debug)]
     pub(crate) struct Fixture {
         pub(crate) socket: Socket,
         pub(crate) info: Vec<u8>,
@@ -452,6 +536,31 @@ pub(crate) mod tests {
         );
         assert!(by_id("zzzzzzz").unwrap_err().hint().contains("recv-q"));
         assert!(by_id("").is_err());
+    }
+
+    #[test]
+    fn a_column_is_compared_with_what_its_values_are() {
+        let mut fixture = Fixture::new();
+        fixture.socket.ifindex = 2;
+        fixture.with(|record| {
+            for field in all() {
+                let fits = match field.value(record) {
+                    Value::Absent | Value::State(_) | Value::Timer { .. } | Value::Flag(_) => true,
+                    Value::Count(_) | Value::Hex(_) | Value::Port(_) | Value::Pids(_) => {
+                        matches!(field.kind(), Kind::Number | Kind::Bytes)
+                    }
+                    Value::Bytes(_) | Value::BytesPerSecond(_) => field.kind() == Kind::Bytes,
+                    Value::Millis(_) | Value::Micros(_) | Value::Age(_) => {
+                        field.kind() == Kind::Time
+                    }
+                    Value::Text(_) | Value::Owners(_) | Value::Interface(_) | Value::Address(_) => {
+                        field.kind() == Kind::Text
+                    }
+                    Value::Endpoint { .. } | Value::Shutdown(_) => field.kind() == Kind::Other,
+                };
+                assert!(fits, "{}", field.id);
+            }
+        });
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl Parts {
     pub const fn with(mut self, needs: Needs) -> Self {
         match needs {
             Needs::Row => {}
-            Needs::Extended => self.extended = true,
+            Needs::Extended | Needs::Cgroup => self.extended = true,
             Needs::TcpInfo | Needs::Congestion => self.info = true,
             Needs::Memory => self.memory = true,
             Needs::Owners => self.owners = true,
