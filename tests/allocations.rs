@@ -14,6 +14,7 @@ use linger::model::owner::Link;
 use linger::model::tcp_info::MEMBERS;
 use linger::model::{AgeFacts, Coverage, Facts, Owners, Process, StateSet, TcpInfo};
 use linger::query::Filter;
+use linger::render::groups::Groups;
 use linger::render::json::{Head, Parts, SOCKETS, Sockets};
 use linger::render::rows::{Extras, Options, Table, default_columns};
 
@@ -290,6 +291,18 @@ fn a_filter_allocates_nothing() {
     });
     assert!(0 < fitting && fitting < ROWS, "{fitting}");
     assert_eq!(all, 0, "allocations for {ROWS} sockets");
+}
+
+#[test]
+fn counting_allocates_for_groups_and_not_for_rows() {
+    let columns = ["state", "process", "timer", "unit"].map(|id| fields::by_id(id).unwrap());
+    for json in [false, true] {
+        let mut groups = Groups::new(columns.to_vec(), json);
+        let (all, later) = feed_records(&mut |record| groups.push(record));
+        assert!(all > 0, "each group once");
+        assert_eq!(later, 0, "json {json}");
+        assert_eq!(groups.counted(Some(1)).total, u64::from(ROWS));
+    }
 }
 
 #[test]

@@ -113,6 +113,9 @@ Examples:
   linger list -ti state established        with tcp_info
   linger list 'dst 10.0.0.0/8 and send-q > 0'
   linger list 'process = nginx and age > 5min' state close-wait
+  linger list -c state,process,rtt,age --sort -age --top 20
+  linger list --group-by state,process     how many of which, the most first
+  linger list --group-by peer-address --top 10 state established
   linger list exclude established --json   as one JSON document
   linger list --output jsonl | jq .state   one object a line";
 
@@ -298,6 +301,18 @@ pub struct List {
     /// Without the line of column names
     #[arg(short = 'H', long)]
     pub no_header: bool,
+    /// These columns instead of the usual ones (comma-separated; `help` lists all)
+    #[arg(short = 'c', long, value_name = "COLUMN,...", value_delimiter = ',')]
+    pub columns: Vec<String>,
+    /// Count the sockets by these columns, the largest groups first
+    #[arg(long, value_name = "COLUMN,...", value_delimiter = ',', conflicts_with_all = ["columns", "sort"])]
+    pub group_by: Vec<String>,
+    /// Sort by a column; -COLUMN: the largest first; what is not known comes last
+    #[arg(long, value_name = "[-]COLUMN", allow_hyphen_values = true)]
+    pub sort: Option<String>,
+    /// The first N rows or groups only
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub top: Option<u64>,
     /// Form of the output
     #[arg(long, value_enum, value_name = "FORM", default_value_t = Output::Table)]
     pub output: Output,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustc_hash::FxHashMap;
 
 use crate::collect::Source;
+use crate::model::Owners;
 use crate::query::Lookup;
 
 /// Looks names up, each only when it is asked for.
@@ -103,6 +104,36 @@ impl Lookup for Names<'_> {
     }
 }
 
+/// The names of users: of this machine by `/etc/passwd` and by the processes that were seen, of a capture by these alone.
+pub fn users(machine: &mut dyn Source, owners: Option<&Owners>) -> FxHashMap<u32, String> {
+    let mut users = FxHashMap::default();
+    if !machine.is_capture() {
+        let table = fs::read(PASSWD).unwrap_or_default();
+        users.extend(passwd(&String::from_utf8_lossy(&table)));
+    }
+    let read = owners
+        .is_none()
+        .then(|| machine.is_capture().then(|| machine.owners().0));
+    let seen = read.flatten();
+    for process in owners.or(seen.as_ref()).map_or(&[][..], Owners::processes) {
+        if let (Some(uid), Some(user)) = (process.uid, &process.user) {
+            users.entry(uid).or_insert_with(|| user.clone());
+        }
+    }
+    users
+}
+
+const PASSWD: &str = "/etc/passwd";
+
+/// Uids and names (passwd(5)).
+fn passwd(table: &str) -> impl Iterator<Item = (u32, String)> {
+    table.lines().filter_map(|line| {
+        let mut parts = line.split(':');
+        let name = parts.next()?;
+        Some((parts.nth(1)?.parse().ok()?, name.to_owned()))
+    })
+}
+
 /// The path with `/` in front and none behind.
 fn rooted(path: &str) -> String {
     format!("/{}", path.trim_matches('/'))
@@ -142,6 +173,13 @@ mod tests {
         assert_eq!(service(table, "domain"), None);
         assert_eq!(service(table, "web"), None);
         assert_eq!(service(table, "bad"), None);
+    }
+
+    #[test]
+    fn users_are_read_line_by_line() {
+        let table = "root:x:0:0:root:/root:/bin/sh\nbad\nwww-data:x:33:33::/:/bin/false\n";
+        let users: Vec<_> = passwd(table).collect();
+        assert_eq!(users, [(0, "root".to_owned()), (33, "www-data".to_owned())]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::model::nearest::nearest;
 use crate::model::tcp_info::Member;
 use crate::model::{Age, AgeFacts, Attributes, Owners, Socket, TcpInfo};
 
-pub use value::{Holders, Interface, NoOwner, Value};
+pub use value::{Holders, Interface, Key, NoOwner, Value};
 
 /// Names that the kernel's numbers stand for. What is not known stays a number.
 pub trait Names {

@@ -4,6 +4,7 @@
 pub mod cell;
 pub mod explain;
 pub mod findings;
+pub mod groups;
 pub mod info;
 pub mod json;
 pub mod machine;

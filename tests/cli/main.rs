@@ -3,6 +3,8 @@
 //! made.
 
 #[cfg(test)]
+mod columns;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod files;
