@@ -5,10 +5,9 @@ use std::ops::ControlFlow;
 
 use super::args;
 use super::failure::Failure;
-use super::sorted::{Order, Rows};
+use super::sorted::{Like, Order, Rows};
 use super::terminal;
 use crate::fields::{self, Field, Needed, Record};
-use crate::model::{Attributes, Socket};
 use crate::render::groups::{Groups, write_table};
 use crate::render::json::{Head, Sockets, Tail, write_groups};
 use crate::render::rows::Table;
@@ -155,11 +154,7 @@ impl<'a, W: Write> Sink<'a, W> {
     ///
     /// # Errors
     /// Those of the writer.
-    pub fn finish(
-        mut self,
-        tail: &Tail<'_>,
-        like: &dyn Fn(&Socket, &Attributes<'_>, &mut dyn FnMut(&Record<'_>)),
-    ) -> io::Result<()> {
+    pub fn finish(mut self, tail: &Tail<'_>, like: &Like<'_>) -> io::Result<()> {
         if let Some(rows) = self.sorted.take() {
             rows.each(like, &mut |record| self.writer.push(record))?;
         }

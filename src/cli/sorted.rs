@@ -11,6 +11,9 @@ use crate::model::{Attributes, Socket};
 /// With `--top N`, so many rows more than N are kept before those that cannot be among the first are dropped.
 const SLACK: usize = 1_024;
 
+/// Makes a record of a socket and its attributes, and shows it.
+pub type Like<'l> = dyn Fn(&Socket, &Attributes<'_>, &mut dyn FnMut(&Record<'_>)) + 'l;
+
 /// The column that rows are sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
@@ -133,7 +136,7 @@ impl Rows {
     /// Those of `write`.
     pub fn each(
         mut self,
-        like: &dyn Fn(&Socket, &Attributes<'_>, &mut dyn FnMut(&Record<'_>)),
+        like: &Like<'_>,
         write: &mut dyn FnMut(&Record<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         self.cut(self.top.unwrap_or(usize::MAX));
