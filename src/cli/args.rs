@@ -56,7 +56,7 @@ pub enum Command {
     Diagnose(Diagnose),
     /// What a state, a finding or a topic means; alone: the TCP state machine with the counts of now
     #[command(
-        after_help = "Examples:\n  linger explain                   the state machine with live counts\n  linger explain CLOSE_WAIT        any spelling\n  linger explain listen-overflow   a finding, with its thresholds\n  linger explain handshake         topics: handshake, close, half-close, simultaneous-close, 2msl"
+        after_help = "Examples:\n  linger explain                   the state machine with live counts\n  linger explain CLOSE_WAIT        any spelling\n  linger explain listen-overflow   a finding, with its thresholds\n  linger explain handshake         topics: handshake, close, half-close, simultaneous-close, 2msl\n  linger explain --socket state close-wait\n  linger explain --socket 'dst 10.0.0.7 and send-q > 0' --from web-7.linger"
     )]
     Explain(Explain),
     /// Write what the kernel said to a file, for `--from`
@@ -215,6 +215,9 @@ pub struct Diagnose {
 pub struct Explain {
     /// A state in any spelling, a finding's id, or a topic
     pub what: Option<String>,
+    /// The story of each socket that fits, of ten at most: how it came into its state, what it awaits, what ends that
+    #[arg(long, value_name = "FILTER", num_args = 1.., conflicts_with = "what")]
+    pub socket: Vec<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "its members speak for themselves")]
     pub common: Common,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::args;
 use super::failure::Failure;
-use super::{document, source, status, terminal};
+use super::{document, source, status, stories, terminal};
 use crate::analyze::{Detector, Unit, detectors};
 use crate::collect::{self, Want};
 use crate::history::Tally;
@@ -25,6 +25,9 @@ use crate::render::text::wrap;
 /// # Errors
 /// For a word that names nothing, or a capture that cannot be read.
 pub fn run(args: &args::Explain) -> Result<(), Failure> {
+    if !args.socket.is_empty() {
+        return stories::run(args);
+    }
     let screen = terminal::screen(args.common.color);
     let Some(word) = args.what.as_deref() else {
         return machine_of_states(args, screen);

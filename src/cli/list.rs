@@ -247,7 +247,10 @@ fn want(args: &args::List, states: StateSet, needed: Needed, tos: bool) -> Want 
 }
 
 /// Looks at one socket, because the kernel tells marks only to the privileged, and says nothing to others.
-fn marks_are_told(machine: &mut dyn Source, want: &Want) -> Result<(), Failure> {
+///
+/// # Errors
+/// When it is not told, or nothing can be read.
+pub fn marks_are_told(machine: &mut dyn Source, want: &Want) -> Result<(), Failure> {
     let mut told = true;
     machine.dump(want, &mut |row| {
         let Row::Inet { socket, attributes } = row;

@@ -14,6 +14,7 @@ mod record;
 mod sorted;
 mod source;
 mod status;
+mod stories;
 mod subject;
 mod terminal;
 mod words;

@@ -11,4 +11,5 @@ pub mod machine;
 pub mod paint;
 pub mod rows;
 pub mod status;
+pub mod story;
 pub mod text;
