@@ -40,6 +40,8 @@ mod record;
 mod refused;
 #[path = "live/states.rs"]
 mod states;
+#[path = "live/stories.rs"]
+mod stories;
 #[path = "live/sys.rs"]
 mod sys;
 #[path = "live/world.rs"]
@@ -60,5 +62,6 @@ fn main() -> ExitCode {
         refused::TESTS,
         hostile::TESTS,
         record::TESTS,
+        stories::TESTS,
     ])
 }

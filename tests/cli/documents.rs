@@ -22,6 +22,7 @@ fn every_document_has_the_envelope_of_its_capture() {
         ("explain", "linger.explain/1"),
         ("explain close-wait", "linger.explain/1"),
         ("explain handshake", "linger.explain/1"),
+        ("explain --socket state close-wait", "linger.explain/1"),
         ("explain close-wait-leak", "linger.explain/1"),
     ];
     for (line, schema) in table {
