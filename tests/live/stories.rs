@@ -96,6 +96,11 @@ fn told(world: &World, arguments: &[&str]) -> Result<Value> {
     json(arguments, &world.linger(arguments)?)
 }
 
+/// What the first story says under `key`.
+fn of_story<'v>(document: &'v Value, key: &str) -> Option<&'v Value> {
+    document.get("stories")?.get(0)?.get(key)
+}
+
 /// The ends of a specimen as a filter.
 fn filter(specimen: &Specimen) -> String {
     let (ip, port) = (specimen.local.ip(), specimen.local.port());
@@ -116,13 +121,19 @@ fn every_state_has_its_story(world: &mut World) -> Result<()> {
         let (_, (part, actor, ends)) = SAYS.iter().find(|(name, _)| *name == what).context(what)?;
         let filter = filter(specimen);
         let document = told(world, &["explain", "--json", "--socket", &filter])?;
-        let story = &document["stories"][0];
-        let text = ["came", "awaits", "ends"].map(|key| story[key].as_str().unwrap_or_default());
-        let right = document["total"] == 1
-            && story["state"] == specimen.state
+        let text = ["came", "awaits", "ends"].map(|key| {
+            let part = of_story(&document, key).and_then(Value::as_str);
+            part.unwrap_or_default()
+        });
+        let is = |key: &str, value: &str| of_story(&document, key).is_some_and(|own| own == value);
+        let right = document.get("total").is_some_and(|total| total == 1)
+            && is("state", specimen.state)
             && text.concat().contains(part)
-            && (actor.is_empty() || story["whose_move"] == *actor)
-            && (!ends || story["lifetime"].is_string() && story["left_ms"].is_u64());
+            && (actor.is_empty() || is("whose_move", actor))
+            && (!ends
+                || ["lifetime", "left_ms"]
+                    .iter()
+                    .all(|key| of_story(&document, key).is_some()));
         world.expect(right, || format!("{what}: {filter}: {document}"));
     }
     Ok(())
@@ -241,9 +252,9 @@ fn stories_of_a_capture(world: &mut World) -> Result<()> {
         ],
     )?;
     for key in ["came", "awaits", "ends", "whose_move", "path"] {
-        let (live, captured) = (&live["stories"][0][key], &captured["stories"][0][key]);
-        world.expect(live == captured && !live.is_null(), || {
-            format!("{key}: {live} and {captured}")
+        let (live, captured) = (of_story(&live, key), of_story(&captured, key));
+        world.expect(live == captured && live.is_some(), || {
+            format!("{key}: {live:?} and {captured:?}")
         });
     }
     Ok(())
