@@ -4,8 +4,9 @@ use std::io::{self, Write};
 
 use super::Object;
 use super::sockets::{Slug, shut};
-use crate::fields::{Field, Value};
+use crate::fields::{Field, Needs, Value};
 use crate::model::Age;
+use crate::model::tcp_info::MEMBERS;
 
 /// A column and its key.
 #[derive(Clone, Debug)]
@@ -90,6 +91,42 @@ impl Column {
                 }
                 out.write_all(b"]")
             }
+        }
+    }
+}
+
+/// Whether a socket's object holds the column by a key of its own, always or in one of its parts.
+pub(super) fn is_in_a_part(field: &Field) -> bool {
+    // What needs nothing is identity, state, queue or timer; of the others only those that came later are not in a part.
+    match field.needs {
+        Needs::Row => field.id != "user",
+        Needs::TcpInfo => {
+            ["age", "waiting-on"].contains(&field.id)
+                || MEMBERS.iter().any(|member| member.key == field.id)
+        }
+        Needs::Extended | Needs::Cgroup | Needs::Congestion | Needs::Memory | Needs::Owners => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fields::all;
+    use crate::fields::tests::Fixture;
+    use crate::render::json::{Parts, Sockets, Tail};
+
+    #[test]
+    fn a_column_is_written_once_by_its_part_or_by_its_name() {
+        let tail = Tail {
+            complete: true,
+            warnings: &[],
+        };
+        for field in all().filter(|field| !is_in_a_part(field)) {
+            let mut lines = Sockets::lines(Vec::new(), Parts::default()).with_columns(&[field]);
+            Fixture::new().with(|record| lines.push(record)).unwrap();
+            let text = String::from_utf8(lines.finish(&tail).unwrap()).unwrap();
+            let key = format!("\"{}\":", Column::new(field).key);
+            assert_eq!(text.matches(&key).count(), 1, "{}: {text}", field.id);
         }
     }
 }

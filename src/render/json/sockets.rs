@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 
-use super::column::Column;
+use super::column::{Column, is_in_a_part};
 use super::{Head, Object, Tail, write_value};
 use crate::fields::{Field, Needs, Record};
 use crate::model::owner::unit_of;
@@ -135,16 +135,6 @@ impl<W: Write> Sockets<W> {
 /// Those of `out`.
 pub fn write_socket(out: &mut impl Write, record: &Record<'_>, parts: Parts) -> io::Result<()> {
     write_with(out, record, parts, &[])
-}
-
-/// Whether a socket's object holds the column by a key of its own, always or in one of its parts.
-fn is_in_a_part(field: &Field) -> bool {
-    // What needs nothing is identity, state, queue or timer; of the others only those that came later are not in a part.
-    match field.needs {
-        Needs::Row => field.id != "user",
-        Needs::TcpInfo => field.id == "age" || MEMBERS.iter().any(|member| member.key == field.id),
-        Needs::Extended | Needs::Cgroup | Needs::Congestion | Needs::Memory | Needs::Owners => true,
-    }
 }
 
 fn write_with(
