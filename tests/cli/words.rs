@@ -21,6 +21,9 @@ fn a_filter_without_a_command_lists() {
     ] {
         assert_eq!(quiet(&from(line)), CLOSE_WAIT, "{line}");
     }
+    for line in ["recv-q>1", "(state=close-wait)", "!recv-q<=1"] {
+        assert_eq!(quiet(&from(line)), CLOSE_WAIT, "{line}");
+    }
     let unquoted = format!("--from {CAPTURE} -- state close-wait");
     assert_eq!(quiet(&unquoted), CLOSE_WAIT);
     linger(&["--from", CAPTURE, "state close-wait"])
@@ -184,6 +187,7 @@ fn slips_of_the_fingers_get_a_hint_and_2() {
             "uid = NUMBER",
         ),
         ("list close-wait", "'close-wait'", "state close-wait"),
+        ("sprt=:443", "'sprt'", "did you mean 'sport'"),
         ("list -- -p", "'-p'", "state STATE"),
         ("-- --json", "'--json'", "--help"),
         ("--only foo", "unknown finding 'foo'", "close-wait-leak"),
