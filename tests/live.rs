@@ -16,16 +16,22 @@
 mod answers;
 #[path = "live/blame.rs"]
 mod blame;
+#[path = "live/closing.rs"]
+mod closing;
 #[path = "live/collectors.rs"]
 mod collectors;
 #[path = "live/controls.rs"]
 mod controls;
+#[path = "live/counters.rs"]
+mod counters;
 #[path = "live/findings.rs"]
 mod findings;
 #[path = "live/harness.rs"]
 mod harness;
 #[path = "live/healthy.rs"]
 mod healthy;
+#[path = "live/host.rs"]
+mod host;
 #[path = "live/hostile.rs"]
 mod hostile;
 #[path = "live/kernel.rs"]
@@ -38,12 +44,18 @@ mod owners;
 mod record;
 #[path = "live/refused.rs"]
 mod refused;
+#[path = "live/silence.rs"]
+mod silence;
+#[path = "live/stalls.rs"]
+mod stalls;
 #[path = "live/states.rs"]
 mod states;
 #[path = "live/stories.rs"]
 mod stories;
 #[path = "live/sys.rs"]
 mod sys;
+#[path = "live/waiting.rs"]
+mod waiting;
 #[path = "live/world.rs"]
 mod world;
 
@@ -55,13 +67,19 @@ fn main() -> ExitCode {
         collectors::TESTS,
         findings::TESTS,
         blame::TESTS,
+        closing::TESTS,
         healthy::TESTS,
         controls::TESTS,
         many::TESTS,
         owners::TESTS,
+        host::TESTS,
         refused::TESTS,
+        counters::TESTS,
         hostile::TESTS,
         record::TESTS,
         stories::TESTS,
+        silence::TESTS,
+        waiting::TESTS,
+        stalls::TESTS,
     ])
 }

@@ -156,7 +156,9 @@ fn detectors_are_formatted() {
 fn every_detector_file_is_registered() {
     let directory = root().join("src/analyze/detectors");
     let registry = fs::read_to_string(directory.join("mod.rs")).unwrap();
-    for path in sources(&directory) {
+    // A detector may keep parts of itself in a directory of its name.
+    let files = sources(&directory).into_iter();
+    for path in files.filter(|path| path.parent() == Some(directory.as_path())) {
         let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
         assert!(
             stem == "mod" || registry.contains(&format!("    {stem},")),

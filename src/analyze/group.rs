@@ -182,11 +182,7 @@ pub fn merge_by_owner(groups: Vec<Group<'_>>) -> Vec<Group<'_>> {
 impl Group<'_> {
     /// `checkout[2211]`, or the uid where the process could not be seen.
     pub fn who(&self) -> String {
-        match (self.owner, self.uid) {
-            (Some(owner), _) => words::process(owner),
-            (None, Some(uid)) => format!("a program of uid {uid}"),
-            (None, None) => "an unseen program".to_owned(),
-        }
+        words::owner(self.owner, self.uid)
     }
 
     /// The owner as the subject of a finding.
@@ -273,6 +269,7 @@ mod tests {
             sample: &sample,
             history: &History::default(),
             ages: AgeFacts::default(),
+            expected: &[],
         };
         look(by_owner(&context, tally.close_wait.iter().copied()));
     }

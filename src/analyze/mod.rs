@@ -1,15 +1,31 @@
 //! Judges a snapshot. A detector is one file under `detectors/` and one line in its registry; it reads the
 //! [`Context`] and nothing else, so that a capture is judged as the machine it came from.
 
+mod backlog;
 pub mod detectors;
+pub mod expected;
+mod filling;
 mod group;
+mod mute;
+mod neighbours;
+mod pace;
+mod persist;
+mod prefix;
 mod queue;
+mod rates;
 mod role;
 pub mod scenario;
+pub mod scope;
 pub mod settings;
+mod silence;
 mod stuck;
+mod triage;
+mod unanswered;
+mod waiting;
 mod words;
 
+pub use self::expected::Expected;
+pub use self::persist::marks;
 pub use self::settings::{Limits, Settings};
 use crate::history::{Deltas, History, Sample, Tally};
 use crate::model::finding::{Analysis, Unknown};
@@ -28,6 +44,8 @@ pub struct Context<'a> {
     pub history: &'a History,
     /// the host's settings that ages depend on
     pub ages: AgeFacts,
+    /// the listeners that have to be there
+    pub expected: &'a [Expected],
 }
 
 impl<'a> Context<'a> {
@@ -259,6 +277,7 @@ pub fn run(
         sample,
         history,
         ages,
+        expected: settings.expected(),
     };
     let mut analysis = Analysis {
         inconclusive: !snapshot.coverage.missing.is_empty() || snapshot.coverage.lost > 0,
@@ -268,21 +287,51 @@ pub fn run(
         .iter()
         .filter(|detector| settings.selects(detector))
     {
-        match (detector.check)(&context, &settings.limits(detector)) {
-            Verdict::Quiet => analysis.quiet.push(detector.id),
-            Verdict::Found(findings) => analysis.findings.extend(findings),
-            Verdict::CannotTell(reason) => {
-                analysis.inconclusive |= settings.names(detector);
-                analysis.unknown.push(Unknown {
-                    id: detector.id,
-                    reason,
-                });
-            }
+        let (findings, open) = judge(detector, &context, settings);
+        if findings.is_empty() && open.is_none() {
+            analysis.quiet.push(detector.id);
+        }
+        analysis.findings.extend(findings);
+        if let Some(reason) = open {
+            analysis.inconclusive |= settings.names(detector);
+            analysis.unknown.push(Unknown {
+                id: detector.id,
+                reason,
+            });
         }
     }
-    detectors::relate(&mut analysis.findings, &context);
+    persist::confirm(&mut analysis.findings, history);
+    mute::apply(&mut analysis, settings, &context);
     order(&mut analysis.findings);
     analysis
+}
+
+/// What one detector finds, and why it cannot tell, if so. It judges by the plain limits, and once more by those of each
+/// override; what it finds about a subject counts by the limits that are the subject's.
+fn judge(
+    detector: &Detector,
+    context: &Context<'_>,
+    settings: &Settings,
+) -> (Vec<Finding>, Option<String>) {
+    let overrides = settings.overrides(detector);
+    let fits = |finding: &Finding| {
+        let mut scopes = overrides.iter().map(|over| &over.scope);
+        scopes.position(|scope| scope.matches(&finding.subject))
+    };
+    let plain = std::iter::once((None, settings.limits(detector)));
+    let special = overrides.iter().enumerate();
+    let special = special.map(|(at, over)| (Some(at), settings.limits_under(detector, over)));
+    let (mut all, mut open) = (Vec::new(), None);
+    for (place, limits) in plain.chain(special) {
+        match (detector.check)(context, &limits) {
+            Verdict::Quiet => {}
+            Verdict::Found(findings) => {
+                all.extend(findings.into_iter().filter(|one| fits(one) == place));
+            }
+            Verdict::CannotTell(reason) => open = open.or(Some(reason)),
+        }
+    }
+    (all, open)
 }
 
 /// The worst first; a consequence behind its root, as bad as it may be, and the root as far up as the worst that
@@ -332,6 +381,66 @@ fn order(findings: &mut Vec<Finding>) {
 mod tests {
     use super::*;
     use crate::model::{Actor, Severity, Subject};
+
+    #[test]
+    fn the_first_override_that_fits_a_subject_sets_its_limits() {
+        use scenario::{HERE, Scenario, THERE};
+        let leaking = || {
+            let mut scenario = Scenario::default();
+            for (pid, comm) in [(7, "java"), (8, "node")] {
+                let process = scenario.process(pid, comm, 100, 1024);
+                for i in 0..60 {
+                    let port = 40_000 + pid as u16 * 100 + i;
+                    let local = crate::model::Endpoint::v4(HERE, port);
+                    let remote = crate::model::Endpoint::v4(THERE, 443);
+                    let socket = scenario.socket(TcpState::CloseWait, local, remote);
+                    let socket = scenario.held_by(process, socket);
+                    let age = 65_000 + 10_000 * u64::from(i);
+                    let idle = ["last_ack_recv_ms", "last_data_recv_ms", "last_data_sent_ms"];
+                    scenario.push(socket, &idle.map(|name| (name, age)));
+                }
+            }
+            scenario
+        };
+        let over = |process: &str, age: &str| {
+            let mut over = settings::Override::new(scope::Scope {
+                process: Some(process.to_owned()),
+                ..scope::Scope::default()
+            });
+            over.set("close-wait-leak", "age", age).unwrap();
+            over
+        };
+        let found = |set: &[&str], overrides: &[settings::Override]| {
+            let mut settings = Settings::default();
+            settings.only(&["close-wait-leak".to_owned()]).unwrap();
+            settings.adopt(overrides.to_vec(), Vec::new());
+            for text in set {
+                settings.set(text).unwrap();
+            }
+            let analysis = leaking().analyze(&settings);
+            assert_eq!(analysis.quiet.is_empty(), !analysis.findings.is_empty());
+            let comm = |finding: &Finding| match &finding.subject {
+                Subject::Process { comm, .. } => comm.clone().unwrap_or_default(),
+                other => panic!("{other:?}"),
+            };
+            let mut found: Vec<String> = analysis.findings.iter().map(comm).collect();
+            found.sort();
+            found
+        };
+        assert_eq!(found(&[], &[]), ["java", "node"]);
+        assert_eq!(found(&[], &[over("java", "1h")]), ["node"]);
+        assert!(found(&[], &[over("java", "1h"), over("*", "1h")]).is_empty());
+        assert_eq!(
+            found(&[], &[over("java", "60s"), over("*", "1h")]),
+            ["java"],
+            "the first that fits wins"
+        );
+        assert_eq!(
+            found(&["close-wait-leak.age=60s"], &[over("*", "1h")]),
+            ["java", "node"],
+            "the command line wins"
+        );
+    }
 
     #[test]
     fn a_chain_stands_together_where_its_worst_belongs() {

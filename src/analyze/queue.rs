@@ -12,6 +12,8 @@ pub struct Queue<'a> {
     pub siblings: Vec<&'a Socket>,
     /// rows of the connections that nobody has accepted; nothing says which sibling's they are
     pub waiting: Vec<u32>,
+    /// rows of the handshakes that are not finished; nothing says which sibling's they are
+    pub handshakes: Vec<u32>,
 }
 
 impl<'a> Queue<'a> {
@@ -63,26 +65,33 @@ pub fn all<'a>(context: &Context<'a>) -> Vec<Queue<'a>> {
             queues.push(Queue {
                 siblings: Vec::new(),
                 waiting: Vec::new(),
+                handshakes: Vec::new(),
             });
         }
         if let Some(queue) = queues.get_mut(place) {
             queue.siblings.push(listener);
         }
     }
-    for row in &context.tally.unaccepted {
-        let Some(socket) = snapshot.socket(*row) else {
-            continue;
-        };
-        // As the kernel looks it up: the very address before the wildcard.
+    // As the kernel looks it up: the very address before the wildcard.
+    let place = |row: u32| {
+        let socket = snapshot.socket(row)?;
         let wildcard = match socket.family {
             Family::Ipv4 => Endpoint::v4([0; 4], socket.local.port),
             Family::Ipv6 => Endpoint::v6([0; 16], socket.local.port),
         };
-        let place = places
-            .get(&(socket.family, socket.local))
-            .or_else(|| places.get(&(socket.family, wildcard)));
-        if let Some(queue) = place.and_then(|place| queues.get_mut(*place)) {
+        let found = places.get(&(socket.family, socket.local));
+        found
+            .or_else(|| places.get(&(socket.family, wildcard)))
+            .copied()
+    };
+    for row in &context.tally.unaccepted {
+        if let Some(queue) = place(*row).and_then(|place| queues.get_mut(place)) {
             queue.waiting.push(*row);
+        }
+    }
+    for row in &context.tally.syn_received {
+        if let Some(queue) = place(*row).and_then(|place| queues.get_mut(place)) {
+            queue.handshakes.push(*row);
         }
     }
     queues

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use super::group::Target;
 use super::{Context, Limits, Threshold, Unit};
+use crate::history::Counts;
 use crate::model::{Severity, Subject, TcpState};
 
 /// Of a thousand closing peers one has vanished, on the open internet.
@@ -111,10 +112,6 @@ pub fn towards(context: &Context<'_>, rows: impl Iterator<Item = u32>) -> Vec<To
             towards.rows.push(row);
         }
     }
-    let in_use = |counts: &crate::history::Counts| {
-        let idle = counts.of(TcpState::TimeWait) + counts.of(TcpState::SynReceived);
-        u64::from(counts.total().saturating_sub(idle))
-    };
     for (dial, counts) in tally.dialled() {
         let place = places.get(&Target::Destination(dial.remote));
         if let Some(towards) = place.and_then(|at| all.get_mut(*at)) {
@@ -130,6 +127,12 @@ pub fn towards(context: &Context<'_>, rows: impl Iterator<Item = u32>) -> Vec<To
     }
     all.sort_by_key(|towards| (std::cmp::Reverse(towards.rows.len()), towards.target));
     all
+}
+
+/// The sockets in use: everything but TIME-WAIT and SYN-RECEIVED.
+pub fn in_use(counts: &Counts) -> u64 {
+    let idle = counts.of(TcpState::TimeWait) + counts.of(TcpState::SynReceived);
+    u64::from(counts.total().saturating_sub(idle))
 }
 
 /// How bad so many stuck sockets are, each of which stays for `lifetime` seconds when its peer is gone. Reads the

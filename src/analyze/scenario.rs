@@ -43,6 +43,12 @@ pub const THERE: [u8; 4] = [198, 51, 100, 7];
 
 /// The counters that a machine begins with, all 0.
 const COUNTERS: &[&str] = &[
+    "Conntrack.drop",
+    "Conntrack.early_drop",
+    "Conntrack.insert_failed",
+    "Conntrack.invalid",
+    "Softnet.dropped",
+    "Softnet.time_squeeze",
     "Tcp.ActiveOpens",
     "Tcp.AttemptFails",
     "Tcp.CurrEstab",
@@ -52,10 +58,32 @@ const COUNTERS: &[&str] = &[
     "Tcp.OutSegs",
     "Tcp.PassiveOpens",
     "Tcp.RetransSegs",
+    "TcpExt.EmbryonicRsts",
+    "TcpExt.IPReversePathFilter",
     "TcpExt.ListenDrops",
     "TcpExt.ListenOverflows",
+    "TcpExt.PAWSActive",
+    "TcpExt.PAWSEstab",
+    "TcpExt.PFMemallocDrop",
+    "TcpExt.RcvPruned",
+    "TcpExt.SyncookiesFailed",
+    "TcpExt.SyncookiesRecv",
+    "TcpExt.SyncookiesSent",
+    "TcpExt.TCPAbortOnClose",
+    "TcpExt.TCPAbortOnData",
+    "TcpExt.TCPAbortOnLinger",
+    "TcpExt.TCPAbortOnMemory",
+    "TcpExt.TCPBacklogDrop",
+    "TcpExt.TCPDSACKRecv",
+    "TcpExt.TCPMD5Failure",
+    "TcpExt.TCPMD5NotFound",
+    "TcpExt.TCPMD5Unexpected",
+    "TcpExt.TCPMemoryPressures",
+    "TcpExt.TCPRcvQDrop",
     "TcpExt.TCPReqQFullDoCookies",
     "TcpExt.TCPReqQFullDrop",
+    "TcpExt.TCPSynRetrans",
+    "TcpExt.TCPTimeWaitOverflow",
     "TcpExt.TW",
 ];
 
@@ -63,22 +91,35 @@ impl Default for Scenario {
     fn default() -> Self {
         let mut facts = Facts::default();
         for (path, value) in [
+            ("net/core/netdev_max_backlog", "1000"),
             ("net/core/somaxconn", "4096"),
             ("net/ipv4/ip_local_port_range", "32768\t60999"),
             ("net/ipv4/ip_local_reserved_ports", ""),
+            ("net/ipv4/tcp_abort_on_overflow", "0"),
             ("net/ipv4/tcp_fin_timeout", "60"),
+            ("net/ipv4/tcp_keepalive_intvl", "75"),
+            ("net/ipv4/tcp_keepalive_probes", "9"),
+            ("net/ipv4/tcp_keepalive_time", "7200"),
+            ("net/ipv4/tcp_max_orphans", "65536"),
             ("net/ipv4/tcp_max_syn_backlog", "4096"),
             ("net/ipv4/tcp_max_tw_buckets", "131072"),
+            ("net/ipv4/tcp_orphan_retries", "0"),
+            ("net/ipv4/tcp_retries2", "15"),
+            ("net/ipv4/tcp_mem", "93000\t124000\t186000"),
             ("net/ipv4/tcp_syn_linear_timeouts", "4"),
             ("net/ipv4/tcp_syn_retries", "6"),
             ("net/ipv4/tcp_syncookies", "1"),
             ("net/ipv4/tcp_timestamps", "1"),
             ("net/ipv4/tcp_tw_reuse", "2"),
             ("net/ipv4/tcp_tw_reuse_delay", "1000"),
+            ("net/netfilter/nf_conntrack_count", "0"),
+            ("net/netfilter/nf_conntrack_max", "262144"),
         ] {
             facts.sysctls.insert(path.to_owned(), value.to_owned());
         }
+        facts.sockstat.insert("TCP.orphan".to_owned(), 0);
         facts.sockstat.insert("TCP.tw".to_owned(), 0);
+        facts.sockstat.insert("TCP.mem".to_owned(), 0);
         for counter in COUNTERS {
             facts.counters.insert((*counter).to_owned(), 0);
         }
@@ -111,10 +152,32 @@ impl Scenario {
         u32::try_from(self.processes.len() - 1).unwrap_or(u32::MAX)
     }
 
-    /// Calls every process by another name and number.
+    /// Puts a process into a cgroup.
+    pub fn cgroup(&mut self, process: u32, path: &str) {
+        if let Some(process) = self.processes.get_mut(process as usize) {
+            process.cgroup = Some(path.to_owned());
+        }
+    }
+
+    /// Calls every process by another name and number. What had different names has them still: the same letters,
+    /// beginning elsewhere.
     pub fn rename(&mut self, comm: &str, pid: u32) {
+        let mut names: Vec<String> = Vec::new();
         for (process, pid) in self.processes.iter_mut().zip(pid..) {
-            (process.comm, process.pid) = (comm.to_owned(), pid);
+            let place = names.iter().position(|name| *name == process.comm);
+            let place = place.unwrap_or(names.len());
+            if place == names.len() {
+                names.push(process.comm.clone());
+            }
+            let letters = comm.chars().cycle().skip(place);
+            (process.comm, process.pid) = (letters.take(comm.chars().count()).collect(), pid);
+        }
+    }
+
+    /// Puts every process into this network namespace.
+    pub fn in_netns(&mut self, netns: Option<u64>) {
+        for process in &mut self.processes {
+            process.netns = netns;
         }
     }
 
@@ -212,6 +275,14 @@ impl Scenario {
         self.history.push(Sample::new(&self.snapshot, &tally));
         let later = Timestamp::from_second(self.snapshot.taken.as_second() + seconds);
         self.snapshot.taken = later.unwrap_or_default();
+    }
+
+    /// What one detector says of it, asked by name.
+    pub fn judge(self, id: &str) -> Analysis {
+        let mut settings = Settings::default();
+        // An id that is none leaves all of them chosen.
+        let _ = settings.only(&[id.to_owned()]);
+        self.analyze(&settings)
     }
 
     /// What the selected detectors say of it.

@@ -2,14 +2,73 @@
 
 use std::collections::BTreeMap;
 
-use super::{Detector, Threshold, Unit, detectors};
+use jiff::civil::Date;
 
-/// What the user chose.
+use super::scope::Scope;
+use super::{Detector, Expected, Threshold, Unit, detectors};
+
+/// Limits by the detector's id and the threshold's key.
+type Set = BTreeMap<(&'static str, &'static str), f64>;
+
+/// What the user chose: in the configuration, and on the command line, which wins.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     only: Vec<&'static str>,
     skip: Vec<&'static str>,
-    set: BTreeMap<(&'static str, &'static str), f64>,
+    configured: Set,
+    overrides: Vec<Override>,
+    mutes: Vec<Mute>,
+    set: Set,
+    expected: Vec<Expected>,
+}
+
+/// Limits for some subjects only.
+#[derive(Clone, Debug, Default)]
+pub struct Override {
+    /// for which
+    pub scope: Scope,
+    set: Set,
+}
+
+impl Override {
+    /// Of no limits yet.
+    pub const fn new(scope: Scope) -> Self {
+        Self {
+            scope,
+            set: Set::new(),
+        }
+    }
+
+    /// Sets one limit.
+    ///
+    /// # Errors
+    /// For an unknown id or key, or a value that is none.
+    pub fn set(&mut self, id: &str, key: &str, value: &str) -> Result<(), Error> {
+        let (name, value) = limit(id, key, value)?;
+        self.set.insert(name, value);
+        Ok(())
+    }
+
+    /// The limits that it sets of one detector, by key.
+    pub fn limits(&self, detector: &Detector) -> Vec<(&'static str, f64)> {
+        let of = self.set.iter().filter(|((id, _), _)| *id == detector.id);
+        of.map(|((_, key), value)| (*key, *value)).collect()
+    }
+}
+
+/// Findings that are not to count, for a time.
+#[derive(Clone, Debug)]
+pub struct Mute {
+    /// the detector's id
+    pub id: &'static str,
+    /// about which subjects
+    pub scope: Scope,
+    /// why
+    pub reason: String,
+    /// the last day, of UTC, on which it holds
+    pub expires: Date,
+    /// where it stands, for whoever has to renew it
+    pub place: String,
 }
 
 /// A setting that makes no sense.
@@ -24,6 +83,12 @@ pub enum Error {
     /// not of the form ID.KEY=VALUE
     #[error("'{text}' is not of the form FINDING.KEY=VALUE")]
     Form {
+        /// as given
+        text: String,
+    },
+    /// not of the form [ADDR:]PORT[=UNIT]
+    #[error("'{text}' is no listener of the form [ADDR:]PORT[=UNIT]")]
+    Listener {
         /// as given
         text: String,
     },
@@ -62,11 +127,16 @@ impl Error {
                 }
             }
             Self::Form { .. } => "for example: --threshold close-wait-leak.age=2min".to_owned(),
-            Self::Key { id, .. } => {
+            Self::Listener { .. } => {
+                "for example: 443, 10.0.0.1:5432, [::1]:8080 or 443=nginx.service".to_owned()
+            }
+            Self::Key { id, key } => {
                 let keys: Vec<_> = detectors::find(id)
                     .map(|detector| detector.thresholds.iter().map(|t| t.key).collect())
                     .unwrap_or_default();
-                format!("{id} has: {}", keys.join(", "))
+                let near = crate::model::nearest::nearest(key, keys.iter().copied());
+                let slip = near.first().map(|near| format!("did you mean '{near}'? "));
+                format!("{}{id} has: {}", slip.unwrap_or_default(), keys.join(", "))
             }
             Self::Value { expected, .. } => format!("give {expected}"),
         }
@@ -74,12 +144,16 @@ impl Error {
 }
 
 impl Settings {
-    /// Runs these detectors only; names as [`detectors::find`] takes them, comma-separated lists included.
+    /// Runs these detectors only, whatever was chosen or left out before; without names nothing changes. Names are as
+    /// [`detectors::find`] takes them, comma-separated lists included.
     ///
     /// # Errors
     /// For a name that no detector has.
     pub fn only(&mut self, names: &[String]) -> Result<(), Error> {
-        self.only.extend(ids(names)?);
+        if !names.is_empty() {
+            self.only = ids(names)?;
+            self.skip.clear();
+        }
         Ok(())
     }
 
@@ -92,7 +166,7 @@ impl Settings {
         Ok(())
     }
 
-    /// Sets one limit, as `ID.KEY=VALUE`.
+    /// Sets one limit, as `ID.KEY=VALUE`, whatever the configuration says of it.
     ///
     /// # Errors
     /// For an unknown id or key, or a value that is none.
@@ -102,25 +176,58 @@ impl Settings {
         };
         let (name, value) = text.split_once('=').ok_or_else(form)?;
         let (id, key) = name.split_once('.').ok_or_else(form)?;
-        let detector = detectors::find(id.trim()).ok_or_else(|| Error::Finding {
-            name: id.to_owned(),
-        })?;
-        let threshold = detector
-            .thresholds
-            .iter()
-            .find(|threshold| threshold.key == key.trim())
-            .ok_or_else(|| Error::Key {
-                id: detector.id,
-                key: key.to_owned(),
-            })?;
-        let number = parse(threshold.unit, value.trim()).ok_or_else(|| Error::Value {
-            id: detector.id,
-            key: threshold.key,
-            value: value.to_owned(),
-            expected: expected(threshold.unit),
-        })?;
-        self.set.insert((detector.id, threshold.key), number);
+        let (name, value) = limit(id, key, value)?;
+        self.set.insert(name, value);
         Ok(())
+    }
+
+    /// Sets one limit as the configuration does.
+    ///
+    /// # Errors
+    /// For an unknown id or key, or a value that is none.
+    pub fn configure(&mut self, id: &str, key: &str, value: &str) -> Result<(), Error> {
+        let (name, value) = limit(id, key, value)?;
+        self.configured.insert(name, value);
+        Ok(())
+    }
+
+    /// Adds the overrides and mutes of one file. Of several overrides that fit, the first of the file read last wins.
+    pub fn adopt(&mut self, overrides: Vec<Override>, mutes: Vec<Mute>) {
+        self.overrides.splice(0..0, overrides);
+        self.mutes.extend(mutes);
+    }
+
+    /// What is not to count.
+    pub fn mutes(&self) -> &[Mute] {
+        &self.mutes
+    }
+
+    /// The overrides of this detector's limits, the first that fits wins.
+    pub fn overrides(&self, detector: &Detector) -> Vec<&Override> {
+        let sets = |one: &&Override| one.set.keys().any(|(id, _)| *id == detector.id);
+        self.overrides.iter().filter(sets).collect()
+    }
+
+    /// The detector's limits where `over` fits.
+    pub fn limits_under(&self, detector: &Detector, over: &Override) -> Limits {
+        self.resolve(detector, &[&self.set, &over.set, &self.configured])
+    }
+
+    /// Expects a listener to be there, as `[ADDR:]PORT[=UNIT]`.
+    ///
+    /// # Errors
+    /// For what is not of this form.
+    pub fn expect(&mut self, text: &str) -> Result<(), Error> {
+        let expected = Expected::parse(text).ok_or_else(|| Error::Listener {
+            text: text.to_owned(),
+        })?;
+        self.expected.push(expected);
+        Ok(())
+    }
+
+    /// The listeners that have to be there.
+    pub fn expected(&self) -> &[Expected] {
+        &self.expected
     }
 
     /// Whether no detector runs.
@@ -141,25 +248,55 @@ impl Settings {
 
     /// The detector's limits.
     pub fn limits(&self, detector: &Detector) -> Limits {
+        self.resolve(detector, &[&self.set, &self.configured])
+    }
+
+    /// Each limit from the first set that has it.
+    fn resolve(&self, detector: &Detector, sets: &[&Set]) -> Limits {
         let value = |threshold: &Threshold| {
-            let set = self.set.get(&(detector.id, threshold.key)).copied();
+            let name = (detector.id, threshold.key);
+            let set = sets.iter().find_map(|set| set.get(&name).copied());
             (threshold.key, set.unwrap_or(threshold.default))
         };
         Limits(detector.thresholds.iter().map(value).collect())
     }
 }
 
+/// A limit by its names, and its value.
+fn limit(id: &str, key: &str, value: &str) -> Result<((&'static str, &'static str), f64), Error> {
+    let detector = find(id.trim())?;
+    let threshold = detector
+        .thresholds
+        .iter()
+        .find(|threshold| threshold.key == key.trim())
+        .ok_or_else(|| Error::Key {
+            id: detector.id,
+            key: key.to_owned(),
+        })?;
+    let number = parse(threshold.unit, value.trim()).ok_or_else(|| Error::Value {
+        id: detector.id,
+        key: threshold.key,
+        value: value.to_owned(),
+        expected: expected(threshold.unit),
+    })?;
+    Ok(((detector.id, threshold.key), number))
+}
+
+/// The detector of this name.
+///
+/// # Errors
+/// For a name that no detector has.
+pub fn find(name: &str) -> Result<&'static Detector, Error> {
+    detectors::find(name).ok_or_else(|| Error::Finding {
+        name: name.to_owned(),
+    })
+}
+
 fn ids(names: &[String]) -> Result<Vec<&'static str>, Error> {
     let names = names.iter().flat_map(|name| name.split(',')).map(str::trim);
     names
         .filter(|name| !name.is_empty())
-        .map(|name| {
-            detectors::find(name)
-                .map(|detector| detector.id)
-                .ok_or_else(|| Error::Finding {
-                    name: name.to_owned(),
-                })
-        })
+        .map(|name| find(name).map(|detector| detector.id))
         .collect()
 }
 

@@ -1,16 +1,38 @@
 //! How long the sockets of a group have been stuck, and whether more keep coming: what CLOSE-WAIT and FIN-WAIT-2 that
 //! somebody holds have in common.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::group::{Group, Target};
 use super::{Context, Limits, words};
 use crate::history::{Held, Sample, holds};
-use crate::model::{Age, Evidence};
+use crate::model::{Age, Endpoint, Evidence, Socket, TcpState};
 
 /// Spans of the series that evidence shows.
 const SPANS: u64 = 60;
+
+/// Connections whose other end is on this host too and in CLOSE-WAIT: that end does not close, and is the one to report.
+#[derive(Debug)]
+pub struct Closers(HashSet<(Endpoint, Endpoint)>);
+
+impl Closers {
+    /// One pass over CLOSE-WAIT, what nobody has accepted yet included.
+    pub fn new(context: &Context<'_>) -> Self {
+        let tally = context.tally;
+        let rows = tally.close_wait.iter().chain(&tally.unaccepted);
+        let ends = rows
+            .filter_map(|row| context.snapshot.socket(*row))
+            .filter(|socket| socket.state == TcpState::CloseWait)
+            .map(|socket| (socket.remote, socket.local));
+        Self(ends.collect())
+    }
+
+    /// Whether the other end of `socket` is one of them.
+    pub fn face(&self, socket: &Socket) -> bool {
+        self.0.contains(&(socket.local, socket.remote))
+    }
+}
 
 /// How many sockets the last samples held towards each target.
 #[derive(Debug)]

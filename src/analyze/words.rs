@@ -28,6 +28,15 @@ pub fn process(process: &Process) -> String {
     format!("{}[{}]", process.comm, process.pid)
 }
 
+/// The process, or the uid of its sockets where it could not be seen.
+pub fn owner(owner: Option<&Process>, uid: Option<u32>) -> String {
+    match (owner, uid) {
+        (Some(owner), _) => process(owner),
+        (None, Some(uid)) => format!("a program of uid {uid}"),
+        (None, None) => "an unseen program".to_owned(),
+    }
+}
+
 /// `10.0.0.1:443`, `[::1]:443`.
 pub fn endpoint(endpoint: &Endpoint) -> String {
     match endpoint.ip() {
@@ -71,15 +80,24 @@ pub fn holder<'a>(snapshot: &'a Snapshot, socket: &Socket) -> Option<&'a Process
 
 /// When that was: the time of day, and the day too where it was not within the last twenty hours.
 pub fn since(now: jiff::Timestamp, age_ms: u64) -> String {
+    at(now, age_ms, "%H:%M UTC")
+}
+
+/// The same to the second.
+pub fn moment(now: jiff::Timestamp, age_ms: u64) -> String {
+    at(now, age_ms, "%H:%M:%S UTC")
+}
+
+fn at(now: jiff::Timestamp, age_ms: u64, form: &str) -> String {
     let Ok(at) = now.checked_sub(std::time::Duration::from_millis(age_ms)) else {
         return format!("{} ago", time(age_ms));
     };
-    let form = if age_ms < 20 * 3_600_000 {
-        "%H:%M UTC"
+    let time_of_day = at.strftime(form);
+    if age_ms < 20 * 3_600_000 {
+        time_of_day.to_string()
     } else {
-        "%Y-%m-%d %H:%M UTC"
-    };
-    at.strftime(form).to_string()
+        format!("{} {time_of_day}", at.strftime("%Y-%m-%d"))
+    }
 }
 
 /// The process as a subject.
@@ -89,6 +107,9 @@ pub fn process_subject(owner: Option<&Process>, uid: Option<u32>) -> Subject {
         comm: owner.map(|owner| owner.comm.clone()),
         uid: if owner.is_some() { None } else { uid },
         unit: owner.and_then(Process::unit).map(str::to_owned),
+        container: owner
+            .and_then(Process::container)
+            .map(|container| container.brief()),
     }
 }
 
@@ -101,6 +122,9 @@ pub fn listener_subject(snapshot: &Snapshot, listener: &Socket) -> Subject {
         pid: owner.map(|owner| owner.pid),
         comm: owner.map(|owner| owner.comm.clone()),
         unit: owner.and_then(Process::unit).map(str::to_owned),
+        container: owner
+            .and_then(Process::container)
+            .map(|container| container.brief()),
     }
 }
 

@@ -51,7 +51,7 @@ pub enum Command {
     List(List),
     /// Every finding in full: evidence with its limit, meaning, who must act, what to do
     #[command(
-        after_help = "Reads the sockets once, and counters and listeners again a second later: a counter without a difference\nsays nothing.\n\nExamples:\n  linger diagnose\n  linger diagnose --only close-wait-leak\n  linger diagnose --interval 5s --samples 3     repeat the whole look, to see what grows\n  linger diagnose --samples 1                   do not wait\n  linger diagnose --threshold close-wait-leak.age=2min\n  linger diagnose --json --from web-7.linger"
+        after_help = "Reads the sockets once, and counters and listeners again a second later: a counter without a difference\nsays nothing.\n\nExamples:\n  linger diagnose\n  linger diagnose --only close-wait-leak\n  linger diagnose --interval 5s --samples 3     repeat the whole look, to see what grows\n  linger diagnose --samples 1                   do not wait\n  linger diagnose --threshold close-wait-leak.age=2min\n  linger diagnose --exit-code > report.txt      10 warning, 11 critical, 12 not to be judged\n  linger diagnose --json --from web-7.linger"
     )]
     Diagnose(Diagnose),
     /// What a state, a finding or a topic means; alone: the TCP state machine with the counts of now
@@ -135,6 +135,9 @@ pub struct Common {
     /// When to use colours; NO_COLOR and CLICOLOR_FORCE are honoured
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
     pub color: ColorChoice,
+    /// Read this configuration instead of /etc/linger/linger.toml and ~/.config/linger/linger.toml [env: LINGER_CONFIG]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
     /// Print one JSON document
     #[arg(short = 'j', long)]
     pub json: bool,
@@ -202,6 +205,9 @@ pub struct Diagnose {
     /// How many whole looks [default: one, and a light second one]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub samples: Option<u32>,
+    /// Exit with what was found: 0 nothing above info, 10 warning, 11 critical, 12 not to be judged
+    #[arg(long)]
+    pub exit_code: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "its members speak for themselves")]
     pub select: Select,

@@ -20,8 +20,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When the machine cannot be read.
-pub fn run(args: &args::Diagnose) -> Result<(), Failure> {
-    let settings = observe::settings(&args.select)?;
+pub fn run(args: &args::Diagnose) -> Result<u8, Failure> {
+    let settings = observe::settings(&args.select, &args.common)?;
     let mut machine = source::open(&args.common)?;
     let whole = args.samples.is_some() || args.interval.is_some();
     let plan = Plan {
@@ -31,13 +31,29 @@ pub fn run(args: &args::Diagnose) -> Result<(), Failure> {
         owners: true,
     };
     let seen = observe::observe(machine.as_mut(), plan, &settings)?;
-    source::note_beside(&seen.snapshot.coverage, args.common.json);
+    source::note_beside(&seen.warnings(), args.common.json);
+    let code = match (args.exit_code, seen.analysis.verdict()) {
+        (false, _) | (true, Overall::Ok) => 0,
+        (true, Overall::Warning) => 10,
+        (true, Overall::Critical) => 11,
+        (true, Overall::Unknown) => 12,
+    };
+    match print(&seen, args) {
+        // Who has read enough still wants to know.
+        Ok(()) | Err(Failure::Closed) => Ok(code),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn print(seen: &Observation, args: &args::Diagnose) -> Result<(), Failure> {
     if args.common.json {
         let judged = Judged::new(&seen.analysis, &seen.snapshot)?;
-        return document::print("linger.findings/1", &args.common, &seen.snapshot, judged);
+        let warnings = seen.warnings();
+        let schema = "linger.findings/1";
+        return document::print(schema, &args.common, &seen.snapshot, &warnings, judged);
     }
     let mut out = Vec::new();
-    write(&seen, args, &mut out)?;
+    write(seen, args, &mut out)?;
     terminal::print(&out)
 }
 
@@ -60,6 +76,7 @@ fn write(seen: &Observation, args: &args::Diagnose, out: &mut dyn Write) -> Resu
     let verdict = match analysis.verdict() {
         // What was not judged may be what is stuck.
         Overall::Ok if !analysis.unknown.is_empty() => "ok as far as can be told",
+        Overall::Ok if !analysis.muted.is_empty() => "ok but for what is muted",
         Overall::Ok if analysis.findings.is_empty() => "ok: nothing is stuck",
         Overall::Ok => "ok: nothing above info",
         Overall::Warning => "warning: a person should look today",
@@ -74,11 +91,25 @@ fn write(seen: &Observation, args: &args::Diagnose, out: &mut dyn Write) -> Resu
             labelled("quiet", &analysis.quiet.join(", "), screen)
         )?;
     }
-    for unknown in &analysis.unknown {
-        let text = format!("{}: {}", unknown.id, Safe(&unknown.reason));
+    if let Some(muted) = analysis.muted_words() {
+        writeln!(out, "{}", labelled("muted", &muted, screen))?;
+    }
+    for muted in &analysis.muted {
+        let text = format!(
+            "{} {}: {} (until {}: {})",
+            muted.finding.severity.name().to_uppercase(),
+            muted.finding.id,
+            Safe(&muted.finding.title),
+            muted.expires,
+            Safe(&muted.reason),
+        );
+        writeln!(out, "{}", labelled("", &text, screen))?;
+    }
+    for (ids, reason) in analysis.open() {
+        let text = format!("{ids}: {}", Safe(reason));
         writeln!(out, "{}", labelled("cannot tell", &text, screen))?;
     }
-    for warning in snapshot.coverage.warnings() {
+    for warning in seen.warnings() {
         writeln!(
             out,
             "{}",

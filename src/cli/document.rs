@@ -7,6 +7,7 @@ use super::args::Common;
 use super::failure::Failure;
 use super::source;
 use crate::fields::{NoNames, Record};
+use crate::model::finding::Muted;
 use crate::model::{AgeFacts, Analysis, Attributes, Finding, Overall, Snapshot, Unknown};
 use crate::render::json::{self, Envelope, Parts, Tail};
 
@@ -38,7 +39,20 @@ pub struct Judged<'a> {
     findings: Vec<FindingDocument<'a>>,
     quiet: &'a [&'static str],
     unknown: &'a [Unknown],
-    muted: [(); 0],
+    muted: Vec<MutedDocument<'a>>,
+}
+
+/// A finding that is muted.
+#[derive(Debug, Serialize)]
+struct MutedDocument<'a> {
+    id: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<&'static str>,
+    severity: crate::model::Severity,
+    title: &'a str,
+    subject: &'a crate::model::Subject,
+    reason: &'a str,
+    expires: String,
 }
 
 impl<'a> Judged<'a> {
@@ -56,8 +70,20 @@ impl<'a> Judged<'a> {
             findings: findings.collect::<Result<_, _>>()?,
             quiet: &analysis.quiet,
             unknown: &analysis.unknown,
-            muted: [],
+            muted: analysis.muted.iter().map(muted).collect(),
         })
+    }
+}
+
+fn muted(muted: &Muted) -> MutedDocument<'_> {
+    MutedDocument {
+        id: muted.finding.id,
+        variant: muted.finding.variant,
+        severity: muted.finding.severity,
+        title: &muted.finding.title,
+        subject: &muted.finding.subject,
+        reason: &muted.reason,
+        expires: muted.expires.to_string(),
     }
 }
 
@@ -124,7 +150,7 @@ struct Document<'a, T: Serialize> {
     content: T,
 }
 
-/// Prints `content` in the envelope of `snapshot`.
+/// Prints `content` in the envelope of `snapshot`, with what must be known of both.
 ///
 /// # Errors
 /// When standard output fails.
@@ -132,12 +158,12 @@ pub fn print(
     schema: &str,
     common: &Common,
     snapshot: &Snapshot,
+    warnings: &[String],
     content: impl Serialize,
 ) -> Result<(), Failure> {
-    let warnings = snapshot.coverage.warnings();
     let tail = Tail {
         complete: snapshot.coverage.complete(),
-        warnings: &warnings,
+        warnings,
     };
     let envelope = Envelope {
         head: source::head(schema, common, snapshot),

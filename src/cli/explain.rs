@@ -7,18 +7,19 @@ use serde_json::{Value, json};
 
 use super::args;
 use super::failure::Failure;
-use super::{document, source, status, stories, terminal};
-use crate::analyze::{Detector, Unit, detectors};
+use super::{config, document, source, status, stories, terminal};
+use crate::analyze::settings::Override;
+use crate::analyze::{Detector, Settings, Threshold, Unit, detectors};
 use crate::collect::{self, Want};
 use crate::history::Tally;
 use crate::knowledge::{self, Entry};
 use crate::model::nearest::nearest;
 use crate::model::{Coverage, Snapshot, StateSet, TcpState};
-use crate::render::explain::{state_json, state_text, topic_json, topic_text};
+use crate::render::explain::{closes_text, state_json, state_text, topic_json, topic_text};
 use crate::render::findings::Screen;
 use crate::render::machine;
 use crate::render::status::labelled;
-use crate::render::text::wrap;
+use crate::render::text::{Safe, wrap};
 
 /// Explains. The numbers of this machine are an addition: without them the text stands.
 ///
@@ -35,6 +36,10 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
     // A word may name a state, a topic or a finding; none of their names is another's.
     let entry = knowledge::find(word);
     let detector = detectors::find(word);
+    let mut settings = Settings::default();
+    if detector.is_some() {
+        config::read(args.common.config.as_deref(), &mut settings)?;
+    }
     let (snapshot, tally) = match (&entry, detector) {
         (None, None) => return Err(unknown(word)),
         (Some(Entry::State(_)), _) => look(&args.common)?,
@@ -43,34 +48,70 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
     };
     if args.common.json {
         let content = match (entry, detector) {
-            (Some(Entry::State(text)), _) => state_json(
-                text,
-                tally.map(|tally| tally.of(text.state)),
-                &snapshot.facts,
-            ),
+            (Some(Entry::State(text)), _) => {
+                let count = tally.as_ref().map(|tally| tally.of(text.state));
+                let mut content = state_json(text, count, &snapshot.facts, &about(text.state));
+                if let (Some(closes), Some(map)) =
+                    (closes(text.state, tally.as_ref()), content.as_object_mut())
+                {
+                    map.insert("closes_by_second".to_owned(), closes.into());
+                }
+                content
+            }
             (Some(Entry::Topic(topic)), _) => topic_json(topic),
-            (None, Some(detector)) => detector_json(detector),
+            (None, Some(detector)) => detector_json(detector, &settings),
             (None, None) => Value::Null,
         };
-        return document::print("linger.explain/1", &args.common, &snapshot, content);
+        return document::print(
+            "linger.explain/1",
+            &args.common,
+            &snapshot,
+            &snapshot.coverage.warnings(),
+            content,
+        );
     }
     let mut out = Vec::new();
     match (entry, detector) {
         (Some(Entry::State(text)), _) => {
-            let count = tally.map(|tally| tally.of(text.state));
+            let count = tally.as_ref().map(|tally| tally.of(text.state));
             let place = if args.common.from.is_some() {
                 "in this capture"
             } else {
                 "here now"
             };
             let count = count.map(|count| (count, place));
-            state_text(text, count, &snapshot.facts, &mut out, screen.text_width())?;
+            let width = screen.text_width();
+            state_text(
+                text,
+                count,
+                &snapshot.facts,
+                &about(text.state),
+                &mut out,
+                width,
+            )?;
+            if let Some(closes) = closes(text.state, tally.as_ref()) {
+                closes_text(closes, screen, &mut out)?;
+            }
         }
         (Some(Entry::Topic(topic)), _) => topic_text(topic, &mut out, screen.text_width())?,
-        (None, Some(detector)) => detector_text(detector, screen, &mut out)?,
+        (None, Some(detector)) => detector_text(detector, &settings, screen, &mut out)?,
         (None, None) => {}
     }
     terminal::print(&out)
+}
+
+/// The findings that a state is about.
+fn about(state: TcpState) -> Vec<&'static str> {
+    let about = detectors::ALL
+        .iter()
+        .filter(|detector| detector.states.contains(&state));
+    about.map(|detector| detector.id).collect()
+}
+
+/// The closes of the last 60 seconds, the latest first, where `state` is the one that tells them and there are any.
+fn closes(state: TcpState, tally: Option<&Tally>) -> Option<&[u32]> {
+    let tally = tally.filter(|tally| state == TcpState::TimeWait && tally.of(state) > 0)?;
+    Some(&tally.closes)
 }
 
 /// Counts the sockets of now. Of a capture an error is an error; this machine's is a note.
@@ -147,7 +188,13 @@ fn machine_of_states(args: &args::Explain, screen: Screen) -> Result<(), Failure
         if let (Some(counts), Some(map)) = (counts, content.as_object_mut()) {
             map.insert("counts".to_owned(), counts);
         }
-        return document::print("linger.explain/1", &args.common, &snapshot, content);
+        return document::print(
+            "linger.explain/1",
+            &args.common,
+            &snapshot,
+            &snapshot.coverage.warnings(),
+            content,
+        );
     }
     let mut out = Vec::new();
     let counts = tally.as_ref().map(Tally::states);
@@ -187,7 +234,32 @@ fn unknown(word: &str) -> Failure {
     )
 }
 
-fn default(value: f64, unit: Unit) -> String {
+/// The limits of an override, as they are written.
+fn over_limits(
+    detector: &Detector,
+    over: &Override,
+) -> impl Iterator<Item = (&'static str, String)> {
+    over.limits(detector).into_iter().map(|(key, number)| {
+        let threshold = detector
+            .thresholds
+            .iter()
+            .find(|threshold| threshold.key == key);
+        (
+            key,
+            value(
+                number,
+                threshold.map_or(Unit::Count, |threshold| threshold.unit),
+            ),
+        )
+    })
+}
+
+/// A threshold's default as it is written on the command line and in the configuration.
+pub fn value_of_default(threshold: &Threshold) -> String {
+    value(threshold.default, threshold.unit)
+}
+
+fn value(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Count => format!("{value}"),
         Unit::Seconds => format!("{value}s"),
@@ -196,16 +268,19 @@ fn default(value: f64, unit: Unit) -> String {
     }
 }
 
-/// The text of a finding: the same words with which it is found, and its thresholds with their reasons.
+/// The text of a finding: the same words with which it is found, and its thresholds with their reasons and the values
+/// in force.
 ///
 /// # Errors
 /// When `out` fails.
 pub fn detector_text(
     detector: &Detector,
+    settings: &Settings,
     screen: Screen,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     const INDENT: usize = 11;
+    let limits = settings.limits(detector);
     let width = screen.text_width();
     let mut part = |label: &str, text: &str| {
         let line = format!("{label:<INDENT$}{}", wrap(text, width, INDENT));
@@ -228,14 +303,27 @@ pub fn detector_text(
     part("", "")?;
     for (at, threshold) in detector.thresholds.iter().enumerate() {
         let label = if at == 0 { "limits" } else { "" };
-        let value = default(threshold.default, threshold.unit);
+        let value = value(limits.get(threshold.key), threshold.unit);
+        let default = value_of_default(threshold);
+        let set = if value == default {
+            String::new()
+        } else {
+            format!(" ({default} unless set)")
+        };
         part(
             label,
-            &format!("{} = {value}: {}", threshold.key, threshold.doc),
+            &format!("{} = {value}{set}: {}", threshold.key, threshold.doc),
         )?;
     }
+    for over in settings.overrides(detector) {
+        let limits: Vec<String> = over_limits(detector, over)
+            .map(|(key, value)| format!("{key} = {value}"))
+            .collect();
+        let scope = Safe(&over.scope.to_string()).to_string();
+        part("", &format!("{scope}: {}", limits.join(", ")))?;
+    }
     if let Some(threshold) = detector.thresholds.first() {
-        let value = default(threshold.default, threshold.unit);
+        let value = value_of_default(threshold);
         part(
             "set",
             &format!(
@@ -248,24 +336,31 @@ pub fn detector_text(
         "severity",
         "critical: users are hurt now or will be within the hour; warning: a person should look today; info: worth knowing while diagnosing",
     )?;
+    for (at, blind) in detector.blind.iter().enumerate() {
+        let (major, minor) = blind.since;
+        part(
+            if at == 0 { "kernels" } else { "" },
+            &format!(
+                "before {major}.{minor}, without {}: {}",
+                blind.lacks, blind.effect
+            ),
+        )?;
+    }
     part("ground", &detector.grounds.join("; "))?;
-    let states: Vec<&str> = detector
+    let states: Vec<String> = detector
         .states
         .iter()
         .filter_map(|state| state.slug())
+        .map(|slug| format!("linger explain {slug}"))
         .collect();
-    part(
-        "states",
-        &states
-            .iter()
-            .map(|s| format!("linger explain {s}"))
-            .collect::<Vec<_>>()
-            .join(", "),
-    )?;
+    if !states.is_empty() {
+        part("states", &states.join(", "))?;
+    }
     Ok(())
 }
 
-fn detector_json(detector: &Detector) -> Value {
+fn detector_json(detector: &Detector, settings: &Settings) -> Value {
+    let limits = settings.limits(detector);
     let thresholds: Vec<Value> = detector
         .thresholds
         .iter()
@@ -276,7 +371,19 @@ fn detector_json(detector: &Detector) -> Value {
                 Unit::Percent => "%",
                 Unit::PerSecond => "1/s",
             };
-            json!({ "key": threshold.key, "default": threshold.default, "unit": unit, "doc": threshold.doc })
+            json!({ "key": threshold.key, "default": threshold.default, "value": limits.get(threshold.key), "unit": unit, "doc": threshold.doc })
+        })
+        .collect();
+    let overrides: Vec<Value> = settings
+        .overrides(detector)
+        .into_iter()
+        .map(|over| {
+            let limits: serde_json::Map<String, Value> = over
+                .limits(detector)
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value.into()))
+                .collect();
+            json!({ "subject": over.scope.to_string(), "thresholds": limits })
         })
         .collect();
     let states: Vec<&str> = detector
@@ -295,6 +402,11 @@ fn detector_json(detector: &Detector) -> Value {
         "folklore": detector.folklore,
         "states": states,
         "thresholds": thresholds,
+        "kernels": detector.blind.iter().map(|blind| {
+            let (major, minor) = blind.since;
+            json!({ "before": format!("{major}.{minor}"), "lacks": blind.lacks, "effect": blind.effect })
+        }).collect::<Vec<_>>(),
+        "overrides": overrides,
         "grounds": detector.grounds,
     })
 }

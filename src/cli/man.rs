@@ -7,11 +7,12 @@ use clap::CommandFactory;
 use clap_mangen::Man;
 
 use super::args::Cli;
+use super::config::{self, Key};
 use super::explain;
 use super::failure::Failure;
 use super::listed;
 use super::terminal;
-use crate::analyze::detectors;
+use crate::analyze::{Settings, detectors};
 use crate::render::findings::Screen;
 use crate::render::paint::Paint;
 
@@ -23,8 +24,11 @@ pub fn run(page: Option<&str>, dir: Option<&Path>) -> Result<(), Failure> {
     let Some(dir) = dir else {
         let wanted = page.unwrap_or("linger");
         let named = |(name, _): &(String, Vec<u8>)| {
-            let stem = name.split('.').next().unwrap_or(name);
-            stem == wanted || stem.strip_prefix("linger-") == Some(wanted)
+            let stem = name
+                .rsplit_once('.')
+                .map_or(name.as_str(), |(stem, _)| stem);
+            stem == wanted
+                || stem.strip_prefix("linger").and_then(|rest| rest.get(1..)) == Some(wanted)
         };
         let all = pages()?;
         return match all.iter().find(|page| named(page)) {
@@ -67,6 +71,7 @@ fn pages() -> Result<Vec<(String, Vec<u8>)>, Failure> {
         ));
     }
     pages.push(("linger-findings.7".to_owned(), findings_page()?));
+    pages.push(("linger.toml.5".to_owned(), configuration_page()?));
     Ok(pages)
 }
 
@@ -163,6 +168,7 @@ fn command_page(command: clap::Command, title: &str) -> Result<Vec<u8>, Failure>
     }
     pages.extend([
         "linger-findings(7)".to_owned(),
+        "linger.toml(5)".to_owned(),
         "ss(8)".to_owned(),
         "tcp(7)".to_owned(),
     ]);
@@ -189,6 +195,15 @@ fn findings_page() -> Result<Vec<u8>, Failure> {
         "Each finding has a name, by which --only, --skip and --threshold of linger-diagnose(8) know \
         it. What cannot be judged is said to be unknown, with the reason, and is never taken for quiet.",
     )?;
+    section(&mut out, "SEVERITY")?;
+    paragraph(
+        &mut out,
+        "One meaning for all findings. Critical: users are hurt now, or will be within the hour. Warning: a person \
+        should look today. Info: worth knowing while diagnosing; it never wakes anybody. What one look alone cannot \
+        prove counts a step less and is marked as one sample. Clients of a public server that vanish are its \
+        background: where the local port is listened on, nothing that a peer alone can cause is more than a warning.",
+    )?;
+    kernels(&mut out)?;
     let screen = Screen {
         width: 78,
         unicode: false,
@@ -197,7 +212,7 @@ fn findings_page() -> Result<Vec<u8>, Failure> {
     for detector in detectors::ALL {
         section(&mut out, &detector.id.to_uppercase())?;
         let mut text = Vec::new();
-        explain::detector_text(detector, screen, &mut text)?;
+        explain::detector_text(detector, &Settings::default(), screen, &mut text)?;
         writeln!(out, ".nf")?;
         for line in String::from_utf8_lossy(&text).lines().skip(1) {
             writeln!(out, "{}", escape(line.trim_end()))?;
@@ -207,9 +222,134 @@ fn findings_page() -> Result<Vec<u8>, Failure> {
     section(&mut out, "SEE ALSO")?;
     paragraph(
         &mut out,
-        "linger(8), linger-diagnose(8), linger-explain(8), tcp(7)",
+        "linger(8), linger-diagnose(8), linger-explain(8), linger.toml(5), tcp(7)",
     )?;
     Ok(tidy(&out))
+}
+
+/// Which kernel leaves what open, from what the detectors say of themselves; the newest first.
+fn kernels(out: &mut dyn Write) -> std::io::Result<()> {
+    section(out, "WHAT OLDER KERNELS CANNOT TELL")?;
+    paragraph(
+        out,
+        "The kernel has learned to say more over the years. Where it lacks something, the finding is judged by \
+        what is there, or is said to be unknown, as follows.",
+    )?;
+    let mut blind: Vec<_> = detectors::ALL
+        .iter()
+        .flat_map(|detector| detector.blind.iter().map(|blind| (detector.id, blind)))
+        .collect();
+    blind.sort_by_key(|(id, blind)| (std::cmp::Reverse(blind.since), blind.lacks, *id));
+    let mut before = None;
+    for (id, blind) in blind {
+        let (major, minor) = blind.since;
+        if before != Some((blind.since, blind.lacks)) {
+            writeln!(out, ".TP")?;
+            writeln!(out, "before Linux {major}.{minor}: {}", escape(blind.lacks))?;
+        } else {
+            writeln!(out, ".br")?;
+        }
+        writeln!(out, "{}: {}", escape(id), escape(blind.effect))?;
+        before = Some((blind.since, blind.lacks));
+    }
+    Ok(())
+}
+
+/// The page about the configuration: its keys from the reader's own lists, its limits from the detectors.
+fn configuration_page() -> Result<Vec<u8>, Failure> {
+    let mut out = Vec::new();
+    writeln!(
+        out,
+        ".TH LINGER.TOML 5 {DATE} \"linger {}\" \"File Formats Manual\"",
+        env!("CARGO_PKG_VERSION")
+    )?;
+    section(&mut out, "NAME")?;
+    writeln!(out, "linger.toml \\- limits, overrides and mutes of linger")?;
+    section(&mut out, "DESCRIPTION")?;
+    paragraph(
+        &mut out,
+        "linger needs no configuration. Where there is one, it is TOML, and it says which detectors run, \
+        at which limits they speak, and which findings are known and muted for a time. The command line wins over it. A \
+        key, finding or value that is not understood is an error, with its line, and exit status 2.",
+    )?;
+    section(&mut out, "FILES")?;
+    for (name, doc) in [
+        (
+            "/etc/linger/linger.toml",
+            "The system's. It may be missing.",
+        ),
+        (
+            "$XDG_CONFIG_HOME/linger/linger.toml",
+            "The user's, or else ~/.config/linger/linger.toml. It is read after the system's and wins. It may be missing.",
+        ),
+        (
+            "--config FILE",
+            "This file and no other, which must be there; LINGER_CONFIG in the environment does the same. \
+            With /dev/null there is no configuration.",
+        ),
+    ] {
+        item(&mut out, name, doc)?;
+    }
+    section(&mut out, "KEYS")?;
+    keys(&mut out, config::TOP)?;
+    section(&mut out, "KEYS OF [[override]] AND [[mute]]")?;
+    paragraph(
+        &mut out,
+        "They choose the subjects of findings. All that are given must fit. `linger diagnose --json` shows the \
+        subject of each finding.",
+    )?;
+    keys(&mut out, config::SCOPE)?;
+    section(&mut out, "THE OTHER KEY OF [[override]]")?;
+    keys(&mut out, config::OVERRIDE)?;
+    section(&mut out, "THE OTHER KEYS OF [[mute]]")?;
+    keys(&mut out, config::MUTE)?;
+    section(&mut out, "THRESHOLDS")?;
+    paragraph(
+        &mut out,
+        "With their defaults. A time is text such as \"90s\", \"5min\" or \"1h30m\", or a number of seconds; \
+        a share is text such as \"50%\", or a number; everything else is a number.",
+    )?;
+    for detector in detectors::ALL {
+        writeln!(out, ".SS \"{}\"", escape(detector.id))?;
+        paragraph(&mut out, detector.summary)?;
+        for threshold in detector.thresholds {
+            let value = explain::value_of_default(threshold);
+            let value = match value.parse::<f64>() {
+                Ok(_) => value,
+                Err(_) => format!("\"{value}\""),
+            };
+            item(
+                &mut out,
+                &format!("{} = {value}", threshold.key),
+                threshold.doc,
+            )?;
+        }
+    }
+    section(&mut out, "SEE ALSO")?;
+    paragraph(
+        &mut out,
+        "linger(8), linger-diagnose(8), linger-explain(8), linger-findings(7)",
+    )?;
+    Ok(tidy(&out))
+}
+
+/// Keys, each with its example.
+fn keys(out: &mut dyn Write, keys: &[Key]) -> std::io::Result<()> {
+    for key in keys {
+        item(out, key.name, key.doc)?;
+        writeln!(out, ".IP\n.nf")?;
+        for line in key.example.lines() {
+            writeln!(out, "{}", escape(line))?;
+        }
+        writeln!(out, ".fi")?;
+    }
+    Ok(())
+}
+
+/// A name, and behind it what it is.
+fn item(out: &mut dyn Write, name: &str, doc: &str) -> std::io::Result<()> {
+    writeln!(out, ".TP\n{}", escape(name))?;
+    paragraph(out, doc)
 }
 
 fn section(out: &mut dyn Write, name: &str) -> std::io::Result<()> {

@@ -1,6 +1,7 @@
 //! The command line: what is typed, what is read, what is printed. The only room that puts the others together.
 
 pub mod args;
+mod config;
 mod diagnose;
 mod document;
 mod explain;
@@ -32,7 +33,8 @@ use self::words::Intent;
 /// Runs the program with the arguments behind its name.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     match dispatch(arguments) {
-        Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
+        Err(Failure::Closed) => ExitCode::SUCCESS,
         Err(Failure::Clap(page)) if !page.use_stderr() => {
             // Help and version are no failure.
             let _ = page.print();
@@ -45,7 +47,8 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
-fn dispatch(arguments: Vec<OsString>) -> Result<(), Failure> {
+/// Runs what was asked for; the exit code is 0 but where another one was asked for.
+fn dispatch(arguments: Vec<OsString>) -> Result<u8, Failure> {
     match words::intent(arguments) {
         Intent::Run(arguments) => execute(parse(arguments)?),
         Intent::Word {
@@ -58,10 +61,10 @@ fn dispatch(arguments: Vec<OsString>) -> Result<(), Failure> {
                 return execute(parse(list.clone())?);
             }
             let Command::Subject(args) = parse(subject)? else {
-                return Ok(());
+                return Ok(0);
             };
             match (subject::find(&word, &args)?, list) {
-                (Some(found), _) => subject::run(&args, &found),
+                (Some(found), _) => subject::run(&args, &found).map(|()| 0),
                 // The filter's own error points at the word that it does not understand.
                 (None, Some(list)) => execute(parse(list)?),
                 (None, None) => Err(not_understood(&word)),
@@ -75,11 +78,11 @@ fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
     Ok(Cli::try_parse_from(all)?.command)
 }
 
-fn execute(command: Command) -> Result<(), Failure> {
+fn execute(command: Command) -> Result<u8, Failure> {
     match command {
+        Command::Diagnose(args) => return diagnose::run(&args),
         Command::Status(args) => status::run(&args),
         Command::List(args) => list::run(&args),
-        Command::Diagnose(args) => diagnose::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Record(args) => record::run(&args),
         Command::Subject(args) => match subject::find(&args.subject, &args)? {
@@ -94,6 +97,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         }
         Command::Man { page, dir } => man::run(page.as_deref(), dir.as_deref()),
     }
+    .map(|()| 0)
 }
 
 /// A single word that is neither a command nor anything on this machine: a slip of the fingers.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::args::Select;
+use super::args::{Common, Select};
+use super::config;
 use super::failure::Failure;
 use crate::analyze::{self, Settings};
 use crate::collect::{self, Source, Want};
@@ -33,12 +34,13 @@ pub struct Observation {
     pub analysis: Analysis,
 }
 
-/// The settings of the options.
+/// The settings of the configuration and of the options, which win.
 ///
 /// # Errors
-/// For an unknown finding, key or value.
-pub fn settings(select: &Select) -> Result<Settings, Failure> {
+/// For an unknown finding, key or value, or a configuration that cannot be read.
+pub fn settings(select: &Select, common: &Common) -> Result<Settings, Failure> {
     let mut settings = Settings::default();
+    config::read(common.config.as_deref(), &mut settings)?;
     settings.only(&select.only)?;
     settings.skip(&select.skip)?;
     for threshold in &select.threshold {
@@ -46,11 +48,21 @@ pub fn settings(select: &Select) -> Result<Settings, Failure> {
     }
     if settings.is_empty() {
         return Err(Failure::usage(
-            "--only and --skip leave no finding to look for".to_owned(),
+            "--only and --skip, or only and skip of the configuration, leave no finding to look for"
+                .to_owned(),
             "take one of them back".to_owned(),
         ));
     }
     Ok(settings)
+}
+
+impl Observation {
+    /// Everything that whoever reads the findings must know of them.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.snapshot.coverage.warnings();
+        warnings.extend_from_slice(&self.analysis.warnings);
+        warnings
+    }
 }
 
 /// Looks and judges.
@@ -78,12 +90,14 @@ pub fn observe(
     let (mut snapshot, tally, sample) = loop {
         left -= 1;
         let last = left == 0;
-        let snapshot = collect::snapshot(source, &want, plan.owners && last)?;
+        let snapshot = collect::snapshot(source, &want, plan.owners)?;
         let tally = Tally::new(&snapshot);
-        let sample = Sample::new(&snapshot, &tally);
+        let mut sample = Sample::new(&snapshot, &tally);
         if last {
             break (snapshot, tally, sample);
         }
+        let analysis = analyze::run(&snapshot, &tally, &sample, &history, settings);
+        sample.marks = analyze::marks(&analysis);
         history.push(sample);
         source.advance(plan.interval);
     };

@@ -91,8 +91,10 @@ pub fn clock(common: &Common, snapshot: &Snapshot) -> String {
 
 /// What to put behind a command so that it looks at the same machine.
 pub fn again(common: &Common) -> String {
+    let config = common.config.as_ref();
+    let config = config.map_or_else(String::new, |path| format!(" --config {}", quoted(path)));
     if let Some(path) = &common.from {
-        return again_at(path);
+        return again_at(path) + &config;
     }
     let mut options = match common.collector {
         CollectorChoice::Auto => String::new(),
@@ -102,7 +104,7 @@ pub fn again(common: &Common) -> String {
     if common.proc_root != Path::new("/proc") {
         options.push_str(&format!(" --proc-root {}", quoted(&common.proc_root)));
     }
-    options
+    options + &config
 }
 
 /// ` --from FILE`.
@@ -125,16 +127,20 @@ fn quoted(path: &Path) -> String {
 
 /// One note on standard error if the view is partial; standard output carries only what was asked for.
 pub fn note(coverage: &Coverage) {
-    for warning in coverage.warnings() {
+    notes(&coverage.warnings());
+}
+
+fn notes(warnings: &[String]) {
+    for warning in warnings {
         // A standard error that is gone is no reason to fail, and none to panic.
-        let _ = writeln!(std::io::stderr(), "note: {}", Safe(&warning));
+        let _ = writeln!(std::io::stderr(), "note: {}", Safe(warning));
     }
 }
 
 /// As [`note`], for a page that shows the notes itself: a reader who sees both streams reads them once.
-pub fn note_beside(coverage: &Coverage, json: bool) {
+pub fn note_beside(warnings: &[String], json: bool) {
     let twice = !json && std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
     if !twice {
-        note(coverage);
+        notes(warnings);
     }
 }

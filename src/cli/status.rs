@@ -22,7 +22,7 @@ const RANKED: usize = 10;
 /// # Errors
 /// When the machine cannot be read.
 pub fn run(args: &args::Status) -> Result<(), Failure> {
-    let settings = observe::settings(&args.select)?;
+    let settings = observe::settings(&args.select, &args.common)?;
     let mut machine = source::open(&args.common)?;
     let owners = !args.no_owners;
     let plan = Plan {
@@ -33,7 +33,7 @@ pub fn run(args: &args::Status) -> Result<(), Failure> {
     };
     let seen = observe::observe(machine.as_mut(), plan, &settings)?;
     let top = top(&seen.snapshot, &seen.tally, RANKED);
-    source::note_beside(&seen.snapshot.coverage, args.common.json);
+    source::note_beside(&seen.warnings(), args.common.json);
     if args.common.json {
         let document = StatusDocument {
             states: json!({ "tcp": states(seen.tally.states(), seen.tally.unknown, seen.snapshot.coverage.collector) }),
@@ -41,7 +41,13 @@ pub fn run(args: &args::Status) -> Result<(), Failure> {
             judged: Judged::new(&seen.analysis, &seen.snapshot)?,
             top: ranked(&top),
         };
-        return document::print("linger.status/1", &args.common, &seen.snapshot, document);
+        return document::print(
+            "linger.status/1",
+            &args.common,
+            &seen.snapshot,
+            &seen.warnings(),
+            document,
+        );
     }
     let screen = terminal::screen(args.common.color);
     let Observation {
@@ -54,6 +60,7 @@ pub fn run(args: &args::Status) -> Result<(), Failure> {
         states: tally.states(),
         unknown: tally.unknown,
         analysis,
+        warnings: &seen.warnings(),
         top: &top,
         owners,
         clock: &source::clock(&args.common, snapshot),

@@ -199,5 +199,11 @@ fn print_json(
         "total": found.total,
         "stories": told,
     });
-    document::print("linger.explain/1", &args.common, &found.snapshot, content)
+    document::print(
+        "linger.explain/1",
+        &args.common,
+        &found.snapshot,
+        &found.snapshot.coverage.warnings(),
+        content,
+    )
 }

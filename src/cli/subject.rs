@@ -208,7 +208,7 @@ struct View<'a> {
     states: Counts,
     peers: Vec<(IpAddr, u64)>,
     processes: Vec<(&'a Process, u64)>,
-    findings: Vec<Finding>,
+    judged: Analysis,
     total: u64,
 }
 
@@ -217,7 +217,7 @@ struct View<'a> {
 /// # Errors
 /// When the machine cannot be read.
 pub fn run(args: &args::SubjectArgs, subject: &Subject) -> Result<(), Failure> {
-    let settings = observe::settings(&args.select)?;
+    let settings = observe::settings(&args.select, &args.common)?;
     let mut machine = source::open(&args.common)?;
     let plan = Plan {
         samples: 1,
@@ -226,7 +226,7 @@ pub fn run(args: &args::SubjectArgs, subject: &Subject) -> Result<(), Failure> {
         owners: true,
     };
     let seen = observe::observe(machine.as_mut(), plan, &settings)?;
-    source::note_beside(&seen.snapshot.coverage, args.common.json);
+    source::note_beside(&seen.warnings(), args.common.json);
     let view = view(&seen, subject);
     if args.common.json {
         return print_json(args, subject, &seen, &view);
@@ -283,13 +283,9 @@ fn view<'a>(seen: &'a Observation, subject: &Subject) -> View<'a> {
                 .iter()
                 .any(|row| rows.binary_search(row).is_ok())
     };
-    let findings = seen
-        .analysis
-        .findings
-        .iter()
-        .filter(concerns)
-        .cloned()
-        .collect();
+    let mut judged = seen.analysis.clone();
+    judged.findings.retain(|finding| concerns(&finding));
+    judged.muted.retain(|muted| concerns(&&muted.finding));
     let mut peers: Vec<_> = peers.into_iter().collect();
     peers.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
     let mut processes: Vec<_> = processes.into_values().collect();
@@ -299,7 +295,7 @@ fn view<'a>(seen: &'a Observation, subject: &Subject) -> View<'a> {
         states,
         peers,
         processes,
-        findings,
+        judged,
         total: rows.len() as u64,
     }
 }
@@ -391,16 +387,19 @@ fn write(
         writeln!(out)?;
     }
     diagnose::print_findings(
-        &view.findings,
+        &view.judged.findings,
         snapshot,
         &source::again(&args.common),
         screen,
         out,
     )?;
-    if view.findings.is_empty() {
+    if view.judged.findings.is_empty() {
         writeln!(out, "{}", labelled("findings", "none", screen))?;
     }
-    for warning in snapshot.coverage.warnings() {
+    if let Some(muted) = view.judged.muted_words() {
+        writeln!(out, "{}", labelled("muted", &muted, screen))?;
+    }
+    for warning in seen.warnings() {
         writeln!(
             out,
             "{}",
@@ -468,10 +467,6 @@ fn print_json(
     let snapshot = &seen.snapshot;
     let counts = TcpState::SHOWN.map(|state| u64::from(view.states.of(state)));
     let listeners: Vec<u32> = view.listeners.iter().map(|(row, _)| *row).collect();
-    let analysis = Analysis {
-        findings: view.findings.clone(),
-        ..seen.analysis.clone()
-    };
     let document = SubjectDocument {
         subject: subject.json(),
         states: json!({ "tcp": status::states(&counts, 0, snapshot.coverage.collector) }),
@@ -486,9 +481,16 @@ fn print_json(
             .iter()
             .map(|(peer, n)| json!({ "address": peer, "sockets": n }))
             .collect(),
-        judged: Judged::new(&analysis, snapshot)?,
+        judged: Judged::new(&view.judged, snapshot)?,
     };
-    document::print("linger.subject/1", &args.common, snapshot, document)
+    let warnings = seen.warnings();
+    document::print(
+        "linger.subject/1",
+        &args.common,
+        snapshot,
+        &warnings,
+        document,
+    )
 }
 
 #[cfg(test)]

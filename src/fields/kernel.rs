@@ -30,6 +30,16 @@ pub(super) const TIMER: Field = Field {
     }),
 };
 
+pub(super) const WAITING_ON: Field = Field {
+    id: "waiting-on",
+    header: "Waiting-On",
+    doc: "whose move it is on an established connection: peer, us, peer-window (it does not read), network or nobody",
+    unit: None,
+    align: Align::Left,
+    needs: Needs::TcpInfo,
+    get: Get::Row(|record| Value::of(record.waiting_on(), |waiting| Value::text(waiting.name()))),
+};
+
 pub(super) const MARK: Field = Field {
     id: "mark",
     header: "Mark",

@@ -14,7 +14,7 @@ pub mod value;
 
 use crate::model::nearest::nearest;
 use crate::model::tcp_info::Member;
-use crate::model::{Age, AgeFacts, Attributes, Owners, Socket, TcpInfo};
+use crate::model::{Age, AgeFacts, Attributes, Owners, Socket, TcpInfo, WaitingOn};
 
 pub use needs::{Kind, Needed, Needs};
 pub use value::{Holders, Interface, Key, NoOwner, Value};
@@ -63,6 +63,12 @@ impl<'a> Record<'a> {
     pub fn age(&self) -> Option<Age> {
         let info = self.attributes.tcp_info.and_then(TcpInfo::parse);
         self.ages.in_state(self.socket, info.as_ref())
+    }
+
+    /// For whom the connection waits.
+    pub fn waiting_on(&self) -> Option<WaitingOn> {
+        let info = self.attributes.tcp_info.and_then(TcpInfo::parse);
+        WaitingOn::new(self.socket, info.as_ref())
     }
 
     /// The interface that the socket is bound to.
@@ -188,6 +194,7 @@ pub static ALL: &[Field] = &[
     owner::UNIT,
     kernel::AGE,
     kernel::TIMER,
+    kernel::WAITING_ON,
     kernel::MARK,
     kernel::CONGESTION,
     kernel::SHUTDOWN,
@@ -488,6 +495,26 @@ pub(crate) mod tests {
         assert_eq!(get(&fixture, "busy_time_us"), "Absent");
         assert_eq!(get(&fixture, "skmem-drops"), "Absent");
         assert_eq!(get(&fixture, "skmem-rcvbuf"), "Bytes(131072)");
+    }
+
+    #[test]
+    fn only_an_established_connection_waits_on_somebody() {
+        let mut fixture = Fixture::new();
+        assert_eq!(
+            get(&fixture, "waiting-on"),
+            "Text(\"us\")",
+            "something is unread"
+        );
+        (fixture.socket.recv_q, fixture.socket.send_q) = (0, 0);
+        fixture.socket.retransmits = 0;
+        fixture.info[44..48].copy_from_slice(&4_000u32.to_ne_bytes());
+        assert_eq!(
+            get(&fixture, "waiting_on"),
+            "Text(\"peer\")",
+            "this end sent last"
+        );
+        fixture.socket.state = TcpState::FinWait2;
+        assert_eq!(get(&fixture, "waiting-on"), "Absent");
     }
 
     #[test]

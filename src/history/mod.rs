@@ -4,6 +4,7 @@
 mod tally;
 mod top;
 
+use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -11,10 +12,16 @@ use jiff::Timestamp;
 
 pub use self::tally::{Counts, Dial, PortSet, Tally};
 pub use self::top::top;
-use crate::model::{Endpoint, Facts, Listener, Pulse, Snapshot, Socket, TcpInfo};
+use crate::model::{Endpoint, Facts, Family, Listener, Pulse, Snapshot, Socket, Subject, TcpInfo};
+
+/// A destination that has taken fewer ports than this is not remembered.
+const FEW_PORTS: u32 = 10;
 
 /// How many earlier samples are kept.
 const KEPT: usize = 60;
+
+/// A destination that has sent data within this time was answering, milliseconds.
+const TALKING_MS: u32 = 10_000;
 
 /// A socket that somebody holds, as a later look may recognise it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +80,15 @@ pub fn holds(held: &[Held], cookie: u64) -> bool {
         .is_ok()
 }
 
+/// A finding of an earlier sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// the detector
+    pub id: &'static str,
+    /// about what
+    pub subject: Subject,
+}
+
 /// What is remembered of a full sample: identities and queues, no rows.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
@@ -82,16 +98,35 @@ pub struct Sample {
     pub facts: Facts,
     /// the LISTEN sockets, by cookie
     pub listeners: Vec<Listener>,
+    /// where they listen, sorted
+    pub listening: Vec<(Family, Endpoint)>,
     /// the CLOSE-WAIT sockets that somebody holds, by cookie
     pub close_wait: Vec<Held>,
     /// the FIN-WAIT-2 sockets that somebody holds, by cookie
     pub fin_wait_2: Vec<Held>,
+    /// the CLOSING sockets, by cookie
+    pub closing: Vec<Held>,
+    /// cookies of the sockets that are only bound, sorted
+    pub bound: Vec<u64>,
+    /// processes and how many descriptors they had open, by pid, where owners were read
+    pub descriptors: Vec<(u32, u64)>,
     /// cookies and peers of the SYN-SENT sockets, sorted
     pub syn_sent: Vec<(u64, Endpoint)>,
     /// peers with an established, dialled connection, sorted
     pub established: Vec<Endpoint>,
+    /// peers from which a dialled connection had received data within the last seconds, sorted
+    pub talking: Vec<Endpoint>,
+    /// the ESTABLISHED sockets with an unanswered keepalive probe, by cookie
+    pub probed: Vec<Held>,
     /// the connections with bytes in a queue, by cookie
     pub flows: Vec<Flow>,
+    /// how many local ports the connections that this host opened have taken, per local address and destination, and
+    /// which no new one may take over; few are left out
+    pub ports: HashMap<Dial, u32>,
+    /// what the detectors found in it
+    pub marks: Vec<Mark>,
+    /// cookies of the connections that have sent data of late and some of it again, and how often, sorted
+    pub resent: Vec<(u64, u32)>,
 }
 
 impl Sample {
@@ -112,32 +147,86 @@ impl Sample {
             held.sort_unstable();
             held
         };
-        let mut established: Vec<Endpoint> = tally
-            .dialled()
-            .filter(|(_, counts)| counts.of(crate::model::TcpState::Established) > 0)
-            .map(|(dial, _)| dial.remote)
-            .collect();
-        established.sort_unstable();
-        established.dedup();
+        let peers = |wanted: fn(&Counts) -> bool| {
+            let dialled = tally.dialled().filter(|(_, counts)| wanted(counts));
+            let mut peers: Vec<Endpoint> = dialled.map(|(dial, _)| dial.remote).collect();
+            peers.sort_unstable();
+            peers.dedup();
+            peers
+        };
         let mut flows: Vec<Flow> = tally
             .queued
             .iter()
             .filter_map(|row| Flow::new(snapshot, snapshot.socket(*row)?))
             .collect();
         flows.sort_unstable_by_key(|flow| flow.cookie);
+        let mut listening: Vec<(Family, Endpoint)> = tally
+            .listeners
+            .iter()
+            .filter_map(|row| snapshot.socket(*row))
+            .map(|listener| (listener.family, listener.local))
+            .collect();
+        listening.sort_unstable();
+        listening.dedup();
+        let mut resent: Vec<(u64, u32)> = tally
+            .resent
+            .iter()
+            .filter_map(|row| {
+                let socket = snapshot.socket(*row)?;
+                Some((socket.cookie?.get(), snapshot.info(socket)?.total_retrans))
+            })
+            .collect();
+        resent.sort_unstable();
+        let mut descriptors: Vec<(u32, u64)> = snapshot
+            .owners
+            .processes()
+            .iter()
+            .filter_map(|process| Some((process.pid, process.fds?)))
+            .collect();
+        descriptors.sort_unstable();
         Self {
             taken: snapshot.taken,
             facts: snapshot.facts.clone(),
             listeners: listeners(snapshot, &tally.listeners),
+            listening,
             close_wait: held(&tally.close_wait),
             fin_wait_2: held(&tally.fin_wait_2),
+            closing: held(&tally.closing),
+            bound: held(&tally.bound_inactive)
+                .into_iter()
+                .map(|held| held.cookie)
+                .collect(),
+            descriptors,
             syn_sent: held(&tally.syn_sent)
                 .into_iter()
                 .map(|held| (held.cookie, held.remote))
                 .collect(),
-            established,
+            established: peers(|counts| counts.of(crate::model::TcpState::Established) > 0),
+            talking: peers(|counts| counts.heard_ms.is_some_and(|ms| ms < TALKING_MS)),
+            probed: held(&tally.probed),
             flows,
+            ports: tally
+                .dialled()
+                .map(|(dial, counts)| (*dial, counts.ephemeral - counts.reusable))
+                .filter(|(_, taken)| *taken >= FEW_PORTS)
+                .collect(),
+            marks: Vec::new(),
+            resent,
         }
+    }
+
+    /// How often the connection with this cookie had sent again, if it was sending at the time.
+    pub fn resent(&self, cookie: u64) -> Option<u32> {
+        let place = self
+            .resent
+            .binary_search_by_key(&cookie, |(cookie, _)| *cookie);
+        self.resent.get(place.ok()?).map(|(_, count)| *count)
+    }
+
+    /// How many descriptors the process had open.
+    pub fn descriptors(&self, pid: u32) -> Option<u64> {
+        let place = self.descriptors.binary_search_by_key(&pid, |(pid, _)| *pid);
+        self.descriptors.get(place.ok()?).map(|(_, fds)| *fds)
     }
 
     /// The connection with this cookie, if it had bytes in a queue.
@@ -190,6 +279,11 @@ impl Deltas<'_> {
         u64::try_from(moved).ok()
     }
 
+    /// A gauge of sockstat as the two looks found it.
+    pub fn gauge(&self, name: &str) -> Option<(i64, i64)> {
+        Some((self.before.0.gauge(name)?, self.after.0.gauge(name)?))
+    }
+
     /// How many packets a listener dropped.
     pub fn drops(&self, cookie: Option<NonZeroU64>) -> Option<u32> {
         let drops = |listeners: &[Listener]| find(listeners, cookie)?.drops;
@@ -238,6 +332,11 @@ impl History {
     /// The full samples before the one that is judged, oldest first.
     pub fn earlier(&self) -> &[Sample] {
         &self.earlier
+    }
+
+    /// The light look that followed the snapshot.
+    pub const fn pulse(&self) -> Option<&Pulse> {
+        self.pulse.as_ref()
     }
 
     /// What moved between `current` and the look after it, or else since the full sample before it. `None`: there

@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 
 use crate::model::age::TIME_WAIT_MS;
-use crate::model::{AgeFacts, Endpoint, Facts, Snapshot, Socket, TcpInfo, TcpState, Timer};
+use crate::model::{AgeFacts, Endpoint, Facts, Owners, Snapshot, Socket, TcpInfo, TcpState, Timer};
 
 /// An established connection without data in either direction for this long is worth a second thought, milliseconds.
 const SILENT_MS: u32 = 1000;
+
+/// What was sent again longer ago than this is no part of a loss that goes on, milliseconds.
+const RESENT_MS: u32 = 10_000;
 
 /// A set of ports.
 #[derive(Clone, Debug)]
@@ -52,6 +55,8 @@ pub struct Counts {
     pub ephemeral: u32,
     /// TIME-WAIT among those whose port a new connection may take over
     pub reusable: u32,
+    /// since data last came in on any of those that were dialled and have ever received some, milliseconds
+    pub heard_ms: Option<u32>,
 }
 
 impl Counts {
@@ -91,6 +96,11 @@ impl Counts {
         }
         self.ephemeral += other.ephemeral;
         self.reusable += other.reusable;
+        self.hear(other.heard_ms);
+    }
+
+    fn hear(&mut self, ms: Option<u32>) {
+        self.heard_ms = self.heard_ms.into_iter().chain(ms).min();
     }
 }
 
@@ -133,8 +143,12 @@ pub struct Tally {
     pub syn_received: Vec<u32>,
     /// rows that are bound without a connection
     pub bound_inactive: Vec<u32>,
+    /// rows that several processes hold
+    pub shared: Vec<u32>,
     /// rows in ESTABLISHED, CLOSE-WAIT or FIN-WAIT-1 with bytes in a queue, but not those that wait for `accept`
     pub queued: Vec<u32>,
+    /// rows past the handshake that have sent data of late and have had to send some again at any time
+    pub resent: Vec<u32>,
     /// accepted or dialled rows in ESTABLISHED with empty queues and no data in either direction for a second
     pub silent: Vec<u32>,
     /// rows in ESTABLISHED with an unanswered keepalive probe
@@ -163,8 +177,12 @@ impl Tally {
                 tally.listening.insert(socket.local.port);
             }
         }
+        let shared = shared(&snapshot.owners);
         let ports = Ports::new(&snapshot.facts);
         for (row, socket) in (0u32..).zip(&snapshot.sockets) {
+            if shared.binary_search(&socket.inode).is_ok() {
+                tally.shared.push(row);
+            }
             tally.add(row, socket, snapshot.info(socket), &ports);
         }
         tally
@@ -207,6 +225,15 @@ impl Tally {
             }
             _ => {}
         }
+        let resent = info.is_some_and(|info| {
+            // Restamped by what is sent again too.
+            info.total_retrans > 0
+                && info.last_data_sent_ms < RESENT_MS
+                && socket.state != TcpState::SynSent
+        });
+        if resent {
+            self.resent.push(row);
+        }
         let served = self.listening.contains(socket.local.port);
         let unaccepted = served
             && socket.inode == 0
@@ -230,6 +257,10 @@ impl Tally {
         };
         let counts = self.dialled.entry(dial).or_default();
         counts.add(socket.state);
+        // The stamps of SYN-SENT are not set. Kernels before 4.2 do not tell a connection that never received any.
+        let heard = info
+            .filter(|info| socket.state != TcpState::SynSent && info.bytes_received() != Some(0));
+        counts.hear(heard.map(|info| info.last_data_recv_ms));
         if ports.is_ephemeral(socket.local.port) {
             counts.ephemeral += 1;
             counts.reusable += u32::from(ports.is_reusable(socket));
@@ -362,4 +393,16 @@ impl Ports {
                 .in_state(socket, None)
                 .is_some_and(|age| age.low_ms >= self.delay_ms)
     }
+}
+/// The inodes that more than one process holds, sorted.
+fn shared(owners: &Owners) -> Vec<u32> {
+    let links = owners.links();
+    let mut inodes: Vec<u32> = links
+        .iter()
+        .zip(links.iter().skip(1))
+        .filter(|(a, b)| a.inode == b.inode && a.process != b.process)
+        .map(|(a, _)| a.inode)
+        .collect();
+    inodes.dedup();
+    inodes
 }

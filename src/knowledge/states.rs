@@ -26,8 +26,6 @@ pub struct StateText {
     pub ends: &'static str,
     /// what Linux does that its name does not tell
     pub linux: &'static [&'static str],
-    /// ids of the findings that are about it
-    pub findings: &'static [&'static str],
     /// the command that shows more
     pub next: &'static str,
     /// what the text rests on; the later ones correct the earlier
@@ -96,7 +94,6 @@ pub const STATES: &[StateText] = &[
             "The queue's limit is the smaller of listen()'s argument and somaxconn, fixed at listen(). Raising somaxconn \
                 later changes nothing until the program listens again.",
         ],
-        findings: &["listen-overflow", "accept-queue-stuck"],
         next: "linger list -l",
         grounds: &[
             "TCP state in OS, LISTEN",
@@ -117,7 +114,6 @@ pub const STATES: &[StateText] = &[
         ends: "An answer, or the program's own time-out. Otherwise the kernel gives up after {syn-sent}, and connect() \
             fails with ETIMEDOUT.",
         linux: &["Each attempt occupies a local port as long as it lasts."],
-        findings: &["syn-sent-blackhole", "ephemeral-port-exhaustion"],
         next: "linger list state syn-sent",
         grounds: &[
             "TCP state in OS, SYN_SENT",
@@ -140,7 +136,6 @@ pub const STATES: &[StateText] = &[
         linux: &[
             "With SYN cookies in use there is no row at all: the table looks calmer than the traffic.",
         ],
-        findings: &["listen-overflow"],
         next: "linger list state syn-received",
         grounds: &[
             "TCP state in OS, SYN_RCVD",
@@ -163,7 +158,6 @@ pub const STATES: &[StateText] = &[
             {attached}. Keepalive, which a program must turn on, ends a silent one after {keepalive}, unless the \
             program sets its own times.",
         linux: &[],
-        findings: &["accept-queue-stuck", "ephemeral-port-exhaustion"],
         next: "linger list state established",
         grounds: &[
             "TCP state in OS, ESTABLISHED",
@@ -187,7 +181,6 @@ pub const STATES: &[StateText] = &[
         linux: &[
             "A peer that does not read, but answers the kernel's probes, keeps it for minutes.",
         ],
-        findings: &[],
         next: "linger list state fin-wait-1",
         grounds: &[
             "TCP state in OS, FIN_WAIT_1",
@@ -210,7 +203,6 @@ pub const STATES: &[StateText] = &[
             "Just above 60 it does the opposite of what it says: the socket lives twice the excess, so 61 means 2 s.",
             "After close(), data from the peer is answered with RST.",
         ],
-        findings: &["fin-wait-2-stuck", "ephemeral-port-exhaustion"],
         next: "linger list state fin-wait-2",
         grounds: &[
             "TCP state in OS, FIN_WAIT_2",
@@ -237,7 +229,6 @@ pub const STATES: &[StateText] = &[
             "A reset, or keepalive to a peer that is gone, removes the row and leaves the descriptor open: the leak is \
                 hidden, not cured.",
         ],
-        findings: &["close-wait-leak", "accept-queue-stuck"],
         next: "linger list -p state close-wait",
         grounds: &[
             "TCP state in OS, CLOSE_WAIT",
@@ -258,7 +249,6 @@ pub const STATES: &[StateText] = &[
         ends: "The ACK of our FIN, or an RST. Otherwise, after close(), the kernel gives up after about {orphan}. If a \
             program still holds it, not before {attached}.",
         linux: &[],
-        findings: &[],
         next: "linger list state closing",
         grounds: &[
             "TCP state in OS, CLOSING",
@@ -279,7 +269,6 @@ pub const STATES: &[StateText] = &[
         ends: "The ACK of our FIN, or an RST. Otherwise, after close(), the kernel gives up after about {orphan}. If a \
             program still holds it, after shutdown(), not before {attached}.",
         linux: &[],
-        findings: &[],
         next: "linger list state last-ack",
         grounds: &[
             "TCP state in OS, LAST_ACK",
@@ -305,7 +294,6 @@ pub const STATES: &[StateText] = &[
                 connect(), and a restarting server without SO_REUSEADDR.",
             "tcp_tw_reuse concerns outgoing connections only; tcp_tw_recycle is gone since Linux 4.12.",
         ],
-        findings: &["time-wait-flood", "ephemeral-port-exhaustion"],
         next: "linger explain 2msl",
         grounds: &[
             "TCP state in OS, TIME_WAIT",
@@ -329,7 +317,6 @@ pub const STATES: &[StateText] = &[
             "ss and netstat do not show them. They count against the process's limit of descriptors all the same.",
             "For how a connection is closed: linger explain close.",
         ],
-        findings: &[],
         next: "linger list -B",
         grounds: &[
             "TCP state in OS, CLOSED",
@@ -351,7 +338,6 @@ pub const STATES: &[StateText] = &[
             "Only Linux 6.8 and later list them; /proc/net/tcp never does. On older kernels they are there and unseen.",
             "IP_BIND_ADDRESS_NO_PORT lets bind() choose an address without taking a port.",
         ],
-        findings: &["ephemeral-port-exhaustion"],
         next: "linger list state bound-inactive",
         grounds: &["Linux kernel, include/net/tcp_states.h"],
     },
@@ -468,21 +454,5 @@ mod tests {
         assert!(text(TcpState::SynSent).who.contains("active opener"));
         assert!(text(TcpState::FinWait2).meaning.contains("half-closed"));
         assert!(!text(TcpState::FinWait2).meaning.contains("half-open"));
-    }
-
-    #[test]
-    fn findings_are_named_as_the_detectors_are() {
-        const KNOWN: [&str; 7] = [
-            "close-wait-leak",
-            "accept-queue-stuck",
-            "time-wait-flood",
-            "fin-wait-2-stuck",
-            "ephemeral-port-exhaustion",
-            "listen-overflow",
-            "syn-sent-blackhole",
-        ];
-        let named: Vec<_> = STATES.iter().flat_map(|text| text.findings).collect();
-        assert!(named.iter().all(|id| KNOWN.contains(id)));
-        assert!(KNOWN.iter().all(|id| named.contains(&id)));
     }
 }

@@ -166,8 +166,8 @@ fn fin_wait_2(socket: &Socket, info: &TcpInfo) -> Age {
     Age::between(last_ack, u64::from(info.last_data_sent_ms))
 }
 
-/// FIN-WAIT-1, CLOSING, LAST-ACK: the retransmission timer has been running since the FIN (or the data before it).
-fn unanswered(socket: &Socket, info: &TcpInfo) -> Option<Age> {
+/// FIN-WAIT-1, CLOSING, LAST-ACK, or a connection with unanswered data: the retransmission timer has been running since the FIN (or the data before it).
+pub fn unanswered(socket: &Socket, info: &TcpInfo) -> Option<Age> {
     if socket.timer != Timer::Retransmit {
         return (socket.state != TcpState::Closing).then(|| Age {
             low_ms: 0,

@@ -26,6 +26,15 @@ impl Severity {
         }
     }
 
+    /// One step worse.
+    #[must_use]
+    pub const fn higher(self) -> Self {
+        match self {
+            Self::Info => Self::Warning,
+            Self::Warning | Self::Critical => Self::Critical,
+        }
+    }
+
     /// One step less bad: for what one look alone cannot prove.
     #[must_use]
     pub const fn lower(self) -> Self {
@@ -83,6 +92,9 @@ pub enum Subject {
         /// its systemd unit
         #[serde(skip_serializing_if = "Option::is_none")]
         unit: Option<String>,
+        /// its container, as `docker:0123456789ab`
+        #[serde(skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
     },
     /// a LISTEN socket
     Listener {
@@ -99,6 +111,9 @@ pub enum Subject {
         /// its systemd unit
         #[serde(skip_serializing_if = "Option::is_none")]
         unit: Option<String>,
+        /// its container, as `docker:0123456789ab`
+        #[serde(skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
     },
     /// a remote host
     Peer {
@@ -254,11 +269,26 @@ pub struct Unknown {
     pub reason: String,
 }
 
+/// A finding that the configuration says not to count, for a time and a reason.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Muted {
+    /// what was found
+    pub finding: Finding,
+    /// why it is muted, in the words of whoever did it
+    pub reason: String,
+    /// the last day, of UTC, on which it is
+    pub expires: jiff::civil::Date,
+}
+
 /// What all detectors together say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Analysis {
     /// everything that fired, roots before what follows from them, the worst first
     pub findings: Vec<Finding>,
+    /// what fired and is muted: counted, and no part of the verdict
+    pub muted: Vec<Muted>,
+    /// what is wrong with the configuration by the day of the reading
+    pub warnings: Vec<String>,
     /// detectors that looked and found nothing
     pub quiet: Vec<&'static str>,
     /// detectors that cannot tell
@@ -294,6 +324,40 @@ impl Overall {
 }
 
 impl Analysis {
+    /// The questions that stay open, those with the same reason together, in the order in which they came.
+    pub fn open(&self) -> Vec<(String, &str)> {
+        let mut open: Vec<(String, &str)> = Vec::new();
+        for unknown in &self.unknown {
+            match open
+                .iter_mut()
+                .find(|(_, reason)| *reason == unknown.reason)
+            {
+                Some((ids, _)) => {
+                    ids.push_str(", ");
+                    ids.push_str(unknown.id);
+                }
+                None => open.push((unknown.id.to_owned(), &unknown.reason)),
+            }
+        }
+        open
+    }
+
+    /// How many findings are muted, and how many of them would count: `2 (1 critical)`. `None` without any.
+    pub fn muted_words(&self) -> Option<String> {
+        let of = |severity| {
+            let muted = self.muted.iter();
+            muted
+                .filter(|muted| muted.finding.severity == severity)
+                .count()
+        };
+        let parts: Vec<String> = [Severity::Critical, Severity::Warning, Severity::Info]
+            .into_iter()
+            .filter(|severity| of(*severity) > 0)
+            .map(|severity| format!("{} {}", of(severity), severity.name()))
+            .collect();
+        (!parts.is_empty()).then(|| format!("{} ({})", self.muted.len(), parts.join(", ")))
+    }
+
     /// The verdict. What could not be judged is never OK, but it does not hide what was found.
     pub fn verdict(&self) -> Overall {
         match self.findings.iter().map(|finding| finding.severity).max() {
@@ -342,4 +406,30 @@ pub fn stories(all: &[Finding]) -> Vec<Story<'_>> {
         rest = others;
     }
     stories
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_reason_leaves_open_is_said_once() {
+        let unknown = |id, reason: &str| Unknown {
+            id,
+            reason: reason.to_owned(),
+        };
+        let analysis = Analysis {
+            unknown: vec![
+                unknown("a", "one look"),
+                unknown("b", "no file"),
+                unknown("c", "one look"),
+            ],
+            ..Analysis::default()
+        };
+        let open = analysis.open();
+        assert_eq!(
+            open,
+            [("a, c".to_owned(), "one look"), ("b".to_owned(), "no file")]
+        );
+    }
 }

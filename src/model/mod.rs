@@ -12,6 +12,7 @@ pub mod socket;
 pub mod state;
 pub mod tcp_info;
 pub mod top;
+pub mod waiting;
 pub mod words;
 
 pub use age::{Age, AgeFacts};
@@ -27,3 +28,4 @@ pub use socket::{Attributes, Endpoint, Family, Memory, Protocol, Socket, Timer};
 pub use state::{StateSet, TcpState};
 pub use tcp_info::TcpInfo;
 pub use top::Top;
+pub use waiting::{LastWord, WaitingOn};

@@ -25,7 +25,7 @@ impl Protocol {
 }
 
 /// The address family of the *socket*. An IPv6 socket may hold an IPv4 conversation (v4-mapped addresses).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
     /// `AF_INET`

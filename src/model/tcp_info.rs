@@ -191,7 +191,7 @@ pub struct TcpInfo {
     pub last_data_sent_ms: u32,
     /// since data was last received, milliseconds
     pub last_data_recv_ms: u32,
-    /// since an ACK was last received (every segment carries one), milliseconds
+    /// since an ACK was last processed, milliseconds; in-order data that acknowledges nothing new does not restamp it
     pub last_ack_recv_ms: u32,
     /// path MTU, bytes
     pub pmtu: u32,

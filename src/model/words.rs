@@ -33,7 +33,7 @@ pub fn count(n: u64, noun: &str) -> String {
 
 /// The share in percent, rounded down: 100 % means all.
 pub fn percent(part: u64, whole: u64) -> u64 {
-    (part * 100).checked_div(whole).unwrap_or(0)
+    part.saturating_mul(100).checked_div(whole).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::knowledge::{StateText, Topic, Transition};
 use crate::model::Facts;
 use crate::model::words::count as count_of;
+use crate::render::findings::{Screen, bars};
 use crate::render::text::{NO_BREAK, wrap};
 
 /// Longer lines are hard to read, however wide the terminal is.
@@ -28,6 +29,7 @@ pub fn state_text(
     text: &StateText,
     count: Option<(u64, &str)>,
     facts: &Facts,
+    findings: &[&str],
     out: &mut dyn Write,
     width: usize,
 ) -> io::Result<()> {
@@ -50,10 +52,23 @@ pub fn state_text(
     arrows(out, "entered", "from", text.entered(), width)?;
     arrows(out, "left", "to", text.left(), width)?;
     writeln!(out)?;
-    if !text.findings.is_empty() {
-        labelled(out, "findings", &text.findings.join(", "), width)?;
+    if !findings.is_empty() {
+        labelled(out, "findings", &findings.join(", "), width)?;
     }
     closing(out, &[text.next], text.grounds, width)
+}
+
+/// Writes the closes of the last 60 seconds, which the remaining times of TIME-WAIT tell, as a small bar chart.
+pub fn closes_text(closes: &[u32], screen: Screen, out: &mut dyn Write) -> io::Result<()> {
+    let all: u64 = closes.iter().map(|n| u64::from(*n)).sum();
+    let text = format!(
+        "at least {} begun by this side in the last 60 s, second by second. Resets, closes that the peer began and \
+         pairs that were used again leave no entry.",
+        count_of(all, "close")
+    );
+    writeln!(out)?;
+    labelled(out, "closes", &text, screen.width)?;
+    writeln!(out, "{:LABEL$}{}", "", bars(closes, screen))
 }
 
 /// One line for each arrow: the other state, unless it is that of the line before, then the event.
@@ -129,7 +144,7 @@ pub(super) fn arrow_json(arrow: &Transition) -> Value {
 }
 
 /// The value of `linger.explain/1` for a state, without the envelope's keys. What is unknown is absent.
-pub fn state_json(text: &StateText, count: Option<u64>, facts: &Facts) -> Value {
+pub fn state_json(text: &StateText, count: Option<u64>, facts: &Facts, findings: &[&str]) -> Value {
     let lifetimes: Vec<Value> = text
         .lifetimes()
         .map(|lifetime| {
@@ -163,7 +178,7 @@ pub fn state_json(text: &StateText, count: Option<u64>, facts: &Facts) -> Value 
         "linux": text.linux,
         "entered": text.entered().map(arrow_json).collect::<Vec<_>>(),
         "left": text.left().map(arrow_json).collect::<Vec<_>>(),
-        "findings": text.findings,
+        "findings": findings,
         "next": [text.next],
         "grounds": text.grounds,
     });
@@ -215,6 +230,7 @@ mod tests {
             knowledge_of(state).unwrap(),
             count.map(|count| (count, "here now")),
             &facts(),
+            &["close-wait-leak"],
             &mut out,
             width,
         )
@@ -284,7 +300,7 @@ mod tests {
     #[test]
     fn json_of_a_state_has_its_figures_and_leaves_out_what_is_unknown() {
         let last_ack = knowledge_of(TcpState::LastAck).unwrap();
-        let value = state_json(last_ack, Some(3), &facts());
+        let value = state_json(last_ack, Some(3), &facts(), &["last-ack-stuck"]);
         assert_eq!(value["kind"], "state");
         assert_eq!(value["slug"], "last-ack");
         assert_eq!(value["count"], 3);
@@ -293,7 +309,7 @@ mod tests {
         assert_eq!(value["lifetimes"][1]["set_by"]["net/ipv4/tcp_retries2"], 15);
         assert_eq!(value["entered"][0]["from"], "close-wait");
         assert_eq!(value["entered"][0]["sends"], "FIN");
-        let unknown = state_json(last_ack, None, &Facts::default());
+        let unknown = state_json(last_ack, None, &Facts::default(), &[]);
         assert!(unknown.get("count").is_none());
         assert!(unknown["lifetimes"][0].get("lifetime_ms").is_none());
         assert!(unknown["left"][0].get("sends").is_none());
@@ -303,7 +319,7 @@ mod tests {
     fn json_has_the_same_keys_for_every_state_and_every_topic() {
         let keys =
             |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
-        let of = |text| keys(&state_json(text, Some(0), &facts()));
+        let of = |text| keys(&state_json(text, Some(0), &facts(), &[]));
         assert!(STATES.iter().all(|text| of(text) == of(&STATES[0])));
         assert_eq!(of(&STATES[0]).len(), 17);
         for topic in TOPICS {

@@ -6,7 +6,7 @@ use super::paint::Paint;
 use super::text::{Safe, wrap};
 use crate::model::finding::Value;
 use crate::model::words::{self, thousands};
-use crate::model::{Actor, Evidence, Finding, Story};
+use crate::model::{Actor, Evidence, Finding, Story, Subject};
 
 /// What a terminal is like.
 #[derive(Clone, Copy, Debug)]
@@ -133,14 +133,23 @@ fn who(finding: &Finding) -> String {
         Actor::Operator => "whoever runs this host",
         Actor::Nobody => "nobody has to act",
     };
-    match &finding.subject {
-        crate::model::Subject::Process {
-            unit: Some(unit), ..
-        }
-        | crate::model::Subject::Listener {
-            unit: Some(unit), ..
-        } => format!("{act} ({unit})"),
-        _ => act.to_owned(),
+    let (Subject::Process {
+        unit, container, ..
+    }
+    | Subject::Listener {
+        unit, container, ..
+    }) = &finding.subject
+    else {
+        return act.to_owned();
+    };
+    let names: Vec<&str> = [unit, container]
+        .into_iter()
+        .filter_map(Option::as_deref)
+        .collect();
+    if names.is_empty() {
+        act.to_owned()
+    } else {
+        format!("{act} ({})", names.join(", "))
     }
 }
 
@@ -237,8 +246,18 @@ fn join(n: String, unit: &str) -> String {
     }
 }
 
-/// One column a value, the latest on the left, and the largest in numbers.
+/// One column a value, the latest on the left, and the largest in numbers; on a narrow screen several values to a
+/// column.
 pub fn bars(values: &[u32], screen: Screen) -> String {
+    let room = screen.text_width().saturating_sub(50).max(10);
+    let fold = values.len().div_ceil(room).max(1);
+    let values: Vec<u32> = values
+        .chunks(fold)
+        .map(|some| {
+            some.iter()
+                .fold(0u32, |sum, value| sum.saturating_add(*value))
+        })
+        .collect();
     let most = values.iter().copied().max().unwrap_or(0);
     let steps: &[char] = if screen.unicode {
         &[' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
@@ -252,7 +271,12 @@ pub fn bars(values: &[u32], screen: Screen) -> String {
         steps.get(step as usize).copied().unwrap_or(' ')
     };
     let chart: String = values.iter().map(|value| bar(*value)).collect();
-    format!("now|{chart}|then, at most {}", thousands(most))
+    let folded = if fold > 1 {
+        format!(" in {fold}")
+    } else {
+        String::new()
+    };
+    format!("now|{chart}|then, at most {}{folded}", thousands(most))
 }
 
 /// One finding in a line or two: severity, id, title.
@@ -277,8 +301,8 @@ pub fn brief(story: Story<'_>, ids: usize, screen: Screen, out: &mut dyn Write) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Severity;
     use crate::model::stories;
-    use crate::model::{Severity, Subject};
 
     const SCREEN: Screen = Screen {
         width: 80,
@@ -352,6 +376,23 @@ mod tests {
             })
             .is_ascii()
         );
+    }
+
+    #[test]
+    fn a_long_series_is_folded_to_fit() {
+        let mut values = vec![0; 60];
+        (values[0], values[1]) = (3, 4);
+        let narrow = bars(&values, SCREEN);
+        assert!(
+            narrow.starts_with("now|█ ") && narrow.ends_with("at most 7 in 2"),
+            "{narrow}"
+        );
+        let wide = Screen {
+            width: 120,
+            ..SCREEN
+        };
+        let folded = bars(&[1; 50], wide);
+        assert!(folded.ends_with("at most 1"), "{folded}");
     }
 
     #[test]

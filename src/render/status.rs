@@ -43,6 +43,8 @@ pub struct Status<'a> {
     pub unknown: u64,
     /// what the detectors say
     pub analysis: &'a Analysis,
+    /// what whoever reads it must know of it
+    pub warnings: &'a [String],
     /// who holds most
     pub top: &'a Top<'a>,
     /// whether owners were asked for
@@ -107,11 +109,11 @@ pub fn write(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Re
     checks(status, screen, out)?;
     writeln!(out)?;
     top(status, screen, out)?;
-    for warning in snapshot.coverage.warnings() {
+    for warning in status.warnings {
         writeln!(
             out,
             "{}",
-            labelled("note", &Safe(&warning).to_string(), screen)
+            labelled("note", &Safe(warning).to_string(), screen)
         )?;
     }
     writeln!(out, "{}", labelled("next", &next(status), screen))
@@ -210,15 +212,19 @@ fn checks(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Resul
     let plural = if quiet == 1 { "" } else { "s" };
     // Nothing is stuck only where everything was seen and judged.
     let all_seen = analysis.unknown.is_empty() && status.snapshot.coverage.rows_complete();
-    let nothing = if quiet > 0 && analysis.findings.is_empty() && all_seen {
+    let none = analysis.findings.is_empty() && analysis.muted.is_empty();
+    let nothing = if quiet > 0 && none && all_seen {
         "; nothing is stuck"
     } else {
         ""
     };
     let text = format!("{quiet} check{plural}{nothing}");
     writeln!(out, "{}", labelled("quiet", &text, screen))?;
-    for unknown in &analysis.unknown {
-        let text = format!("{}: {}", unknown.id, Safe(&unknown.reason));
+    if let Some(muted) = analysis.muted_words() {
+        writeln!(out, "{}", labelled("muted", &muted, screen))?;
+    }
+    for (ids, reason) in analysis.open() {
+        let text = format!("{ids}: {}", Safe(reason));
         writeln!(out, "{}", labelled("cannot tell", &text, screen))?;
     }
     Ok(())

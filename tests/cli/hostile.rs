@@ -46,7 +46,7 @@ fn a_name_that_another_process_chose_does_not_steer_the_terminal() {
         );
         seen += usize::from(page.out.contains(r"ev\x1b[31mil\u{202e}\x0a\x9bx[2211]"));
     }
-    assert_eq!(seen, 4, "all but diagnose name it");
+    assert_eq!(seen, 5, "each names it");
     for line in ["status", "list -p state close-wait", "diagnose", "9090"] {
         let text = run(&format!("{line} --json --proc-root {root}")).out;
         assert!(!text.contains(['\x1b', '\u{9b}']), "{line}: {text}");

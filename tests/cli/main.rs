@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod columns;
 #[cfg(test)]
+mod config;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod files;

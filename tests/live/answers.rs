@@ -30,6 +30,7 @@ pub struct Row {
     pub state_age_ms: Option<u64>,
     pub state_age_max_ms: Option<u64>,
     pub tcp_info: Option<Value>,
+    pub waiting_on: Option<String>,
 }
 
 /// A socket's timer.

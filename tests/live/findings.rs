@@ -50,7 +50,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// The finding is about this listener.
-fn about_listener(world: &World, found: Option<&Finding>, port: u16) {
+pub fn about_listener(world: &World, found: Option<&Finding>, port: u16) {
     if let Some(found) = found {
         let subject = &found.subject;
         world.expect(
@@ -66,7 +66,7 @@ fn about_listener(world: &World, found: Option<&Finding>, port: u16) {
 }
 
 /// The finding is about this destination.
-fn about_destination(world: &World, found: Option<&Finding>, address: SocketAddr) {
+pub fn about_destination(world: &World, found: Option<&Finding>, address: SocketAddr) {
     if let Some(found) = found {
         let subject = &found.subject;
         let right = subject.kind == "destination"

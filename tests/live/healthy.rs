@@ -35,7 +35,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Two samples, and ages at which whatever stands still for a moment is old.
-pub const STRICT: [&str; 14] = [
+pub const STRICT: [&str; 20] = [
     "--samples",
     "3",
     "--interval",
@@ -48,6 +48,12 @@ pub const STRICT: [&str; 14] = [
     "accept-queue-stuck.age=1s",
     "--threshold",
     "syn-sent-blackhole.age=1s",
+    "--threshold",
+    "fin-wait-1-stuck.age=1s",
+    "--threshold",
+    "last-ack-stuck.age=1s",
+    "--threshold",
+    "closing-stuck.age=1s",
     "--color",
     "never",
 ];

@@ -29,6 +29,12 @@ pub struct Line {
     pub state: u8,
     pub send_q: u64,
     pub recv_q: u64,
+    /// 1 retransmission, 2 keepalive, 3 TIME-WAIT, 4 zero-window probe
+    pub timer: u8,
+    /// time-outs of the segment that is due
+    pub retransmits: u64,
+    /// probes of a closed window, or of keepalive, without an answer
+    pub probes: u64,
 }
 
 /// Both tables of the calling thread's namespace.
@@ -87,6 +93,9 @@ fn parse(line: &str, v6: bool) -> Option<Line> {
     let peer_port = port(words.next()?)?;
     let state = u8::from_str_radix(words.next()?, 16).ok()?;
     let (send_q, recv_q) = words.next()?.split_once(':')?;
+    let (timer, _) = words.next()?.split_once(':')?;
+    let retransmits = words.next()?;
+    let probes = words.nth(1)?;
     Some(Line {
         v6,
         local_port,
@@ -94,6 +103,9 @@ fn parse(line: &str, v6: bool) -> Option<Line> {
         state,
         send_q: u64::from_str_radix(send_q, 16).ok()?,
         recv_q: u64::from_str_radix(recv_q, 16).ok()?,
+        timer: u8::from_str_radix(timer, 16).ok()?,
+        retransmits: u64::from_str_radix(retransmits, 16).ok()?,
+        probes: probes.parse().ok()?,
     })
 }
 

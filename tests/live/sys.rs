@@ -35,6 +35,26 @@ pub fn set_option(socket: &Socket, level: c_int, name: c_int, value: c_int) -> i
     })
 }
 
+/// Sets a socket option whose value is a structure.
+pub fn set_option_bytes(
+    socket: &Socket,
+    level: c_int,
+    name: c_int,
+    value: &[u8],
+) -> io::Result<()> {
+    let length = socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    // SAFETY: the pointer is to `value`, which outlives the call, and `length` is its size.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            value.as_ptr().cast::<c_void>(),
+            length,
+        )
+    })
+}
+
 /// What a sandbox refuses, and with which errno.
 #[derive(Clone, Copy, Debug)]
 pub enum Refusal {

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs;
+use std::io::Read;
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
@@ -203,6 +204,7 @@ impl World {
             .args(arguments)
             .stdin(Stdio::null())
             .env_remove("CLICOLOR_FORCE")
+            .env_remove("LINGER_CONFIG")
             .env("HOME", self.scratch.path())
             .env("XDG_CONFIG_HOME", self.scratch.path())
             .env("XDG_STATE_HOME", self.scratch.path())
@@ -331,6 +333,27 @@ impl Far {
     /// From now on it receives nothing, and its kernel answers nothing for it.
     pub fn deafen(&self, handle: Handle) -> Result<()> {
         self.with(handle, deafen)
+    }
+
+    /// From now on segments longer than this, TCP's header included, do not reach it: a path with a smaller MTU whose
+    /// routers tell nobody.
+    pub fn narrow(&self, handle: Handle, bytes: u32) -> Result<()> {
+        self.with(handle, move |socket| narrow(socket, bytes))
+    }
+
+    /// Reads slowly until the test ends: so many bytes, then a pause.
+    pub fn read_on(&self, handle: Handle, bytes: usize, pause: Duration) -> Result<()> {
+        self.run(move |far| {
+            let mut socket = far.get(handle)?.try_clone()?;
+            // A thread of far's has its namespace and its descriptors.
+            thread::spawn(move || {
+                let mut buffer = vec![0; bytes];
+                while socket.read(&mut buffer).is_ok_and(|n| n > 0) {
+                    thread::sleep(pause);
+                }
+            });
+            Ok(())
+        })
     }
 
     /// It is gone like a machine without power: no FIN, no RST.
@@ -471,6 +494,20 @@ fn deafen(socket: &Socket) -> Result<()> {
     Ok(socket.attach_filter(&[return_0])?)
 }
 
+/// Drops long segments before TCP sees them. The length is that of TCP's header and data (`tcp_filter()` in
+/// net/ipv4/tcp_ipv4.c).
+fn narrow(socket: &Socket, bytes: u32) -> Result<()> {
+    Ok(socket.attach_filter(&[
+        // BPF_LD | BPF_W | BPF_LEN
+        SockFilter::new(0x80, 0, 0, 0),
+        // BPF_JMP | BPF_JGT | BPF_K
+        SockFilter::new(0x25, 0, 1, bytes),
+        // BPF_RET | BPF_K: nothing, or all of it
+        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+    ])?)
+}
+
 /// Writes until neither end's buffer takes any more.
 pub fn fill(socket: &Socket) -> Result<()> {
     socket.set_nonblocking(true)?;
@@ -503,7 +540,8 @@ fn equip(device: &str, host: u16, v6: bool) -> Result<()> {
     ip(&["link", "set", device, "up"])
 }
 
-fn ip(arguments: &[&str]) -> Result<()> {
+/// Runs `ip` in the namespace of the caller.
+pub fn ip(arguments: &[&str]) -> Result<()> {
     let output = match Command::new("ip").args(arguments).output() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             bail!(Skip("`ip` is missing: apt-get install iproute2".to_owned()))

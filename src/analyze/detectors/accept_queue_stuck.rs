@@ -282,7 +282,7 @@ mod tests {
                 &[("last_data_sent_ms", age), ("last_ack_recv_ms", 4)],
             );
         }
-        scenario.analyze(&Settings::default()).findings.pop()
+        scenario.judge(DETECTOR.id).findings.pop()
     }
 
     #[test]
@@ -389,7 +389,7 @@ mod tests {
             Endpoint::v4([198, 51, 100, 1], 9),
         );
         scenario.push(socket, &[("last_data_sent_ms", 9_000)]);
-        let finding = scenario.analyze(&Settings::default()).findings.remove(0);
+        let finding = scenario.judge(DETECTOR.id).findings.remove(0);
         assert!(
             finding.explanation.contains("have all closed again")
                 && !finding.explanation.contains("wait for an"),

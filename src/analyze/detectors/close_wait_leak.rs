@@ -443,11 +443,10 @@ fn example(n: u32) -> Scenario {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::Settings;
     use crate::model::{Subject, Timer};
 
     fn only(scenario: Scenario) -> Option<Finding> {
-        let mut findings = scenario.analyze(&Settings::default()).findings;
+        let mut findings = scenario.judge(DETECTOR.id).findings;
         assert!(findings.len() <= 1, "{findings:?}");
         findings.pop()
     }
@@ -673,7 +672,7 @@ mod tests {
             .sockets
             .iter_mut()
             .for_each(|socket| socket.info = None);
-        let analysis = scenario.analyze(&Settings::default());
+        let analysis = scenario.judge(DETECTOR.id);
         assert_eq!(analysis.unknown[0].id, "close-wait-leak");
         assert!(!analysis.quiet.contains(&"close-wait-leak"));
     }
@@ -756,7 +755,7 @@ mod tests {
         let with_queue = |queue| {
             let mut scenario = leak(200, 300, 1_048_576, |i| 1000 * u64::from(i));
             scenario.listen(0, 8080, queue, 128, 0);
-            let findings = scenario.analyze(&Settings::default()).findings;
+            let findings = scenario.judge(DETECTOR.id).findings;
             findings
                 .into_iter()
                 .find(|f| f.id == DETECTOR.id)

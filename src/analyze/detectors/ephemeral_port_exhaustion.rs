@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
-use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, group, words};
+use crate::analyze::{
+    Context, Detector, Limits, Needs, Threshold, Unit, Verdict, group, pace, words,
+};
 use crate::history::{Counts, Dial};
 use crate::model::{
     Actor, Endpoint, Evidence, Finding, Process, Severity, Subject, TcpState, Timer,
@@ -134,7 +136,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     look(context, &mut used);
     let mut findings: Vec<Finding> = used
         .into_iter()
-        .map(|used| finding(limits, &used, bound, range))
+        .map(|used| finding(context, limits, &used, bound, range))
         .collect();
     if crowded {
         findings.push(only_bound(context, limits, bound, range));
@@ -201,7 +203,13 @@ fn only_bound(context: &Context<'_>, limits: &Limits, bound: u64, range: u32) ->
     }
 }
 
-fn finding(limits: &Limits, used: &Used<'_>, bound: u64, range: u32) -> Finding {
+fn finding(
+    context: &Context<'_>,
+    limits: &Limits,
+    used: &Used<'_>,
+    bound: u64,
+    range: u32,
+) -> Finding {
     let Used {
         taken,
         dial,
@@ -252,6 +260,7 @@ fn finding(limits: &Limits, used: &Used<'_>, bound: u64, range: u32) -> Finding 
             "net.ipv4.tcp_tw_reuse",
         ));
     }
+    evidence.extend(run_out(context, dial, taken - bound, range));
     let cure = match most {
         TcpState::TimeWait => {
             "reuse connections (keep-alive, a pool): most ports wait out the 60 s after a close"
@@ -306,6 +315,24 @@ fn finding(limits: &Limits, used: &Used<'_>, bound: u64, range: u32) -> Finding 
         caused_by: None,
         one_sample: false,
     }
+}
+
+/// When the ports run out, if the full look before this one found fewer in use.
+fn run_out(context: &Context<'_>, dial: &Dial, taken: u64, range: u32) -> Option<Evidence> {
+    let before = context.history.earlier().last()?;
+    let window = context
+        .sample
+        .taken
+        .duration_since(before.taken)
+        .as_secs_f64();
+    let had = u64::from(*before.ports.get(dial)?);
+    pace::evidence(
+        "ports_run_out_in",
+        (had, taken),
+        window,
+        range.into(),
+        "two looks",
+    )
 }
 
 /// Finds for each destination ten sockets in the state that takes most ports, and who holds how many of them all: one
@@ -382,6 +409,7 @@ fn example(n: u32) -> Scenario {
 mod tests {
     use super::*;
     use crate::analyze::Settings;
+    use crate::model::finding::Value;
 
     const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
 
@@ -389,6 +417,30 @@ mod tests {
         let mut settings = Settings::default();
         settings.only(&[DETECTOR.id.into()]).unwrap();
         scenario.analyze(&settings).findings.pop()
+    }
+
+    #[test]
+    fn ports_that_go_have_a_time_left() {
+        let left = |then: u32, now: u32| {
+            let mut scenario = example(then);
+            scenario.remember(10);
+            scenario.snapshot.sockets.clear();
+            let mut later = example(now);
+            std::mem::swap(&mut later.snapshot.sockets, &mut scenario.snapshot.sockets);
+            let findings = scenario.analyze(&Settings::default()).findings;
+            let evidence = findings
+                .into_iter()
+                .find(|f| f.id == DETECTOR.id)
+                .unwrap()
+                .evidence;
+            evidence
+                .into_iter()
+                .find(|e| e.name == "ports_run_out_in")
+                .map(|e| e.value)
+        };
+        // 20 more in 10 s: the last 40 of 100 are gone in 20 s.
+        assert_eq!(left(40, 60), Some(Value::Real(20.0)));
+        assert_eq!(left(60, 60), None);
     }
 
     #[test]
@@ -474,7 +526,8 @@ mod tests {
             .facts
             .sysctls
             .remove("net/ipv4/ip_local_port_range");
-        assert_eq!(scenario.analyze(&Settings::default()).unknown.len(), 1);
+        let unknown = scenario.analyze(&Settings::default()).unknown;
+        assert!(unknown.iter().any(|unknown| unknown.id == DETECTOR.id));
     }
 
     #[test]

@@ -1,13 +1,11 @@
 //! FIN-WAIT-2 that somebody still holds: we are done, the peer is not, and no timer runs.
 
-use std::collections::HashSet;
-
 use crate::analyze::group::{self, Group};
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
-use crate::analyze::stuck::{self, Stuck, Trend};
+use crate::analyze::stuck::{self, Closers, Stuck, Trend};
 use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
 use crate::history::{Held, Sample};
-use crate::model::{Actor, Endpoint, Evidence, Finding, Severity, Socket, TcpState, Timer};
+use crate::model::{Actor, Endpoint, Evidence, Finding, Severity, TcpState, Timer};
 
 pub const DETECTOR: Detector = Detector {
     id: "fin-wait-2-stuck",
@@ -104,23 +102,13 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     if held.is_empty() {
         return Verdict::Quiet;
     }
-    // The other end may not even be accepted yet.
-    let closers: HashSet<(Endpoint, Endpoint)> = context
-        .tally
-        .close_wait
-        .iter()
-        .chain(&context.tally.unaccepted)
-        .filter_map(|row| snapshot.socket(*row))
-        .filter(|socket| socket.state == TcpState::CloseWait)
-        .map(|socket| (socket.remote, socket.local))
-        .collect();
-    let twin = |socket: &Socket| closers.contains(&(socket.local, socket.remote));
+    let closers = Closers::new(context);
     let age = limits.ms("age");
     let mut undated = 0u64;
     let silent: Vec<u32> = held
         .into_iter()
         .filter(|row| {
-            let Some(socket) = snapshot.socket(*row).filter(|socket| !twin(socket)) else {
+            let Some(socket) = snapshot.socket(*row).filter(|socket| !closers.face(socket)) else {
                 return false;
             };
             let info = snapshot.info(socket);

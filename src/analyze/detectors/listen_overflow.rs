@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use crate::analyze::backlog::{self, Binds};
 use crate::analyze::scenario::{Example, Scenario};
 use crate::analyze::{
-    Context, Detector, Limits, Needs, Threshold, Unit, Verdict, group, queue, words,
+    Context, Detector, Limits, Needs, Threshold, Unit, Verdict, group, pace, queue, words,
 };
 use crate::model::{Actor, Endpoint, Evidence, Family, Finding, Severity, Socket, TcpState};
 
@@ -76,8 +77,8 @@ struct Seen<'a> {
     /// the longest queue and the shortest
     most: u32,
     least: u32,
-    /// whether there were two looks
-    twice: bool,
+    /// the queue in each of two looks, if there were two
+    looks: Option<(u32, u32)>,
     /// packets that it dropped in between
     drops: u32,
 }
@@ -131,7 +132,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             listener,
             most: a.max(b),
             least: a.min(b),
-            twice: looks.is_some(),
+            looks: looks.map(|_| (a, b)),
             drops: deltas
                 .as_ref()
                 .and_then(|deltas| deltas.drops(cookie))
@@ -252,14 +253,14 @@ fn judge(context: &Context<'_>, limits: &Limits, seen: &Seen<'_>, moved: Moved) 
     } else if full && (f64::from(queue) >= limits.get("min") || seen.near(limits, seen.least)) {
         // Over its limit is its own proof.
         (Severity::Warning, false)
-    } else if seen.twice && seen.near(limits, seen.least) {
+    } else if seen.looks.is_some() && seen.near(limits, seen.least) {
         (Severity::Warning, false)
     } else if seen.near(limits, queue) {
         (Severity::Info, true)
     } else {
         return None;
     };
-    let drops = seen.twice.then_some(seen.drops);
+    let drops = seen.looks.is_some().then_some(seen.drops);
     let (overflows, window) = (moved.overflows, moved.window_ms);
 
     let mut evidence = vec![
@@ -292,6 +293,15 @@ fn judge(context: &Context<'_>, limits: &Limits, seen: &Seen<'_>, moved: Moved) 
             "two looks",
         ));
     }
+    if let (Some(window), Some((before, after))) = (window, seen.looks) {
+        evidence.extend(pace::evidence(
+            "queue_is_full_in",
+            (before.into(), after.into()),
+            window as f64 / 1000.0,
+            limit.into(),
+            "two looks",
+        ));
+    }
     if let Some(total) = snapshot.drops.get(&row) {
         evidence.push(Evidence::count(
             "dropped_since_it_was_opened",
@@ -300,26 +310,21 @@ fn judge(context: &Context<'_>, limits: &Limits, seen: &Seen<'_>, moved: Moved) 
             "SK_MEMINFO_DROPS",
         ));
     }
-    let somaxconn = snapshot.facts.sysctl("net/core/somaxconn");
-    let binds = match somaxconn {
-        Some(max) if i64::from(limit) == max => {
-            format!("net.core.somaxconn ({max}), or a backlog of the same size")
-        }
-        Some(max) if i64::from(limit) < max => {
-            format!("listen()'s argument ({limit}; net.core.somaxconn is {max})")
-        }
-        Some(max) => {
-            format!("listen()'s argument ({limit}), from before net.core.somaxconn became {max}")
-        }
-        None => {
-            format!("listen()'s argument or net.core.somaxconn, whichever was smaller ({limit})")
-        }
-    };
+    let binds = Binds::of(&snapshot.facts, limit).words(limit);
     evidence.push(Evidence::text(
         "what_sets_the_limit",
         binds.clone(),
         "net.core.somaxconn",
     ));
+    if moved.syn_queue > 0
+        && let Some(queue) = backlog::syn_queue(&snapshot.facts, &[listener])
+    {
+        evidence.push(Evidence::text(
+            "what_sets_the_limit_of_handshakes",
+            queue.binds,
+            "net.ipv4.tcp_max_syn_backlog, net.core.somaxconn",
+        ));
+    }
 
     let dropped = match (drops, window) {
         _ if !dropping => String::new(),
@@ -398,7 +403,7 @@ mod tests {
             listener.recv_q = later;
             listener.drops = Some(100 + drops);
         });
-        scenario.analyze(&Settings::default()).findings.pop()
+        scenario.judge(DETECTOR.id).findings.pop()
     }
 
     #[test]
@@ -463,11 +468,7 @@ mod tests {
             let mut scenario = Scenario::default();
             let process = scenario.process(1, "x", 1, 9);
             scenario.listen(process, 1, queue, limit, 0);
-            let finding = scenario
-                .analyze(&Settings::default())
-                .findings
-                .pop()
-                .unwrap();
+            let finding = scenario.judge(DETECTOR.id).findings.remove(0);
             format!("{:?}", finding.evidence.last().unwrap().value)
         };
         assert!(text(17, 16).contains("listen()'s argument (16"));
@@ -572,7 +573,7 @@ mod tests {
         scenario.remember(60);
         let process = scenario.process(901, "nginx", 50, 1024);
         scenario.listen(process, 443, 12, 16, 0);
-        let finding = scenario.analyze(&Settings::default()).findings.remove(0);
+        let finding = scenario.judge(DETECTOR.id).findings.remove(0);
         assert_eq!(
             (finding.severity, finding.one_sample),
             (Severity::Info, true)

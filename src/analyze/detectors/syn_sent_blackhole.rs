@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::analyze::neighbours::Neighbours;
+use crate::analyze::prefix::Prefix;
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
 use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, group, words};
 use crate::history::Counts;
 use crate::knowledge::lifetimes;
 use crate::model::{
-    Actor, Endpoint, Evidence, Finding, Process, Severity, Subject, TcpState, Timer,
+    Actor, Endpoint, Evidence, Finding, Process, Severity, Socket, Subject, TcpState, Timer,
 };
+
+mod short_time_outs;
 
 pub const DETECTOR: Detector = Detector {
     id: "syn-sent-blackhole",
@@ -63,6 +67,18 @@ pub const DETECTOR: Detector = Detector {
             doc: "of the sockets to that destination: below, it still works for most",
         },
         Threshold {
+            key: "critical-use",
+            default: 10.0,
+            unit: Unit::Percent,
+            doc: "of the ephemeral ports, or of the program's descriptors, older than `critical-age`: as bad as `critical`",
+        },
+        Threshold {
+            key: "destinations",
+            default: 10.0,
+            unit: Unit::Count,
+            doc: "so many dead destinations with an attempt or two each are told together; a warning from `critical-share` of all that are dialled",
+        },
+        Threshold {
             key: "short",
             default: 0.25,
             unit: Unit::Seconds,
@@ -83,6 +99,19 @@ pub const DETECTOR: Detector = Detector {
     },
 };
 
+/// A destination with attempts that have lasted.
+struct Dead<'a> {
+    remote: Endpoint,
+    /// their rows, the oldest first
+    rows: Vec<u32>,
+    oldest: u64,
+    counts: Counts,
+    /// whether it has answered others, now or before
+    answered: bool,
+    severity: Severity,
+    owner: Option<&'a Process>,
+}
+
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let snapshot = context.snapshot;
     let mut attempts: BTreeMap<Endpoint, Vec<(u64, u32)>> = BTreeMap::new();
@@ -101,16 +130,15 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
         }
     }
     let counts = |remote| destinations.get(&remote).copied().unwrap_or_default();
-    let mut findings = Vec::new();
+    let mut dead = Vec::new();
     let mut young: BTreeMap<Endpoint, Vec<u32>> = BTreeMap::new();
     for (remote, attempts) in attempts {
         let rows = attempts.iter().take(10).map(|(_, row)| *row).collect();
-        match lasting(context, limits, remote, attempts, counts(remote)) {
-            Some(finding) => findings.push(finding),
-            None => {
-                young.insert(remote, rows);
-            }
+        let lasting = lasting(context, limits, remote, attempts, counts(remote));
+        if lasting.as_ref().is_none_or(|dead| is_few(dead, limits)) {
+            young.insert(remote, rows);
         }
+        dead.extend(lasting);
     }
     // Whoever closes, an answered connection leaves something behind; only attempts means none was answered.
     young.retain(|remote, _| {
@@ -123,60 +151,143 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
         rows.iter()
             .any(|row| context.age_ms(*row).is_some_and(|ms| ms >= waited))
     });
-    findings.extend(short_time_outs(context, &young));
+    let mut findings = tell(context, limits, dead);
+    findings.extend(short_time_outs::find(context, &young));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.rows.len()));
     Verdict::of(group::capped(findings))
 }
 
-fn lasting(
-    context: &Context<'_>,
+/// Whether it is below what counts for one destination alone.
+fn is_few(dead: &Dead<'_>, limits: &Limits) -> bool {
+    (dead.rows.len() as f64) < limits.get("warn")
+}
+
+/// A finding for each destination, but one for all of a program that has many: a route that is gone is one problem.
+fn tell(context: &Context<'_>, limits: &Limits, dead: Vec<Dead<'_>>) -> Vec<Finding> {
+    if dead.is_empty() {
+        return Vec::new();
+    }
+    let neighbours = Neighbours::new(context);
+    let all = dead.iter().filter(|dead| !dead.answered).count();
+    let mut findings = Vec::new();
+    let mut owners: BTreeMap<Option<u32>, Vec<Dead<'_>>> = BTreeMap::new();
+    for dead in dead {
+        // What is large or has answered before has a line of its own.
+        let large = dead.rows.len() as f64 >= limits.get("critical");
+        if large || dead.answered && !is_few(&dead, limits) {
+            findings.push(alone(context, limits, &neighbours, dead));
+        } else if !dead.answered {
+            let owner = dead.owner.map(|owner| owner.pid);
+            owners.entry(owner).or_default().push(dead);
+        }
+    }
+    for (_, group) in owners {
+        let (few, several): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|dead| is_few(dead, limits));
+        if several.len() > 3 {
+            let group = several.into_iter().chain(few).collect();
+            findings.extend(together(context, limits, group, Severity::Warning));
+            continue;
+        }
+        findings.extend(
+            several
+                .into_iter()
+                .map(|dead| alone(context, limits, &neighbours, dead)),
+        );
+        if few.len() as f64 >= limits.get("destinations") {
+            // Some of many targets are always down.
+            let most = words::percent(all as u64, (all + neighbours.alive()) as u64) as f64
+                >= limits.get("critical-share");
+            let severity = if most {
+                Severity::Warning
+            } else {
+                Severity::Info
+            };
+            findings.extend(together(context, limits, few, severity));
+        }
+    }
+    findings
+}
+
+fn lasting<'a>(
+    context: &Context<'a>,
     limits: &Limits,
     remote: Endpoint,
     mut attempts: Vec<(u64, u32)>,
     counts: Counts,
-) -> Option<Finding> {
+) -> Option<Dead<'a>> {
     attempts.sort_unstable_by(|a, b| b.cmp(a));
-    let older = |ms: u64| attempts.iter().filter(|(age, _)| *age >= ms).count() as u64;
-    let stuck = older(limits.ms("age"));
-    if (stuck as f64) < limits.get("warn") {
+    let (oldest, _) = *attempts.first()?;
+    let older = |ms: u64| attempts.iter().filter(|(age, _)| *age >= ms).count();
+    let rows: Vec<u32> = attempts
+        .iter()
+        .take(older(limits.ms("age")))
+        .map(|(_, row)| *row)
+        .collect();
+    if rows.is_empty() {
         return None;
     }
-    let total = u64::from(counts.total());
     let answered = counts.of(TcpState::Established) > 0
         || context
             .history
             .earlier()
             .iter()
             .any(|sample| sample.established.binary_search(&remote).is_ok());
-    let long = older(limits.ms("critical-age"));
-    let most = words::percent(stuck, total) as f64 >= limits.get("critical-share") && stuck >= 5;
-    let severity = if answered && long as f64 >= limits.get("critical") && most {
-        Severity::Critical
-    } else {
-        Severity::Warning
-    };
-    let rows: Vec<u32> = attempts
-        .iter()
-        .take(usize::try_from(stuck).unwrap_or(usize::MAX))
-        .map(|(_, row)| *row)
-        .collect();
-    let (oldest, _) = *attempts.first()?;
     let owner = most_frequent(context, &rows);
-    let who = owner
+    let (stuck, long) = (rows.len() as u64, older(limits.ms("critical-age")) as f64);
+    let uses_up = |of: Option<u64>| {
+        of.is_some_and(|of| long * 100.0 > of as f64 * limits.get("critical-use"))
+    };
+    let many = long >= limits.get("critical")
+        || uses_up(context.snapshot.facts.ephemeral_ports().map(u64::from))
+        || uses_up(owner.and_then(|owner| owner.nofile));
+    let share = words::percent(stuck, u64::from(counts.total())) as f64;
+    let most = share >= limits.get("critical-share") && stuck >= 5;
+    Some(Dead {
+        remote,
+        rows,
+        oldest,
+        counts,
+        answered,
+        severity: if answered && many && most {
+            Severity::Critical
+        } else {
+            Severity::Warning
+        },
+        owner,
+    })
+}
+
+fn alone(
+    context: &Context<'_>,
+    limits: &Limits,
+    neighbours: &Neighbours,
+    dead: Dead<'_>,
+) -> Finding {
+    let (remote, counts) = (dead.remote, dead.counts);
+    let facts = &context.snapshot.facts;
+    let stuck = dead.rows.len() as u64;
+    let who = dead
+        .owner
         .map(|owner| format!("{} ", words::process(owner)))
         .unwrap_or_default();
     let (destination, brief) = (words::endpoint(&remote), words::brief(&remote));
-    let (tried, age) = (words::count(stuck, "attempt"), words::time(oldest));
+    let (tried, age) = (words::count(stuck, "attempt"), words::time(dead.oldest));
     let mut evidence = vec![
         Evidence::count("unanswered", stuck, "attempts", "idiag_state").limit(limits.get("warn")),
         Evidence::real(
             "oldest",
-            oldest as f64 / 1000.0,
+            dead.oldest as f64 / 1000.0,
             "s",
             "tcpi_total_rto_time, idiag_retrans",
         )
         .limit(limits.get("age")),
-        Evidence::count("sockets_to_it", total, "sockets", "idiag_dst, idiag_dport"),
+        Evidence::count(
+            "sockets_to_it",
+            counts.total(),
+            "sockets",
+            "idiag_dst, idiag_dport",
+        ),
         Evidence::count(
             "established_to_it",
             counts.of(TcpState::Established),
@@ -184,7 +295,21 @@ fn lasting(
             "idiag_state",
         ),
     ];
-    let gives_up = lifetimes::syn_sent_ms(&context.snapshot.facts);
+    let next = neighbours.of(&remote);
+    evidence.extend(next.evidence());
+    if let Some(ports) = facts.ephemeral_ports() {
+        evidence.push(
+            Evidence::count(
+                "share_of_ports",
+                words::percent(stuck, ports.into()),
+                "%",
+                "net.ipv4.ip_local_port_range",
+            )
+            .limit(limits.get("critical-use")),
+        );
+    }
+    evidence.extend(words::descriptors(dead.owner));
+    let gives_up = lifetimes::syn_sent_ms(facts);
     if let Some(ms) = gives_up {
         evidence.push(Evidence::real(
             "kernel_gives_up_after",
@@ -193,18 +318,25 @@ fn lasting(
             "net.ipv4.tcp_syn_retries",
         ));
     }
-    let before = if answered {
-        " It has answered other connections."
+    let last = if dead.answered {
+        " It has answered other connections.".to_owned()
     } else {
-        ""
+        next.sentence()
+    };
+    let causes = if next.ports > 0 && !dead.answered {
+        "a firewall that drops this port, or a full accept queue there"
+    } else if next.hosts > 0 && !dead.answered {
+        "a firewall that drops, a dead host, or a full accept queue there"
+    } else {
+        "a firewall that drops, a dead host, a wrong route, or a full accept queue there"
     };
     let until = gives_up.map_or(String::new(), |ms| {
         format!(" (it gives up after {})", words::time(ms))
     });
-    Some(Finding {
+    Finding {
         id: DETECTOR.id,
         variant: None,
-        severity,
+        severity: dead.severity,
         title: words::fit([
             format!("{who}to {destination}: {tried} without an answer, the oldest for {age}"),
             format!("{who}to {brief}: {tried} without an answer, {age}"),
@@ -219,13 +351,89 @@ fn lasting(
         evidence,
         explanation: format!(
             "The kernel sends SYN again and again{until} and nothing comes back. A refusal or an ICMP error would \
-             have ended it at once, so this is silence: a firewall that drops, a dead host, a wrong route, or a full \
-             accept queue there.{before}"
+             have ended it at once, so this is silence: {causes}.{last}"
         ),
         grounds: DETECTOR.grounds.to_vec(),
         who_must_act: Actor::Network,
         advice: advice(remote),
-        rows: rows.into_iter().take(10).collect(),
+        rows: dead.rows.into_iter().take(10).collect(),
+        caused_by: None,
+        one_sample: false,
+    }
+}
+
+/// Many destinations of one program that do not answer.
+fn together(
+    context: &Context<'_>,
+    limits: &Limits,
+    group: Vec<Dead<'_>>,
+    severity: Severity,
+) -> Option<Finding> {
+    let first = group.iter().max_by_key(|dead| dead.oldest)?;
+    let (owner, oldest, remote) = (first.owner, first.oldest, first.remote);
+    let uid = first
+        .rows
+        .first()
+        .and_then(|row| context.snapshot.socket(*row))
+        .and_then(Socket::owner_uid);
+    let tried: usize = group.iter().map(|dead| dead.rows.len()).sum();
+    let networks: BTreeSet<Prefix> = group.iter().map(|dead| Prefix::of(&dead.remote)).collect();
+    let who = match (owner, uid) {
+        (Some(owner), _) => words::process(owner),
+        (None, Some(uid)) => format!("a program of uid {uid}"),
+        (None, None) => "an unseen program".to_owned(),
+    };
+    let (n, places) = (
+        words::count(tried as u64, "attempt"),
+        words::count(group.len() as u64, "destination"),
+    );
+    let age = words::time(oldest);
+    let from = match networks.first() {
+        Some(network) if networks.len() == 1 => format!("All of them are in {}", network.words()),
+        _ => format!(
+            "They are in {}",
+            words::count(networks.len() as u64, "network")
+        ),
+    };
+    Some(Finding {
+        id: DETECTOR.id,
+        variant: None,
+        severity,
+        title: words::fit([
+            format!("{who}: {n} to {places} without an answer, the oldest for {age}"),
+            format!("{who}: {n} to {places} without an answer"),
+        ]),
+        subject: words::process_subject(owner, uid),
+        evidence: vec![
+            Evidence::count("unanswered", tried as u64, "attempts", "idiag_state"),
+            Evidence::count(
+                "destinations",
+                group.len() as u64,
+                "destinations",
+                "idiag_dst, idiag_dport",
+            )
+            .limit(limits.get("destinations")),
+            Evidence::count("networks", networks.len() as u64, "networks", "idiag_dst"),
+            Evidence::real(
+                "oldest",
+                oldest as f64 / 1000.0,
+                "s",
+                "tcpi_total_rto_time, idiag_retrans",
+            )
+            .limit(limits.get("age")),
+        ],
+        explanation: format!(
+            "Many destinations of one program answer nothing: no connection, no refusal, no ICMP error. {from}. A way \
+             out that is gone, a firewall that drops, and a list of hosts that are long dead look like this."
+        ),
+        grounds: DETECTOR.grounds.to_vec(),
+        who_must_act: Actor::Network,
+        advice: advice(remote),
+        rows: group
+            .iter()
+            .filter_map(|dead| dead.rows.first().copied())
+            .take(10)
+            .collect(),
         caused_by: None,
         one_sample: false,
     })
@@ -253,85 +461,6 @@ fn most_frequent<'a>(context: &Context<'a>, rows: &[u32]) -> Option<&'a Process>
         .into_values()
         .max_by_key(|(count, _)| *count)
         .map(|(_, owner)| owner)
-}
-
-/// Clients that give up within a second or two never get old. In three samples or more there is always an attempt,
-/// always another socket, and never a connection. `here`: destinations of which this sample has nothing but attempts.
-fn short_time_outs(context: &Context<'_>, here: &BTreeMap<Endpoint, Vec<u32>>) -> Vec<Finding> {
-    let earlier = context.history.earlier();
-    let last = earlier
-        .len()
-        .checked_sub(2)
-        .and_then(|at| earlier.get(at..));
-    let Some([first, second]) = last else {
-        return Vec::new();
-    };
-    let samples = [first, second, context.sample];
-    // For each destination the attempts of each sample.
-    let mut seen: HashMap<Endpoint, [Vec<u64>; 3]> = HashMap::new();
-    for (at, sample) in samples.iter().enumerate() {
-        for (cookie, remote) in &sample.syn_sent {
-            if here.contains_key(remote)
-                && let Some(cookies) = seen.entry(*remote).or_default().get_mut(at)
-            {
-                cookies.push(*cookie);
-            }
-        }
-    }
-    let mut findings = Vec::new();
-    for (remote, rows) in here {
-        let Some(attempts) = seen.get(remote) else {
-            continue;
-        };
-        let never = samples
-            .iter()
-            .all(|sample| sample.established.binary_search(remote).is_err());
-        let always = attempts.iter().all(|cookies| !cookies.is_empty());
-        let all: BTreeSet<u64> = attempts.iter().flatten().copied().collect();
-        let changing = all.len() == attempts.iter().map(Vec::len).sum::<usize>();
-        if !(never && always && changing) {
-            continue;
-        }
-        let who = most_frequent(context, rows)
-            .map(|owner| format!("{} ", words::process(owner)))
-            .unwrap_or_default();
-        let tried = words::thousands(all.len() as u64);
-        let tail = format!(
-            "{tried} attempts in {} samples, none answered",
-            samples.len()
-        );
-        let (destination, brief) = (words::endpoint(remote), words::brief(remote));
-        findings.push(Finding {
-            id: DETECTOR.id,
-            variant: Some("short-time-outs"),
-            severity: Severity::Warning,
-            title: words::fit([
-                format!("{who}to {destination}: {tail}"),
-                format!("{who}to {brief}: {tail}"),
-                format!("to {brief}: {tail}"),
-            ]),
-            subject: Subject::Destination {
-                address: remote.ip(),
-                port: remote.port,
-                source_address: None,
-            },
-            evidence: vec![
-                Evidence::count("attempts_seen", all.len() as u64, "sockets", "idiag_cookie"),
-                Evidence::count("samples", samples.len() as u64, "samples", "two or more intervals"),
-            ],
-            explanation: "The program gives up on each attempt after a short time and tries again with another \
-                          socket; no connection was seen in any sample. Silence means a firewall that drops, a dead \
-                          host, a wrong route, or a full accept queue there."
-                .to_owned(),
-            grounds: DETECTOR.grounds.to_vec(),
-            who_must_act: Actor::Network,
-            advice: advice(*remote),
-            rows: rows.clone(),
-            caused_by: None,
-            one_sample: false,
-        });
-    }
-    findings
 }
 
 fn example(n: u32) -> Scenario {
@@ -364,125 +493,4 @@ fn attempts(n: u32, answered: u32, age: u64) -> Scenario {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::analyze::Settings;
-
-    fn severity(scenario: Scenario) -> Option<Severity> {
-        scenario
-            .analyze(&Settings::default())
-            .findings
-            .first()
-            .map(|finding| finding.severity)
-    }
-
-    #[test]
-    fn attempts_count_from_three_seconds_on() {
-        assert_eq!(severity(attempts(30, 0, 2_999)), None);
-        assert_eq!(severity(attempts(3, 0, 3_000)), Some(Severity::Warning));
-        let finding = attempts(3, 0, 12_000)
-            .analyze(&Settings::default())
-            .findings
-            .remove(0);
-        assert_eq!(
-            finding.title,
-            "api[55] to 198.51.100.7:9092: 3 attempts without an answer, the oldest for 12 s"
-        );
-    }
-
-    #[test]
-    fn critical_only_for_what_has_answered_before() {
-        assert_eq!(
-            severity(attempts(200, 0, 60_000)),
-            Some(Severity::Warning),
-            "a dead target"
-        );
-        assert_eq!(severity(attempts(20, 1, 10_000)), Some(Severity::Critical));
-        assert_eq!(severity(attempts(19, 1, 10_000)), Some(Severity::Warning));
-        assert_eq!(
-            severity(attempts(20, 60, 10_000)),
-            Some(Severity::Warning),
-            "it works for most"
-        );
-    }
-
-    #[test]
-    fn short_time_outs_show_over_three_samples() {
-        let aged = |scenario: &mut Scenario, port, ms: u32| {
-            scenario.snapshot.sockets.clear();
-            let mut socket = scenario.socket(
-                TcpState::SynSent,
-                Endpoint::v4(HERE, port),
-                Endpoint::v4(THERE, 6379),
-            );
-            (socket.timer, socket.timer_ms) = (Timer::Retransmit, 1000 - ms);
-            scenario.push(socket, &[("retransmits", 0)]);
-        };
-        let attempt = |scenario: &mut Scenario, port| aged(scenario, port, 250);
-        let mut scenario = Scenario::default();
-        attempt(&mut scenario, 1);
-        scenario.remember(1);
-        attempt(&mut scenario, 2);
-        let two = scenario.clone();
-        assert_eq!(severity(two), None, "two samples are not enough");
-        scenario.remember(1);
-        let mut answered = scenario.clone();
-        attempt(&mut answered, 3);
-        let mut ended = answered.socket(
-            TcpState::TimeWait,
-            Endpoint::v4(HERE, 9),
-            Endpoint::v4(THERE, 6379),
-        );
-        (ended.timer, ended.timer_ms) = (Timer::TimeWait, 9_000);
-        answered.push(ended, &[]);
-        assert_eq!(severity(answered), None, "one was answered and has ended");
-        let mut same = scenario.clone();
-        same.remember(1);
-        assert_eq!(severity(same), None, "the same socket is one attempt");
-        let mut fresh = scenario.clone();
-        aged(&mut fresh, 3, 249);
-        assert_eq!(severity(fresh), None, "it may be answered yet");
-        attempt(&mut scenario, 3);
-        let finding = scenario.analyze(&Settings::default()).findings.remove(0);
-        assert_eq!(
-            (finding.variant, finding.severity),
-            (Some("short-time-outs"), Severity::Warning)
-        );
-    }
-
-    #[test]
-    fn rows_of_proc_are_dated_by_their_retries() {
-        let of_proc = |retries| {
-            let mut scenario = attempts(3, 0, 9_000);
-            scenario.snapshot.infos.clear();
-            for socket in &mut scenario.snapshot.sockets {
-                (socket.cookie, socket.info) = (None, None);
-                (socket.retransmits, socket.timer_ms) = (retries, 999);
-            }
-            severity(scenario)
-        };
-        assert_eq!(of_proc(2), None, "2.001 s");
-        assert_eq!(of_proc(3), Some(Severity::Warning), "3.001 s");
-    }
-
-    #[test]
-    fn a_sweep_of_dead_hosts_is_a_list_that_ends() {
-        let mut scenario = attempts(3, 0, 9_000);
-        let mut sockets = Vec::new();
-        for port in 1..=50 {
-            for socket in &scenario.snapshot.sockets {
-                let mut socket = *socket;
-                socket.remote.port = port;
-                sockets.push(socket);
-            }
-        }
-        scenario.snapshot.sockets = sockets;
-        let findings = scenario.analyze(&Settings::default()).findings;
-        assert_eq!(findings.len(), 20);
-        let last = findings.last().unwrap().evidence.last().unwrap();
-        assert_eq!(
-            (last.name, &last.value),
-            ("more_like_this", &crate::model::finding::Value::Count(30))
-        );
-    }
-}
+mod tests;

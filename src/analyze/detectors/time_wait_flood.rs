@@ -1,7 +1,8 @@
 //! TIME-WAIT: how much of the table it takes, and what it says about how fast connections are closed here.
 
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
-use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
+use crate::analyze::waiting::Table;
+use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, pace, words};
 use crate::model::{Actor, Endpoint, Evidence, Finding, Severity, Subject, TcpState, Timer};
 
 pub const DETECTOR: Detector = Detector {
@@ -60,25 +61,17 @@ pub const DETECTOR: Detector = Detector {
 };
 
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
-    let facts = &context.snapshot.facts;
     let waiting = context.tally.of(TcpState::TimeWait);
-    let orphans = context
-        .snapshot
-        .sockets
-        .iter()
-        .filter(|s| s.state == TcpState::FinWait2 && s.timer == Timer::TimeWait)
-        .count() as u64;
-    // The gauge is the kernel's own count; the table may have been asked for less.
-    let gauge = facts.gauge("TCP.tw").and_then(|tw| u64::try_from(tw).ok());
-    let used = gauge.unwrap_or(0).max(waiting + orphans);
+    let Table {
+        used,
+        orphans,
+        size,
+    } = Table::new(context);
     if used == 0 {
         return Verdict::Quiet;
     }
     let closes = waiting as f64 / 60.0;
-    let table = facts
-        .sysctl("net/ipv4/tcp_max_tw_buckets")
-        .filter(|max| *max > 0)
-        .map(|max| max as f64);
+    let table = size.map(|size| size as f64);
     let share = table.map(|max| used as f64 * 100.0 / max);
     let severity = match share {
         Some(share) if share >= limits.get("warn") => Severity::Warning,
@@ -126,6 +119,7 @@ fn finding(
             "sockets",
             "net.ipv4.tcp_max_tw_buckets",
         ));
+        evidence.extend(full_in(context, max));
     }
     evidence.push(
         Evidence::real("closes_at_least", closes, "1/s", "idiag_expires")
@@ -254,6 +248,26 @@ fn finding(
     }
 }
 
+/// When the table is full, where it fills and the rate of closes holds more than it has room for: below that it grows
+/// for a minute and then stays.
+fn full_in(context: &Context<'_>, max: f64) -> Option<Evidence> {
+    let deltas = context.deltas()?;
+    let (before, after) = deltas.gauge("TCP.tw")?;
+    let entered = deltas.counter("TcpExt.TW")? as f64 / deltas.seconds();
+    if entered * 60.0 <= max {
+        return None;
+    }
+    let (before, after) = (u64::try_from(before).ok()?, u64::try_from(after).ok()?);
+    let source = "/proc/net/sockstat TCP tw, two looks";
+    pace::evidence(
+        "table_is_full_in",
+        (before, after),
+        deltas.seconds(),
+        max as u64,
+        source,
+    )
+}
+
 /// Settings that somebody has already changed for the sake of TIME-WAIT.
 fn changed(context: &Context<'_>) -> Vec<(&'static str, String)> {
     let facts = &context.snapshot.facts;
@@ -329,7 +343,6 @@ fn example(n: u32) -> Scenario {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::Settings;
 
     #[test]
     fn thirty_thousand_are_normal_for_five_hundred_closes_a_second() {
@@ -346,7 +359,7 @@ mod tests {
             scenario.push(socket, &[]);
         }
         scenario.sysctl("net/ipv4/tcp_tw_reuse", "1");
-        let analysis = scenario.analyze(&Settings::default());
+        let analysis = scenario.judge(DETECTOR.id);
         let [finding] = &analysis.findings[..] else {
             panic!("{analysis:?}")
         };
@@ -374,11 +387,36 @@ mod tests {
     }
 
     #[test]
+    fn a_table_has_a_time_left_only_where_the_closes_outgrow_it() {
+        let left = |closes| {
+            let mut scenario = example(300);
+            scenario
+                .snapshot
+                .facts
+                .sockstat
+                .insert("TCP.tw".to_owned(), 300);
+            let mut grown = scenario.snapshot.facts.clone();
+            grown.sockstat.insert("TCP.tw".to_owned(), 310);
+            grown.counters.insert("TcpExt.TW".to_owned(), closes);
+            scenario.history.set_pulse(crate::model::Pulse {
+                taken: jiff::Timestamp::from_second(1).unwrap(),
+                facts: grown,
+                listeners: Vec::new(),
+            });
+            let finding = scenario.judge(DETECTOR.id).findings.remove(0);
+            finding
+                .evidence
+                .into_iter()
+                .find(|e| e.name == "table_is_full_in")
+                .map(|e| e.value)
+        };
+        assert_eq!(left(17), Some(crate::model::finding::Value::Real(69.0)));
+        assert_eq!(left(16), None, "16 a second hold 960 of 1,000");
+    }
+
+    #[test]
     fn never_critical_even_when_the_table_is_full() {
-        let finding = example(1000)
-            .analyze(&Settings::default())
-            .findings
-            .remove(0);
+        let finding = example(1000).judge(DETECTOR.id).findings.remove(0);
         assert_eq!(finding.severity, Severity::Warning);
     }
 
@@ -386,7 +424,7 @@ mod tests {
     fn info_begins_at_a_fifth_of_the_table() {
         let severity = |n| {
             example(n)
-                .analyze(&Settings::default())
+                .judge(DETECTOR.id)
                 .findings
                 .first()
                 .map(|f| f.severity)
@@ -402,7 +440,7 @@ mod tests {
             .facts
             .sysctls
             .remove("net/ipv4/tcp_max_tw_buckets");
-        let analysis = scenario.analyze(&Settings::default());
+        let analysis = scenario.judge(DETECTOR.id);
         assert_eq!(analysis.unknown.len(), 1);
     }
 
@@ -412,7 +450,7 @@ mod tests {
         for socket in scenario.snapshot.sockets.iter_mut().take(400) {
             socket.state = TcpState::FinWait2;
         }
-        let finding = scenario.analyze(&Settings::default()).findings.remove(0);
+        let finding = scenario.judge(DETECTOR.id).findings.remove(0);
         assert_eq!(
             finding.title,
             "200 in TIME-WAIT and 400 orphaned in FIN-WAIT-2, 60 % of the table of 1,000: 3 closes per second"
@@ -425,7 +463,7 @@ mod tests {
             let mut scenario = example(300);
             scenario.snapshot.host.kernel = kernel.to_owned();
             scenario.sysctl("net/ipv4/tcp_tw_reuse", value);
-            let finding = scenario.analyze(&Settings::default()).findings.remove(0);
+            let finding = scenario.judge(DETECTOR.id).findings.remove(0);
             finding.evidence.iter().any(|e| e.name == "tcp_tw_reuse")
         };
         assert!(

@@ -267,6 +267,9 @@ fn write_info<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -> io::
             Some(_) => {}
         }
     }
+    if let Some(waiting) = record.waiting_on() {
+        object.plain("waiting_on", waiting.name())?;
+    }
     if let Some(name) = record.attributes.congestion {
         object.value("congestion", String::from_utf8_lossy(name))?;
     }
@@ -376,6 +379,7 @@ mod tests {
                     "state_age_ms",
                     "congestion",
                     "state_age_at_least",
+                    "waiting_on",
                 ],
             ),
             (Parts::default().with(Needs::Memory), &["memory"]),
