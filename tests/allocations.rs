@@ -13,6 +13,8 @@ use linger::fields::{self, Field, NoNames, Record};
 use linger::model::owner::Link;
 use linger::model::tcp_info::MEMBERS;
 use linger::model::{AgeFacts, Coverage, Facts, Owners, Process, StateSet, TcpInfo};
+use linger::query::Filter;
+use linger::render::groups::Groups;
 use linger::render::json::{Head, Parts, SOCKETS, Sockets};
 use linger::render::rows::{Extras, Options, Table, default_columns};
 
@@ -278,6 +280,34 @@ fn rows_of_a_table_allocate_nothing_after_the_first() {
     assert!(every_column.len() > 20);
     let (_, later) = as_table(every_column, Extras::default(), None);
     assert_eq!(later, 0, "every column");
+}
+
+#[test]
+fn a_filter_allocates_nothing() {
+    let filter = "state connected and (dst fd99::/16 or dst 198.51.100.0/23) and not (process ~ *worker/1* or user = 0) \
+        or rtt > 1ms recv-q >= 1 age > 1s fwmark = 1/3 unit = web timer = keepalive sport != :22 congestion = cubic \
+        skmem-drops > 1 family = ipv6";
+    let filter = Filter::parse(&[filter.to_owned()]);
+    let filter = filter.unwrap_or_else(|error| panic!("{error}"));
+    let mut fitting = 0;
+    let (all, _) = feed_records(&mut |record| {
+        fitting += u32::from(filter.matches(record));
+        Ok(())
+    });
+    assert!(0 < fitting && fitting < ROWS, "{fitting}");
+    assert_eq!(all, 0, "allocations for {ROWS} sockets");
+}
+
+#[test]
+fn counting_allocates_for_groups_and_not_for_rows() {
+    let columns = ["state", "process", "timer", "unit"].map(|id| fields::by_id(id).unwrap());
+    for json in [false, true] {
+        let mut groups = Groups::new(columns.to_vec(), json);
+        let (all, later) = feed_records(&mut |record| groups.push(record));
+        assert!(all > 0, "each group once");
+        assert_eq!(later, 0, "json {json}");
+        assert_eq!(groups.counted(Some(1)).total, u64::from(ROWS));
+    }
 }
 
 #[test]

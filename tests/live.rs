@@ -52,6 +52,8 @@ mod silence;
 mod stalls;
 #[path = "live/states.rs"]
 mod states;
+#[path = "live/stories.rs"]
+mod stories;
 #[path = "live/sys.rs"]
 mod sys;
 #[path = "live/waiting.rs"]
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         counters::TESTS,
         hostile::TESTS,
         record::TESTS,
+        stories::TESTS,
         silence::TESTS,
         waiting::TESTS,
         stalls::TESTS,

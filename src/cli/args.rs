@@ -56,7 +56,7 @@ pub enum Command {
     Diagnose(Diagnose),
     /// What a state, a finding or a topic means; alone: the TCP state machine with the counts of now
     #[command(
-        after_help = "Examples:\n  linger explain                   the state machine with live counts\n  linger explain CLOSE_WAIT        any spelling\n  linger explain listen-overflow   a finding, with its thresholds\n  linger explain handshake         topics: handshake, close, half-close, simultaneous-close, 2msl"
+        after_help = "Examples:\n  linger explain                   the state machine with live counts\n  linger explain CLOSE_WAIT        any spelling\n  linger explain listen-overflow   a finding, with its thresholds\n  linger explain handshake         topics: handshake, close, half-close, simultaneous-close, 2msl\n  linger explain --socket state close-wait\n  linger explain --socket 'dst 10.0.0.7 and send-q > 0' --from web-7.linger"
     )]
     Explain(Explain),
     /// Write what the kernel said to a file, for `--from`
@@ -88,11 +88,20 @@ pub enum Command {
     },
 }
 
-const LIST_EXAMPLES: &str = "FILTER is every word that is not an option, wherever it stands:
-  state X      sockets in X only; `state` may be repeated, and takes groups:
-               all, connected, synchronized, bucket, big
-  exclude X    every state but X
-Any spelling of a state is understood: close-wait, CLOSE_WAIT, estab, SYN_RCVD, FIN_WAIT1.
+const LIST_EXAMPLES: &str = "FILTER is every word that is not an option, wherever it stands; quote it where it has < > ( ) or !.
+  state X, exclude X         X in any spelling: close-wait, CLOSE_WAIT, estab, SYN_RCVD; several with commas;
+                             groups: all, connected, synchronized, bucket, big
+  src HOST, dst HOST         10.0.0.7, 10.0.0.0/8:443, [fd00::/16]:22, ::1, a name; IPv4 finds v4-mapped too
+  sport = PORT, dport >= P   a number or a service, with = != < <= > >= or eq ne lt le gt ge
+  dev = NAME                 the interface that the socket is bound to, not the one of its route
+  fwmark = MARK[/MASK]       takes CAP_NET_ADMIN
+  cgroup = PATH, cgroup ~ GLOB
+  process = NAME, process ~ GLOB, pid = N, user = NAME, uid = N, unit = NAME
+  timer = NAME               retransmit, keepalive, persist, time-wait, none
+  COLUMN > VALUE             any column of numbers: recv-q > 64KiB, rtt > 100ms, age > 5min, retrans > 0
+joined by and, or, not, && || ! and parentheses; `and` may be left out, and binds tighter than `or`. The state
+clauses of one alternative add up; an alternative without one means the states of -a, -l, -B or none of these.
+What is not known fits no comparison; of an age that is known within bounds only what is sure counts.
 
 Unasked, everything but LISTEN, CLOSED and BOUND-INACTIVE is shown; -a shows all, -l LISTEN only.
 
@@ -102,6 +111,11 @@ Examples:
   linger list state close-wait -p          who does not close
   linger list -o state time-wait           with the time left
   linger list -ti state established        with tcp_info
+  linger list 'dst 10.0.0.0/8 and send-q > 0'
+  linger list 'process = nginx and age > 5min' state close-wait
+  linger list -c state,process,rtt,age --sort -age --top 20
+  linger list --group-by state,process     how many of which, the most first
+  linger list --group-by peer-address --top 10 state established
   linger list exclude established --json   as one JSON document
   linger list --output jsonl | jq .state   one object a line";
 
@@ -207,6 +221,9 @@ pub struct Diagnose {
 pub struct Explain {
     /// A state in any spelling, a finding's id, or a topic
     pub what: Option<String>,
+    /// The story of each socket that fits, of ten at most: how it came into its state, what it awaits, what ends that
+    #[arg(long, value_name = "FILTER", num_args = 1.., conflicts_with = "what")]
+    pub socket: Vec<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "its members speak for themselves")]
     pub common: Common,
@@ -293,10 +310,22 @@ pub struct List {
     /// Without the line of column names
     #[arg(short = 'H', long)]
     pub no_header: bool,
+    /// These columns instead of the usual ones (comma-separated; `help` lists all)
+    #[arg(short = 'c', long, value_name = "COLUMN,...", value_delimiter = ',')]
+    pub columns: Vec<String>,
+    /// Count the sockets by these columns, the largest groups first
+    #[arg(long, value_name = "COLUMN,...", value_delimiter = ',', conflicts_with_all = ["columns", "sort"])]
+    pub group_by: Vec<String>,
+    /// Sort by a column; -COLUMN: the largest first; what is not known comes last
+    #[arg(long, value_name = "[-]COLUMN", allow_hyphen_values = true)]
+    pub sort: Option<String>,
+    /// The first N rows or groups only
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub top: Option<u64>,
     /// Form of the output
     #[arg(long, value_enum, value_name = "FORM", default_value_t = Output::Table)]
     pub output: Output,
-    /// `state X` and `exclude X`
+    /// Which sockets, in the language of ss: state close-wait, dst 10.0.0.0/8, sport = :443
     #[arg(value_name = "FILTER")]
     pub filter: Vec<String>,
     #[command(flatten)]

@@ -75,6 +75,9 @@ fn write(seen: &Observation, args: &args::Diagnose, out: &mut dyn Write) -> Resu
     )?;
     let verdict = match analysis.verdict() {
         // What was not judged may be what is stuck.
+        Overall::Ok if !analysis.unknown.is_empty() && !analysis.muted.is_empty() => {
+            "ok but for what is muted, as far as can be told"
+        }
         Overall::Ok if !analysis.unknown.is_empty() => "ok as far as can be told",
         Overall::Ok if !analysis.muted.is_empty() => "ok but for what is muted",
         Overall::Ok if analysis.findings.is_empty() => "ok: nothing is stuck",

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::args;
 use super::failure::Failure;
-use super::{config, document, source, status, terminal};
+use super::{config, document, source, status, stories, terminal};
 use crate::analyze::settings::Override;
 use crate::analyze::{Detector, Settings, Threshold, Unit, detectors};
 use crate::collect::{self, Also, Want};
@@ -26,6 +26,9 @@ use crate::render::text::{Safe, wrap};
 /// # Errors
 /// For a word that names nothing, or a capture that cannot be read.
 pub fn run(args: &args::Explain) -> Result<(), Failure> {
+    if !args.socket.is_empty() {
+        return stories::run(args);
+    }
     let screen = terminal::screen(args.common.color);
     let Some(word) = args.what.as_deref() else {
         return machine_of_states(args, screen);

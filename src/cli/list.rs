@@ -1,82 +1,110 @@
 //! `linger list`: sockets as rows, streamed.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter};
 use std::ops::ControlFlow;
 
 use rustc_hash::FxHashMap;
 
 use super::args::{self, Output};
 use super::failure::Failure;
-use super::{source, terminal};
-use crate::collect::{Row, Want, names};
-use crate::fields::{self, Names, NoNames, Record};
-use crate::model::{AgeFacts, Attributes, Coverage, Snapshot, StateSet, TcpState, words};
+use super::listed::{self, Choice, Form, Sink, Writer};
+use super::{lookup, source, terminal};
+use crate::collect::{Row, Source, Want, names};
+use crate::fields::{self, Names, Needed, NoNames, Record};
+use crate::model::{AgeFacts, Attributes, Coverage, Snapshot, Socket, StateSet, TcpState, words};
 use crate::query::Filter;
 use crate::render::cell;
-use crate::render::json::{Head, Parts, SOCKETS, Sockets, Tail};
+use crate::render::groups::Groups;
+use crate::render::json::{GROUPS, Head, Parts, SOCKETS, Sockets, Tail};
 use crate::render::rows::{Extras, Options, Table, default_columns};
 use crate::render::text::width;
 
 /// The size of the output buffer: rows are short, and each write is a system call.
 const BUFFER: usize = 64 * 1024;
 
-/// The names of this machine's interfaces; a capture's are not known.
-struct Interfaces(FxHashMap<u32, String>);
+/// The names of this machine's interfaces and users; a capture's interfaces are not known.
+struct Numbers {
+    interfaces: FxHashMap<u32, String>,
+    users: FxHashMap<u32, String>,
+}
 
-impl Names for Interfaces {
+impl Numbers {
+    fn of(machine: &dyn Source) -> Self {
+        Self {
+            interfaces: if machine.is_capture() {
+                FxHashMap::default()
+            } else {
+                names::interfaces()
+            },
+            users: FxHashMap::default(),
+        }
+    }
+}
+
+impl Names for Numbers {
     fn interface(&self, index: u32) -> Option<&str> {
-        self.0.get(&index).map(String::as_str)
+        self.interfaces.get(&index).map(String::as_str)
+    }
+
+    fn user(&self, uid: u32) -> Option<&str> {
+        self.users.get(&uid).map(String::as_str)
     }
 }
 
-/// Where rows go.
-enum Writer<W: Write> {
-    Table(Box<Table<W>>),
-    Json(Sockets<W>),
-}
-
-impl<W: Write> Writer<W> {
-    fn push(&mut self, record: &Record<'_>) -> io::Result<()> {
-        match self {
-            Self::Table(table) => table.push(record),
-            Self::Json(sockets) => sockets.push(record),
-        }
-    }
-
-    fn finish(self, tail: &Tail<'_>) -> io::Result<()> {
-        match self {
-            Self::Table(table) => table.finish()?.flush(),
-            Self::Json(sockets) => sockets.finish(tail)?.flush(),
-        }
-    }
-}
-
-/// Reads and prints row by row; memory does not grow with their number.
+/// Reads and prints row by row; memory does not grow with their number, unless they are to be sorted.
 ///
 /// # Errors
-/// For a filter that is not understood, or when the sockets cannot be read; what was read is printed all the same,
-/// and a document says that it is not complete.
+/// For a filter or column that is not understood, or when the sockets cannot be read; what was read is printed all the
+/// same, and a document says that it is not complete.
 pub fn run(args: &args::List) -> Result<(), Failure> {
+    if args.columns.iter().any(|id| id == "help") {
+        return listed::print_columns();
+    }
+    let choice = Choice::of(args)?;
     let filter = Filter::parse(&args.filter)?;
     let mut machine = source::open(&args.common)?;
-    let want = want(args, filter.states);
+    let mut names = Numbers::of(machine.as_ref());
+    let filter = filter
+        .resolve(&mut lookup::Names::new(machine.as_mut(), &names.interfaces))?
+        .within(unasked(args));
+    let grouped = !choice.groups.is_empty();
+    let parts = if grouped {
+        Parts::default()
+    } else {
+        Parts {
+            owners: args.processes,
+            info: args.info,
+            memory: args.memory,
+            extended: args.extended,
+        }
+    };
+    let needed = filter.needed().and(choice.needed()).and(Needed {
+        extended: parts.extended,
+        tcp_info: parts.info,
+        congestion: parts.info,
+        memory: parts.memory,
+        // `-e` shows the unit, which an owner tells where the cgroup's id has no path.
+        owners: parts.owners || parts.extended,
+    });
+    let want = want(args, filter.states(), needed, parts.extended);
+    if filter.asks_mark() {
+        marks_are_told(machine.as_mut(), &want)?;
+    }
     // Before the rows, because they stream.
-    let (owners, mut coverage) = if args.processes || args.extended {
+    let (owners, mut coverage) = if needed.owners {
         let (owners, coverage) = machine.owners();
         (Some(owners), coverage)
     } else {
         (None, Coverage::default())
     };
-    let ages = if args.info || want.tcp_info {
+    let ages = if want.tcp_info {
         AgeFacts::new(&machine.facts())
     } else {
         AgeFacts::default()
     };
-    let names = Interfaces(if machine.is_capture() {
-        FxHashMap::default()
-    } else {
-        names::interfaces()
-    });
+    if choice.has("user") {
+        names.users = lookup::users(machine.as_mut(), owners.as_ref());
+    }
     let host = machine.host();
     // `--json` says no more than that it is not a table; `--output` may say more.
     let output = match args.output {
@@ -84,55 +112,74 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
         output => output,
     };
     let out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
-    let parts = Parts {
-        owners: args.processes,
-        info: args.info,
-        memory: args.memory,
-        extended: args.extended,
+    let head = match output {
+        // The collector stands in front of the rows; whether it may be used shows before the first of them.
+        Output::Json => Some(Head {
+            schema: if grouped { GROUPS } else { SOCKETS },
+            generated_at: machine.now(),
+            host: &host.name,
+            netns: host.netns,
+            collector: source::probe(&args.common, machine.as_mut()),
+        }),
+        Output::Table | Output::Jsonl => None,
     };
-    let mut writer = match output {
-        Output::Table => Writer::Table(Box::new(Table::new(out, default_columns(), options(args)))),
-        Output::Json => {
-            // The collector stands in front of the rows; whether it may be used shows before the first of them.
-            let collector = source::probe(&args.common, machine.as_mut());
-            let head = Head {
-                schema: SOCKETS,
-                generated_at: machine.now(),
-                host: &host.name,
-                netns: host.netns,
-                collector,
-            };
-            Writer::Json(Sockets::document(out, &head, parts)?)
+    let columns = &choice.columns;
+    let writer = match (head, output) {
+        (head, output) if grouped => Writer::Groups {
+            groups: Groups::new(choice.groups.clone(), output != Output::Table),
+            by: choice.groups.clone(),
+            form: match (head, output) {
+                (Some(head), _) => Form::Document(head),
+                (None, Output::Table) => Form::Table(!args.no_header),
+                (None, _) => Form::Lines,
+            },
+            out,
+        },
+        (Some(head), _) => {
+            Writer::Json(Sockets::document(out, &head, parts)?.with_columns(columns))
         }
-        Output::Jsonl => Writer::Json(Sockets::lines(out, parts)),
+        (None, Output::Table) => {
+            let columns = if columns.is_empty() {
+                default_columns()
+            } else {
+                columns.clone()
+            };
+            Writer::Table(Box::new(Table::new(out, columns, options(args))))
+        }
+        (None, _) => Writer::Json(Sockets::lines(out, parts).with_columns(columns)),
     };
+    let mut sink = Sink::new(writer, &choice);
 
     let mut failed = None;
     let mut unowned = 0u64;
+    let by_owner = filter.needed().owners;
+    let like = |socket: &Socket, attributes: &Attributes<'_>, show: &mut dyn FnMut(&Record<'_>)| {
+        show(&Record {
+            socket,
+            attributes,
+            owners: owners.as_ref(),
+            ages: &ages,
+            names: &names,
+        });
+    };
     let dumped = machine.dump(&want, &mut |row| {
         let Row::Inet { socket, attributes } = row else {
             return ControlFlow::Continue(());
         };
-        if let Some(owners) = &owners
-            && socket.inode != 0
-            && owners.links_of(socket.inode).is_empty()
-        {
-            unowned += 1;
-        }
-        let record = Record {
-            socket: &socket,
-            attributes: &attributes,
-            owners: owners.as_ref(),
-            ages: &ages,
-            names: &names,
-        };
-        match writer.push(&record) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
+        let mut flow = ControlFlow::Continue(());
+        like(&socket, &attributes, &mut |record| {
+            let fits = filter.matches(record);
+            // Where owners are judged, a socket whose holder was not found may have been left out.
+            unowned += u64::from((fits || by_owner) && is_unowned(record));
+            if !fits {
+                return;
+            }
+            flow = sink.push(record).unwrap_or_else(|error| {
                 failed = Some(error);
                 ControlFlow::Break(())
-            }
-        }
+            });
+        });
+        flow
     });
     if let Some(error) = failed {
         return Err(error.into());
@@ -150,10 +197,11 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     coverage.merge(rows);
     coverage.unowned = unowned;
     let warnings = coverage.warnings();
-    writer.finish(&Tail {
+    let tail = Tail {
         complete: coverage.complete(),
         warnings: &warnings,
-    })?;
+    };
+    sink.finish(&tail, &like)?;
     match broke {
         Some(error) => Err(error.into()),
         None => {
@@ -163,29 +211,67 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     }
 }
 
-/// Asks only for what is shown.
-fn want(args: &args::List, named: Option<StateSet>) -> Want {
+/// Whether the socket has a holder that was not found.
+fn is_unowned(record: &Record<'_>) -> bool {
+    let inode = record.socket.inode;
+    inode != 0
+        && record
+            .owners
+            .is_some_and(|owners| owners.links_of(inode).is_empty())
+}
+
+/// The states of a filter that names none.
+fn unasked(args: &args::List) -> StateSet {
     let listen = StateSet::of(TcpState::Listen);
     let bound = StateSet::of(TcpState::BoundInactive);
-    let by_option = match (args.all, args.listening, args.bound_inactive) {
+    match (args.all, args.listening, args.bound_inactive) {
         (true, ..) => StateSet::ALL,
         (_, true, true) => listen.union(bound),
         (_, true, false) => listen,
         (_, false, true) => bound,
         (false, false, false) => StateSet::DEFAULT,
-    };
+    }
+}
+
+/// Asks only for what is shown or judged.
+fn want(args: &args::List, states: StateSet, needed: Needed, tos: bool) -> Want {
     // -4 and -6 together are both; neither is both too.
     let both = args.ipv4 == args.ipv6;
     Want {
-        states: named.unwrap_or(by_option),
+        states,
         ipv4: both || args.ipv4,
         ipv6: both || args.ipv6,
-        tcp_info: args.info,
-        memory: args.memory,
-        congestion: args.info,
-        tos: args.extended,
+        tcp_info: needed.tcp_info,
+        memory: needed.memory,
+        congestion: needed.congestion,
+        tos,
         ..Want::states(StateSet::EMPTY)
     }
+}
+
+/// Looks at one socket, because the kernel tells marks only to the privileged, and says nothing to others.
+///
+/// # Errors
+/// When it is not told, or nothing can be read.
+pub fn marks_are_told(machine: &mut dyn Source, want: &Want) -> Result<(), Failure> {
+    let mut told = true;
+    machine.dump(want, &mut |row| {
+        let Row::Inet { socket, attributes } = row else {
+            return ControlFlow::Continue(());
+        };
+        if socket.is_mini() {
+            return ControlFlow::Continue(());
+        }
+        told = attributes.mark.is_some();
+        ControlFlow::Break(())
+    })?;
+    if told {
+        return Ok(());
+    }
+    Err(Failure::failed(
+        "fwmark: the marks of these sockets are not known",
+        Some("the kernel tells them over netlink, and only to root or CAP_NET_ADMIN; a capture has them if it was made so".to_owned()),
+    ))
 }
 
 fn options(args: &args::List) -> Options {

@@ -10,6 +10,7 @@ use super::args::Cli;
 use super::config::{self, Key};
 use super::explain;
 use super::failure::Failure;
+use super::listed;
 use super::terminal;
 use crate::analyze::{Settings, detectors};
 use crate::render::findings::Screen;
@@ -77,6 +78,14 @@ fn pages() -> Result<Vec<(String, Vec<u8>)>, Failure> {
 /// The date of the pages: of the release, so that making them again changes nothing.
 const DATE: &str = "2026-11-23";
 
+/// Where a filter, or what is shown unasked, is not what ss(8) makes of the same words.
+const DIFFERENCES: &str = "A filter that ss accepts means the same here. Where ss does not do what its manual says, linger \
+    does: 'and' binds tighter than 'or'; '!=' works with src and dst; a state clause may stand anywhere; operators and \
+    parentheses need no blanks around them; every spelling of a state and every unambiguous one of an IPv6 address is \
+    understood; a name with several addresses means each of them. Unasked, TIME-WAIT and SYN-RECEIVED are shown too, and \
+    BOUND-INACTIVE only with -a, -B or by name. fwmark without CAP_NET_ADMIN is an error and not a wrong answer. \
+    'sport >= *' and autobound are not understood.";
+
 /// The page of a command: what clap knows, then examples, exit status and neighbours.
 fn command_page(command: clap::Command, title: &str) -> Result<Vec<u8>, Failure> {
     let examples = command
@@ -113,6 +122,11 @@ fn command_page(command: clap::Command, title: &str) -> Result<Vec<u8>, Failure>
     };
     if !notes.is_empty() {
         verbatim(&mut out, "NOTES", &notes)?;
+    }
+    if title == "LINGER-LIST" {
+        verbatim(&mut out, "COLUMNS", &listed::columns_text())?;
+        section(&mut out, "DIFFERENCES FROM SS")?;
+        paragraph(&mut out, DIFFERENCES)?;
     }
     verbatim(&mut out, "EXAMPLES", &examples)?;
     section(&mut out, "EXIT STATUS")?;

@@ -17,7 +17,7 @@ pub enum Intent {
         word: String,
         /// the arguments with `subject` in front
         subject: Vec<OsString>,
-        /// the arguments with `list` in front, where the word has blanks and so may be a quoted filter
+        /// the arguments with `list` in front, where the word has blanks or operators and so may be a filter
         list: Option<Vec<OsString>>,
     },
 }
@@ -160,12 +160,12 @@ pub fn intent(arguments: Vec<OsString>) -> Intent {
     if words.len() > 1 || lists || clause {
         return Intent::Run(with("list", None));
     }
-    // Blanks within the word: a quoted filter, or a program like `tmux: server`.
-    let blanks = word.contains(char::is_whitespace);
+    // Blanks or operators within the word: a quoted filter, or a program like `tmux: server`.
+    let filter = word.contains(|c: char| c.is_whitespace() || "=<>!~()".contains(c));
     Intent::Word {
         word: word.to_owned(),
         subject: with("subject", None),
-        list: blanks.then(|| with("list", None)),
+        list: filter.then(|| with("list", None)),
     }
 }
 

@@ -7,6 +7,7 @@
 mod identity;
 mod kernel;
 mod members;
+mod needs;
 mod owner;
 mod queues;
 pub mod value;
@@ -15,7 +16,8 @@ use crate::model::nearest::nearest;
 use crate::model::tcp_info::Member;
 use crate::model::{Age, AgeFacts, Attributes, Owners, Socket, TcpInfo, WaitingOn};
 
-pub use value::{Holders, Interface, NoOwner, Value};
+pub use needs::{Kind, Needed, Needs};
+pub use value::{Holders, Interface, Key, NoOwner, Value};
 
 /// Names that the kernel's numbers stand for. What is not known stays a number.
 pub trait Names {
@@ -105,23 +107,6 @@ pub enum Align {
     Right,
 }
 
-/// What has to be collected for a column, and so the part of a row's JSON that holds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Needs {
-    /// every row has it
-    Row,
-    /// attributes that the kernel sends unasked (`-e`)
-    Extended,
-    /// `tcp_info` (`-i`)
-    TcpInfo,
-    /// the congestion control's name (`-i`)
-    Congestion,
-    /// the memory (`-m`)
-    Memory,
-    /// the processes (`-p`)
-    Owners,
-}
-
 #[derive(Clone, Copy)]
 enum Get {
     Row(for<'a> fn(&Record<'a>) -> Value<'a>),
@@ -156,6 +141,17 @@ impl Field {
                 .tcp_info
                 .and_then(|raw| member.get(raw))
                 .map_or(Value::Absent, |number| members::value(member.key, number)),
+        }
+    }
+
+    /// With what its values can be compared.
+    pub fn kind(&self) -> Kind {
+        match (self.id, self.unit, self.align) {
+            ("shutdown" | "local" | "peer", ..) => Kind::Other,
+            (_, Some("us" | "ms"), _) => Kind::Time,
+            (_, Some("bytes" | "bytes/s"), _) => Kind::Bytes,
+            (.., Align::Right) => Kind::Number,
+            (.., Align::Left) => Kind::Text,
         }
     }
 }
@@ -253,7 +249,7 @@ pub fn by_id(id: &str) -> Result<&'static Field, Unknown> {
 
 /// There is no such column.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no column {word:?}")]
+#[error("there is no column '{word}'")]
 pub struct Unknown {
     /// what was asked for
     pub word: String,
@@ -264,15 +260,16 @@ pub struct Unknown {
 impl Unknown {
     /// What to do next.
     pub fn hint(&self) -> String {
-        if self.near.is_empty() {
-            let ids: Vec<&str> = ALL.iter().map(|field| field.id).collect();
-            format!(
-                "the columns are {}, and the members of tcp_info",
-                ids.join(", ")
-            )
+        let meant = if self.near.is_empty() {
+            String::new()
         } else {
-            format!("did you mean {}?", self.near.join(" or "))
-        }
+            format!("did you mean {}? ", self.near.join(" or "))
+        };
+        let ids: Vec<&str> = ALL.iter().map(|field| field.id).collect();
+        format!(
+            "{meant}the columns are {}, and the members of tcp_info ('--columns help' has all of them)",
+            ids.join(", ")
+        )
     }
 }
 
@@ -285,6 +282,7 @@ pub(crate) mod tests {
     use crate::model::{Endpoint, Family, Process, Protocol, TcpState, Timer};
 
     /// What a [`Record`] borrows.
+    #[derive(Clone, Debug)]
     pub(crate) struct Fixture {
         pub(crate) socket: Socket,
         pub(crate) info: Vec<u8>,
@@ -459,6 +457,31 @@ pub(crate) mod tests {
         );
         assert!(by_id("zzzzzzz").unwrap_err().hint().contains("recv-q"));
         assert!(by_id("").is_err());
+    }
+
+    #[test]
+    fn a_column_is_compared_with_what_its_values_are() {
+        let mut fixture = Fixture::new();
+        fixture.socket.ifindex = 2;
+        fixture.with(|record| {
+            for field in all() {
+                let fits = match field.value(record) {
+                    Value::Absent | Value::State(_) | Value::Timer { .. } | Value::Flag(_) => true,
+                    Value::Count(_) | Value::Hex(_) | Value::Port(_) | Value::Pids(_) => {
+                        matches!(field.kind(), Kind::Number | Kind::Bytes)
+                    }
+                    Value::Bytes(_) | Value::BytesPerSecond(_) => field.kind() == Kind::Bytes,
+                    Value::Millis(_) | Value::Micros(_) | Value::Age(_) => {
+                        field.kind() == Kind::Time
+                    }
+                    Value::Text(_) | Value::Owners(_) | Value::Interface(_) | Value::Address(_) => {
+                        field.kind() == Kind::Text
+                    }
+                    Value::Endpoint { .. } | Value::Shutdown(_) => field.kind() == Kind::Other,
+                };
+                assert!(fits, "{}", field.id);
+            }
+        });
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub(super) const CGROUP: Field = Field {
     doc: "the path of the cgroup that made the socket",
     unit: None,
     align: Align::Left,
-    needs: Needs::Extended,
+    needs: Needs::Cgroup,
     get: Get::Row(|record| Value::of(record.cgroup(), Value::text)),
 };
 
@@ -70,6 +70,6 @@ pub(super) const UNIT: Field = Field {
     doc: "the systemd unit that the cgroup belongs to",
     unit: None,
     align: Align::Left,
-    needs: Needs::Extended,
+    needs: Needs::Cgroup,
     get: Get::Row(|record| Value::of(record.cgroup().and_then(unit_of), Value::text)),
 };

@@ -72,6 +72,70 @@ impl<'a> Value<'a> {
     pub const fn text(text: &'a str) -> Self {
         Self::Text(Cow::Borrowed(text))
     }
+
+    /// The value as rows are grouped by it: the conversation's address whatever the socket's family, and a timer's name
+    /// without the time that is left.
+    #[must_use]
+    pub fn grouped(self) -> Self {
+        match self {
+            Self::Address(ip) => Self::Address(ip.to_canonical()),
+            Self::Endpoint {
+                ip,
+                port,
+                interface,
+            } => Self::Endpoint {
+                ip: ip.to_canonical(),
+                port,
+                interface,
+            },
+            Self::Timer { timer, .. } => Self::of(timer.name(), Self::text),
+            other => other,
+        }
+    }
+
+    /// The value as rows are sorted by it; `None` is not known and comes last. An age counts by its lower bound, and
+    /// states come in the order in which a connection lives.
+    pub fn key(&self) -> Option<Key> {
+        let bits = |ip: &IpAddr| match ip {
+            IpAddr::V4(ip) => u128::from(ip.to_ipv6_mapped()),
+            IpAddr::V6(ip) => u128::from(*ip),
+        };
+        Some(match self {
+            Self::Absent => return None,
+            Self::State(state) => Key::Number(match state.index() {
+                Some(index) => index as u64,
+                None => u64::from(state.number()) + TcpState::SHOWN.len() as u64,
+            }),
+            Self::Count(n)
+            | Self::Bytes(n)
+            | Self::BytesPerSecond(n)
+            | Self::Millis(n)
+            | Self::Micros(n)
+            | Self::Hex(n) => Key::Number(*n),
+            Self::Flag(yes) => Key::Number(u64::from(*yes)),
+            Self::Text(text) => Key::Text(text.as_ref().into()),
+            Self::Address(ip) => Key::Address(bits(ip), 0),
+            Self::Port(port) => Key::Number(u64::from(*port)),
+            Self::Endpoint { ip, port, .. } => Key::Address(bits(ip), *port),
+            Self::Interface(interface) => Key::Number(u64::from(interface.index)),
+            Self::Timer { expires_ms, .. } => Key::Number(u64::from(*expires_ms)),
+            Self::Shutdown(directions) => Key::Number(u64::from(*directions)),
+            Self::Age(age) => Key::Number(age.low_ms),
+            Self::Owners(holders) => Key::Text(holders.processes().next()?.comm.as_str().into()),
+            Self::Pids(holders) => Key::Number(u64::from(holders.processes().next()?.pid)),
+        })
+    }
+}
+
+/// A value that outlives its row, to be sorted by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// a number of whatever unit
+    Number(u64),
+    /// an address, IPv4 v4-mapped, and a port
+    Address(u128, u16),
+    /// text
+    Text(Box<str>),
 }
 
 /// A network interface.

@@ -2,11 +2,13 @@
 
 pub mod lifetimes;
 pub mod states;
+pub mod story;
 pub mod topics;
 pub mod transitions;
 
 pub use lifetimes::Lifetime;
 pub use states::{STATES, StateText, state_text};
+pub use story::{Scene, Story, tell};
 pub use topics::{TOPICS, Topic};
 pub use transitions::{Cause, TRANSITIONS, Transition};
 

@@ -5,10 +5,96 @@ use std::ops::Range;
 
 use unicode_width::UnicodeWidthChar;
 
-use super::KEYWORDS;
+use super::parse::{CLAUSES, NAMES};
+use super::value;
+use crate::fields;
 use crate::model::nearest::nearest;
 use crate::model::printable::is_printable;
 use crate::model::{StateSet, TcpState};
+
+/// What should have stood in a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// a clause or a comparison
+    Test,
+    /// the name of a state
+    State,
+    /// an address
+    Host,
+    /// a port
+    Port,
+    /// the name or number of an interface
+    Interface,
+    /// a firewall mark
+    Mark,
+    /// the path of a cgroup
+    Cgroup,
+    /// a user
+    User,
+    /// the name of a timer
+    Timer,
+    /// a number
+    Number,
+    /// a number with a unit of time
+    Time,
+    /// a number of bytes
+    Size,
+    /// text
+    Text,
+}
+
+impl Wanted {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Test => "a test, such as sport = :443,",
+            Self::State => "a state",
+            Self::Host => "an address",
+            Self::Port => "a port",
+            Self::Interface => "an interface",
+            Self::Mark => "a mark",
+            Self::Cgroup => "a path",
+            Self::User => "a user",
+            Self::Timer => "a timer",
+            Self::Number => "a number",
+            Self::Time => "a time",
+            Self::Size => "a size",
+            Self::Text => "a word",
+        }
+    }
+
+    /// How it is written behind `name`.
+    fn example(self, name: &str) -> String {
+        match self {
+            Self::Test => GENERAL.to_owned(),
+            Self::State => "write 'state close-wait' or 'exclude time-wait'".to_owned(),
+            Self::Host => format!(
+                "write '{name} 10.0.0.7', '{name} 10.0.0.0/8:443', '{name} [fd00::/16]:22' or a host's name; for a port alone 'sport = :443' or 'dport = :443'"
+            ),
+            Self::Port => format!(
+                "write '{name} = :443', '{name} >= 1024' or '{name} = https'; an address goes with 'src' or 'dst'"
+            ),
+            Self::Interface => format!("write '{name} = eth0'"),
+            Self::Mark => format!("write '{name} = 0x10' or '{name} = 0x10/0xff'"),
+            Self::Cgroup => {
+                format!("write '{name} = /system.slice/nginx.service' or '{name} ~ *nginx*'")
+            }
+            Self::User => format!("write '{name} = www-data' or '{name} != 0'"),
+            Self::Timer => {
+                format!("write '{name} = retransmit', or keepalive, persist, time-wait, none")
+            }
+            Self::Number => format!("write '{name} = 12' or '{name} >= 12'"),
+            Self::Time => format!("write the unit: '{name} > 100ms', or us, s, min, h, d"),
+            Self::Size => format!("write '{name} > 0', '{name} >= 64KiB' or '{name} > 1MB'"),
+            Self::Text => format!(
+                "write '{name} = WORD' or '{name} ~ GLOB', with * and ?; blanks and operators in it need a backslash"
+            ),
+        }
+    }
+}
+
+/// What a filter is made of.
+const GENERAL: &str = "a filter is made of 'state STATE', 'exclude STATE', 'src HOST', 'dst HOST', 'sport = PORT', 'dport = PORT', \
+    and comparisons of columns such as 'process = nginx' and 'age > 5min', joined by and, or, not and parentheses";
 
 /// Why a filter was not understood. [`fmt::Display`] takes several lines; it and the hint are safe to print.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +125,70 @@ pub enum Error {
         /// what was written
         word: String,
     },
+    /// something is missing
+    #[error("{} is expected here{place}", wanted.text())]
+    Expected {
+        /// where it should be
+        place: Place,
+        /// what
+        wanted: Wanted,
+        /// the name before it, if there is one
+        name: String,
+    },
+    /// a value that is none
+    #[error("'{word}' is not {}{place}", wanted.text())]
+    Value {
+        /// where
+        place: Place,
+        /// what was written
+        word: String,
+        /// what it should be
+        wanted: Wanted,
+        /// the name before it
+        name: String,
+    },
+    /// a comparison that makes no sense
+    #[error("'{name}' cannot be compared with '{operator}'{place}")]
+    Operator {
+        /// where
+        place: Place,
+        /// the operator
+        operator: String,
+        /// the name before it
+        name: String,
+        /// what it is compared with
+        wanted: Wanted,
+    },
+    /// a parenthesis without its partner
+    #[error("this parenthesis is not closed{place}")]
+    Unclosed {
+        /// where
+        place: Place,
+    },
+    /// more parentheses than anybody writes
+    #[error("parentheses and 'not' nest too deep{place}")]
+    TooDeep {
+        /// where
+        place: Place,
+    },
+    /// a test that only the kernel can do
+    #[error("'autobound' is known to the kernel only, and not yet asked for{place}")]
+    Autobound {
+        /// where
+        place: Place,
+    },
+    /// a name that nobody knows
+    #[error("{what} '{name}' is not known{place}")]
+    Unknown {
+        /// where
+        place: Place,
+        /// what kind of thing
+        what: &'static str,
+        /// the name
+        name: String,
+        /// what to do
+        hint: String,
+    },
 }
 
 impl Error {
@@ -64,6 +214,53 @@ impl Error {
         }
     }
 
+    pub(super) fn expected(place: Place, wanted: Wanted, name: Option<&str>) -> Self {
+        Self::Expected {
+            place,
+            wanted,
+            name: shown(name.unwrap_or_default()),
+        }
+    }
+
+    pub(super) fn value(place: Place, word: &str, wanted: Wanted, name: &str) -> Self {
+        Self::Value {
+            place,
+            word: shown(word),
+            wanted,
+            name: shown(name),
+        }
+    }
+
+    pub(super) fn operator(place: Place, operator: &str, name: &str, wanted: Wanted) -> Self {
+        Self::Operator {
+            place,
+            operator: shown(operator),
+            name: shown(name),
+            wanted,
+        }
+    }
+
+    pub(super) const fn unclosed(place: Place) -> Self {
+        Self::Unclosed { place }
+    }
+
+    pub(super) const fn too_deep(place: Place) -> Self {
+        Self::TooDeep { place }
+    }
+
+    pub(super) const fn autobound(place: Place) -> Self {
+        Self::Autobound { place }
+    }
+
+    pub(super) fn unknown(place: Place, what: &'static str, name: &str, hint: &str) -> Self {
+        Self::Unknown {
+            place,
+            what,
+            name: shown(name),
+            hint: shown(hint),
+        }
+    }
+
     /// The next thing to do.
     pub fn hint(&self) -> String {
         let states = || format!("the states are {}", names().collect::<Vec<_>>().join(" "));
@@ -73,20 +270,44 @@ impl Error {
                 format!("did you mean {}? {}", near.join(" or "), states())
             }
             Self::MissingState { .. } => states(),
-            Self::Unsupported { word, .. } if StateSet::parse(word).is_some() => {
-                format!("write 'state {word}'")
+            Self::Unsupported { word, .. } => stranger(word),
+            Self::Expected { wanted, name, .. } | Self::Value { wanted, name, .. } => {
+                wanted.example(name)
             }
-            Self::Unsupported { word, .. } => {
-                let known = "a filter is made of 'state STATE' and 'exclude STATE' clauses, STATE in any spelling, a group, or a list with commas";
-                match nearest(word, KEYWORDS).first() {
-                    Some(keyword) => format!("did you mean '{keyword}'? {known}"),
-                    None => known.to_owned(),
-                }
+            Self::Operator { wanted, name, .. } => wanted.example(name),
+            Self::Unclosed { .. } => {
+                "add ')', and quote the filter: the shell takes parentheses, < and > for its own"
+                    .to_owned()
             }
+            Self::TooDeep { .. } => format!("take some away: {GENERAL}"),
+            Self::Autobound { .. } => {
+                "write 'sport >= :32768', with the first port of net.ipv4.ip_local_port_range"
+                    .to_owned()
+            }
+            Self::Unknown { hint, .. } => hint.clone(),
         }
     }
 }
 
+/// What to say of a word that begins no test.
+fn stranger(word: &str) -> String {
+    if StateSet::parse(word).is_some() {
+        return format!("write 'state {word}'");
+    }
+    if word.starts_with(|c: char| c == ':' || c.is_ascii_digit()) && value::any_port(word).is_some()
+    {
+        return format!("write 'sport = {word}' or 'dport = {word}'");
+    }
+    if word.contains(['.', ':', '[']) && value::host(word).is_some() {
+        return format!("write 'src {word}' or 'dst {word}'");
+    }
+    let columns = fields::all().map(|field| field.id);
+    let words = CLAUSES.into_iter().chain(NAMES).chain(columns);
+    match nearest(word, words).first() {
+        Some(near) => format!("did you mean '{near}'? {GENERAL}"),
+        None => GENERAL.to_owned(),
+    }
+}
 /// The names of states and groups, as the hint lists them.
 fn names() -> impl Iterator<Item = &'static str> {
     let states = TcpState::SHOWN.into_iter().filter_map(TcpState::slug);

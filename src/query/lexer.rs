@@ -7,9 +7,17 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 /// The operators, the longer before those that they begin with.
-const OPERATORS: [&str; 14] = [
-    "&&", "||", "==", "!=", "<=", ">=", "=", "!", "<", ">", "&", "|", "(", ")",
+const OPERATORS: [&str; 17] = [
+    "&&", "||", "==", "=~", "!=", "!~", "<=", ">=", "=", "!", "~", "<", ">", "&", "|", "(", ")",
 ];
+
+/// Whether a word can hold `c` only behind a backslash; blanks aside.
+pub(super) const fn is_special(c: char) -> bool {
+    matches!(
+        c,
+        '&' | '|' | '=' | '!' | '<' | '>' | '~' | '(' | ')' | '\\'
+    )
+}
 
 /// What a token is.
 #[derive(Clone, Debug, PartialEq, Eq)]

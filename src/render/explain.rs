@@ -129,7 +129,7 @@ pub fn topic_text(topic: &Topic, out: &mut dyn Write, width: usize) -> io::Resul
     closing(out, topic.next, topic.grounds, width)
 }
 
-fn arrow_json(arrow: &Transition) -> Value {
+pub(super) fn arrow_json(arrow: &Transition) -> Value {
     let mut value = json!({
         "from": arrow.from.slug(),
         "to": arrow.to.slug(),

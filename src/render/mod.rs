@@ -4,10 +4,12 @@
 pub mod cell;
 pub mod explain;
 pub mod findings;
+pub mod groups;
 pub mod info;
 pub mod json;
 pub mod machine;
 pub mod paint;
 pub mod rows;
 pub mod status;
+pub mod story;
 pub mod text;

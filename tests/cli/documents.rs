@@ -16,11 +16,13 @@ fn every_document_has_the_envelope_of_its_capture() {
     let table = [
         ("status", "linger.status/1"),
         ("list -a", "linger.sockets/1"),
+        ("list --group-by state", "linger.groups/1"),
         ("diagnose", "linger.findings/1"),
         ("8080", "linger.subject/1"),
         ("explain", "linger.explain/1"),
         ("explain close-wait", "linger.explain/1"),
         ("explain handshake", "linger.explain/1"),
+        ("explain --socket state close-wait", "linger.explain/1"),
         ("explain close-wait-leak", "linger.explain/1"),
     ];
     for (line, schema) in table {

@@ -3,6 +3,8 @@
 //! made.
 
 #[cfg(test)]
+mod columns;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod documents;

@@ -61,6 +61,7 @@ fn pages() -> Vec<String> {
         })
         .collect();
     pages.push(from("explain"));
+    pages.push(from("explain --socket state all"));
     let words = STATES
         .iter()
         .chain(&TOPICS)
@@ -159,6 +160,66 @@ fn what_could_not_be_judged_is_not_called_fine() {
             "\nnext           linger list -tanp --proc-root {PROC}\n"
         )),
         "{page:?}"
+    );
+}
+
+#[test]
+fn the_story_of_a_socket() {
+    let story = "\
+CLOSE-WAIT   127.0.0.1:8080   127.0.0.1:40002   example[4242] fd 7
+lasts      0.3 s
+came       The peer closed first; the kernel acknowledged its FIN by itself.
+           ESTABLISHED ► CLOSE-WAIT: FIN received; sends ACK
+awaits     This program: it has not read 5 bytes and the end behind them, and
+           not closed.
+ends by    Only the program: close() of the last descriptor, shutdown(SHUT_WR),
+           or its end. No timer and no sysctl. With 5 bytes unread, close()
+           sends RST instead of FIN.
+move       this program
+
+next       linger explain close-wait
+";
+    assert_eq!(
+        quiet(&from("explain --socket state close-wait dst 127.0.0.1")),
+        story
+    );
+    let all = quiet(&from("explain --socket state all"));
+    assert!(all.contains("\nand 2 more sockets of 12\nnext "), "{all}");
+    let none = quiet(&from("explain --socket state closing"));
+    assert!(
+        none.starts_with("no socket fits 'state closing'\n"),
+        "{none}"
+    );
+    let document = json(&from("explain --json --socket state time-wait"));
+    assert_eq!(
+        (&document["kind"], &document["total"]),
+        (&Value::from("sockets"), &Value::from(2))
+    );
+    let story = &document["stories"][0];
+    assert_eq!(
+        (&story["state"], &story["whose_move"]),
+        (&Value::from("time-wait"), &Value::from("nobody"))
+    );
+    assert_eq!(story["socket"]["state"], "time-wait");
+    assert_eq!(
+        story["state_age_ms"]
+            .as_u64()
+            .zip(story["left_ms"].as_u64())
+            .map(|(a, b)| a + b),
+        Some(60_000)
+    );
+    fails(&from("explain --socket"), 2, "--socket", "--help");
+    fails(
+        &from("explain close-wait --socket state listen"),
+        2,
+        "--socket",
+        "--help",
+    );
+    fails(
+        &from("explain --socket sate listen"),
+        2,
+        "'sate'",
+        "did you mean 'state'",
     );
 }
 

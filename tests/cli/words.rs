@@ -21,6 +21,9 @@ fn a_filter_without_a_command_lists() {
     ] {
         assert_eq!(quiet(&from(line)), CLOSE_WAIT, "{line}");
     }
+    for line in ["recv-q>1", "(state=close-wait)", "!recv-q<=1"] {
+        assert_eq!(quiet(&from(line)), CLOSE_WAIT, "{line}");
+    }
     let unquoted = format!("--from {CAPTURE} -- state close-wait");
     assert_eq!(quiet(&unquoted), CLOSE_WAIT);
     linger(&["--from", CAPTURE, "state close-wait"])
@@ -28,6 +31,38 @@ fn a_filter_without_a_command_lists() {
         .success()
         .stdout(CLOSE_WAIT)
         .stderr("");
+}
+
+#[test]
+fn a_filter_selects_by_everything_that_a_row_says() {
+    let table = [
+        ("sport = :8080", 4),
+        ("( sport = :8080 and ! state established )", 4),
+        ("dst 127.0.0.1", 5),
+        ("dst 127.0.0.0/8 or dst ::1", 10),
+        ("dport >= 40000 and dport lt 40002", 2),
+        ("process = example state all", 10),
+        ("process ~ ex* state listen", 2),
+        ("pid = 4242 and unit = example and state close-wait", 2),
+        ("user = root state close-wait", 2),
+        ("recv-q > 1", 2),
+        ("timer = time-wait", 2),
+        ("age > 0 state time-wait", 2),
+        ("rtt < 1h state close-wait", 2),
+        ("state listen or dport = :40002", 4),
+        ("not state listen", 10),
+        ("fwmark = 0 state established", 4),
+        ("fwmark = 1 state established", 0),
+    ];
+    for (filter, rows) in table {
+        for command in ["list -H", "-H -n"] {
+            let out = quiet(&from(&format!("{command} {filter}")));
+            assert_eq!(out.lines().count(), rows, "{filter}: {out}");
+        }
+        let document = json(&from(&format!("list --json {filter}")));
+        let sockets = document["sockets"].as_array().map_or(0, Vec::len);
+        assert_eq!(sockets, rows, "{filter}");
+    }
 }
 
 #[test]
@@ -137,8 +172,22 @@ fn slips_of_the_fingers_get_a_hint_and_2() {
             "did you mean close-wait",
         ),
         ("list state", "'state' needs", "close-wait"),
-        ("list dport = :443", "'dport'", "state STATE"),
+        ("list dprot = :443", "'dprot'", "did you mean 'dport'"),
+        ("list dport = :443x", "':443x'", "dport = :443"),
+        ("list rtt > 100", "'100' is not a time", "rtt > 100ms"),
+        ("list ( state listen", "not closed", "quote the filter"),
+        (
+            "list dev = eth0 --from tests/data/v1.linger",
+            "interface 'eth0' is not known",
+            "dev = 2",
+        ),
+        (
+            "list user = nobody-here --from tests/data/v1.linger",
+            "user 'nobody-here'",
+            "uid = NUMBER",
+        ),
         ("list close-wait", "'close-wait'", "state close-wait"),
+        ("sprt=:443", "'sprt'", "did you mean 'sport'"),
         ("list -- -p", "'-p'", "state STATE"),
         ("-- --json", "'--json'", "--help"),
         ("--only foo", "unknown finding 'foo'", "close-wait-leak"),

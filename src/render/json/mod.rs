@@ -5,6 +5,8 @@
 //! have only doubles. Characters that are not printable are escaped, so that a document may be looked at on a terminal
 //! too; a reader gets them back unchanged.
 
+mod column;
+mod groups;
 mod sockets;
 
 use std::fmt::Display;
@@ -16,6 +18,7 @@ use serde_json::ser::Formatter;
 
 use crate::model::printable::{all_printable, is_printable};
 
+pub use groups::{GROUPS, members, write_groups};
 pub use sockets::{Parts, SOCKETS, Sockets, write_socket};
 
 /// What every document begins with.

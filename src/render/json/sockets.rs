@@ -3,8 +3,9 @@
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 
+use super::column::{Column, is_in_a_part};
 use super::{Head, Object, Tail, write_value};
-use crate::fields::{Needs, Record};
+use crate::fields::{Field, Needs, Record};
 use crate::model::owner::unit_of;
 use crate::model::tcp_info::MEMBERS;
 use crate::model::{Age, Memory, Process, TcpState};
@@ -31,7 +32,7 @@ impl Parts {
     pub const fn with(mut self, needs: Needs) -> Self {
         match needs {
             Needs::Row => {}
-            Needs::Extended => self.extended = true,
+            Needs::Extended | Needs::Cgroup => self.extended = true,
             Needs::TcpInfo | Needs::Congestion => self.info = true,
             Needs::Memory => self.memory = true,
             Needs::Owners => self.owners = true,
@@ -45,6 +46,8 @@ impl Parts {
 pub struct Sockets<W> {
     out: W,
     parts: Parts,
+    /// columns that no part holds
+    more: Vec<Column>,
     lines: bool,
     first: bool,
 }
@@ -64,6 +67,7 @@ impl<W: Write> Sockets<W> {
         Ok(Self {
             out,
             parts,
+            more: Vec::new(),
             lines: false,
             first: true,
         })
@@ -74,9 +78,21 @@ impl<W: Write> Sockets<W> {
         Self {
             out,
             parts,
+            more: Vec::new(),
             lines: true,
             first: true,
         }
+    }
+
+    /// The same with these columns, which come by the part that holds them, or else by their name.
+    #[must_use]
+    pub fn with_columns(mut self, columns: &[&'static Field]) -> Self {
+        for field in columns {
+            self.parts = self.parts.with(field.needs);
+        }
+        let more = columns.iter().filter(|field| !is_in_a_part(field));
+        self.more = more.map(|field| Column::new(field)).collect();
+        self
     }
 
     /// Adds a row.
@@ -89,7 +105,7 @@ impl<W: Write> Sockets<W> {
                 .write_all(if self.first { b"\n" } else { b",\n" })?;
         }
         self.first = false;
-        write_socket(&mut self.out, record, self.parts)?;
+        write_with(&mut self.out, record, self.parts, &self.more)?;
         if self.lines {
             self.out.write_all(b"\n")?;
         }
@@ -118,6 +134,15 @@ impl<W: Write> Sockets<W> {
 /// # Errors
 /// Those of `out`.
 pub fn write_socket(out: &mut impl Write, record: &Record<'_>, parts: Parts) -> io::Result<()> {
+    write_with(out, record, parts, &[])
+}
+
+fn write_with(
+    out: &mut impl Write,
+    record: &Record<'_>,
+    parts: Parts,
+    more: &[Column],
+) -> io::Result<()> {
     let socket = record.socket;
     let mut object = Object::begin(out)?;
     object.plain("protocol", socket.protocol.name())?;
@@ -170,6 +195,9 @@ pub fn write_socket(out: &mut impl Write, record: &Record<'_>, parts: Parts) -> 
     {
         write_memory(object.key("memory")?, &memory)?;
     }
+    for column in more {
+        column.write(&mut object, &column.field.value(record))?;
+    }
     object.end()
 }
 
@@ -193,7 +221,7 @@ fn write_extended<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -> 
 }
 
 /// Which directions were shut down.
-const fn shut(directions: u8) -> &'static str {
+pub(super) const fn shut(directions: u8) -> &'static str {
     match directions & 3 {
         0 => "none",
         1 => "receive",
@@ -270,7 +298,7 @@ fn write_memory(out: &mut impl Write, memory: &Memory) -> io::Result<()> {
 }
 
 /// A state as JSON has it.
-struct Slug(TcpState);
+pub(super) struct Slug(pub(super) TcpState);
 
 impl Display for Slug {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

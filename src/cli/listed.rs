@@ -1,0 +1,216 @@
+//! Where the rows of `list` go: a table, JSON, or counts of groups; at once, or sorted.
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+
+use super::args;
+use super::failure::Failure;
+use super::sorted::{Like, Order, Rows};
+use super::terminal;
+use crate::fields::{self, Field, Needed, Record};
+use crate::render::groups::{Groups, write_table};
+use crate::render::json::{Head, Sockets, Tail, write_groups};
+use crate::render::rows::Table;
+
+/// A column by its name.
+///
+/// # Errors
+/// When there is none, with what may have been meant.
+pub fn column(id: &str) -> Result<&'static Field, Failure> {
+    fields::by_id(id).map_err(|unknown| Failure::usage(unknown.to_string(), unknown.hint()))
+}
+
+fn columns(ids: &[String]) -> Result<Vec<&'static Field>, Failure> {
+    let mut columns = Vec::new();
+    for id in ids.iter().map(|id| id.trim()).filter(|id| !id.is_empty()) {
+        let field = column(id)?;
+        if !columns.contains(&field) {
+            columns.push(field);
+        }
+    }
+    if columns.is_empty() && !ids.is_empty() {
+        column("")?;
+    }
+    Ok(columns)
+}
+
+/// What the options of columns ask for.
+#[derive(Debug)]
+pub struct Choice {
+    /// `--columns`, empty without it
+    pub columns: Vec<&'static Field>,
+    /// `--group-by`, empty without it
+    pub groups: Vec<&'static Field>,
+    /// `--sort`
+    pub order: Option<Order>,
+    /// `--top`
+    pub top: Option<u64>,
+}
+
+impl Choice {
+    /// Reads the options.
+    ///
+    /// # Errors
+    /// For a column that there is not.
+    pub fn of(args: &args::List) -> Result<Self, Failure> {
+        Ok(Self {
+            columns: columns(&args.columns)?,
+            groups: columns(&args.group_by)?,
+            order: args.sort.as_deref().map(Order::parse).transpose()?,
+            top: args.top,
+        })
+    }
+
+    /// What has to be collected.
+    pub fn needed(&self) -> Needed {
+        let order = self.order.iter().map(|order| &order.field);
+        Needed::by(self.columns.iter().chain(&self.groups).chain(order))
+    }
+
+    /// Whether a column is shown, counted or sorted by.
+    pub fn has(&self, id: &str) -> bool {
+        let order = self.order.iter().map(|order| &order.field);
+        let mut all = self.columns.iter().chain(&self.groups).chain(order);
+        all.any(|field| field.id == id)
+    }
+}
+
+/// How a row is written.
+pub enum Writer<'a, W: Write> {
+    /// a table
+    Table(Box<Table<W>>),
+    /// a document, or a line for each
+    Json(Sockets<W>),
+    /// counts
+    Groups {
+        /// so far
+        groups: Groups,
+        /// by what
+        by: Vec<&'static Field>,
+        /// how they are written
+        form: Form<'a>,
+        /// where
+        out: W,
+    },
+}
+
+/// How groups are written.
+pub enum Form<'a> {
+    /// a table, with a head or without
+    Table(bool),
+    /// a document
+    Document(Head<'a>),
+    /// a line for each
+    Lines,
+}
+
+/// Where rows go, and which of them.
+pub struct Sink<'a, W: Write> {
+    writer: Writer<'a, W>,
+    sorted: Option<Rows>,
+    /// rows that may still be written; groups are counted over all rows
+    left: Option<u64>,
+    top: Option<u64>,
+}
+
+impl<'a, W: Write> Sink<'a, W> {
+    /// Writes to `writer` what `choice` asks for.
+    pub fn new(writer: Writer<'a, W>, choice: &Choice) -> Self {
+        let grouped = matches!(writer, Writer::Groups { .. });
+        let top = choice.top;
+        let rows = top.map(|top| usize::try_from(top).unwrap_or(usize::MAX));
+        Self {
+            writer,
+            sorted: choice.order.map(|order| Rows::new(order, rows)),
+            left: top.filter(|_| !grouped),
+            top,
+        }
+    }
+
+    /// Takes a row; `Break` if no more are wanted.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn push(&mut self, record: &Record<'_>) -> io::Result<ControlFlow<()>> {
+        if let Some(rows) = &mut self.sorted {
+            rows.push(record);
+            return Ok(ControlFlow::Continue(()));
+        }
+        self.writer.push(record)?;
+        Ok(match &mut self.left {
+            Some(left) => {
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            }
+            None => ControlFlow::Continue(()),
+        })
+    }
+
+    /// Writes what waits, and the end. `like` makes a record of a socket that was kept.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn finish(mut self, tail: &Tail<'_>, like: &Like<'_>) -> io::Result<()> {
+        if let Some(rows) = self.sorted.take() {
+            rows.each(like, &mut |record| self.writer.push(record))?;
+        }
+        self.writer.finish(tail, self.top)
+    }
+}
+
+impl<W: Write> Writer<'_, W> {
+    fn push(&mut self, record: &Record<'_>) -> io::Result<()> {
+        match self {
+            Self::Table(table) => table.push(record),
+            Self::Json(sockets) => sockets.push(record),
+            Self::Groups { groups, .. } => groups.push(record),
+        }
+    }
+
+    fn finish(self, tail: &Tail<'_>, top: Option<u64>) -> io::Result<()> {
+        match self {
+            Self::Table(table) => table.finish()?.flush(),
+            Self::Json(sockets) => sockets.finish(tail)?.flush(),
+            Self::Groups {
+                groups,
+                by,
+                form,
+                mut out,
+            } => {
+                let counted = groups.counted(top);
+                match form {
+                    Form::Table(header) => write_table(&counted, &by, header, &mut out)?,
+                    Form::Document(head) => {
+                        write_groups(&mut out, Some(&head), &by, &counted, tail)?;
+                    }
+                    Form::Lines => write_groups(&mut out, None, &by, &counted, tail)?,
+                }
+                out.flush()
+            }
+        }
+    }
+}
+
+/// `--columns help`: what there is.
+///
+/// # Errors
+/// When standard output fails.
+pub fn print_columns() -> Result<(), Failure> {
+    terminal::print(columns_text().as_bytes())
+}
+
+/// Every column with what it says and its unit, a line for each.
+pub fn columns_text() -> String {
+    let widest = fields::all().map(|field| field.id.len()).max().unwrap_or(0);
+    let line = |field: &Field| {
+        let unit = field
+            .unit
+            .map_or(String::new(), |unit| format!(" [{unit}]"));
+        format!("{:widest$}  {}{unit}\n", field.id, field.doc)
+    };
+    fields::all().map(line).collect()
+}

@@ -1,0 +1,132 @@
+//! One column's value under a key of its own, by the rules of `linger.sockets/1`.
+
+use std::io::{self, Write};
+
+use super::Object;
+use super::sockets::{Slug, shut};
+use crate::fields::{Field, Needs, Value};
+use crate::model::Age;
+use crate::model::tcp_info::MEMBERS;
+
+/// A column and its key.
+#[derive(Clone, Debug)]
+pub(super) struct Column {
+    pub(super) field: &'static Field,
+    key: String,
+}
+
+impl Column {
+    /// The column by its key: its id with `_`, and its unit where the id has none.
+    pub(super) fn new(field: &'static Field) -> Self {
+        let bare = field.id.replace('-', "_");
+        let key = match (field.id, field.unit) {
+            ("age", _) => "state_age_ms".to_owned(),
+            ("process", _) => "owners".to_owned(),
+            ("pid", _) => "pids".to_owned(),
+            ("recv-q" | "send-q", _) => bare,
+            (_, Some(unit @ ("bytes" | "us" | "ms"))) if !bare.contains(unit) => {
+                format!("{bare}_{unit}")
+            }
+            _ => bare,
+        };
+        Self { field, key }
+    }
+
+    /// Writes the value; what is not known is `null`.
+    pub(super) fn write<W: Write>(
+        &self,
+        object: &mut Object<'_, W>,
+        value: &Value<'_>,
+    ) -> io::Result<()> {
+        let key = &self.key;
+        match value {
+            Value::Absent => object.value(key, ()),
+            Value::State(state) => object.plain(key, Slug(*state)),
+            Value::Count(n)
+            | Value::Bytes(n)
+            | Value::BytesPerSecond(n)
+            | Value::Millis(n)
+            | Value::Micros(n) => object.value(key, n),
+            // A mark is a number; a cookie has more digits than a double.
+            Value::Hex(n) if self.field.id == "mark" => object.value(key, n),
+            Value::Hex(n) => object.plain(key, format_args!("0x{n:x}")),
+            Value::Flag(yes) => object.value(key, yes),
+            Value::Text(text) => object.value(key, text),
+            Value::Address(ip) => object.plain(key, ip),
+            Value::Port(port) => object.value(key, port),
+            Value::Endpoint { ip, port, .. } => {
+                object.plain(&format!("{key}_address"), ip)?;
+                object.value(&format!("{key}_port"), port)
+            }
+            Value::Interface(interface) => match interface.name {
+                Some(name) => object.value(key, name),
+                None => object.plain(key, format_args!("if{}", interface.index)),
+            },
+            Value::Timer { timer, .. } => object.value(key, timer.name()),
+            Value::Shutdown(directions) => object.plain(key, shut(*directions)),
+            Value::Age(Age { low_ms, .. }) => object.value(key, low_ms),
+            Value::Owners(holders) => {
+                let out = object.key(key)?;
+                out.write_all(b"[")?;
+                for (at, process) in holders.processes().enumerate() {
+                    if at > 0 {
+                        out.write_all(b",")?;
+                    }
+                    let mut owner = Object::begin(out)?;
+                    owner.value("pid", process.pid)?;
+                    owner.value("comm", &process.comm)?;
+                    owner.end()?;
+                }
+                out.write_all(b"]")?;
+                match holders.missing() {
+                    Some(why) => object.plain("no_owner", why.slug()),
+                    None => Ok(()),
+                }
+            }
+            Value::Pids(holders) => {
+                let out = object.key(key)?;
+                out.write_all(b"[")?;
+                for (at, process) in holders.processes().enumerate() {
+                    write!(out, "{}{}", if at > 0 { "," } else { "" }, process.pid)?;
+                }
+                out.write_all(b"]")
+            }
+        }
+    }
+}
+
+/// Whether a socket's object holds the column by a key of its own, always or in one of its parts.
+pub(super) fn is_in_a_part(field: &Field) -> bool {
+    // What needs nothing is identity, state, queue or timer; of the others only those that came later are not in a part.
+    match field.needs {
+        Needs::Row => field.id != "user",
+        Needs::TcpInfo => {
+            ["age", "waiting-on"].contains(&field.id)
+                || MEMBERS.iter().any(|member| member.key == field.id)
+        }
+        Needs::Extended | Needs::Cgroup | Needs::Congestion | Needs::Memory | Needs::Owners => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fields::all;
+    use crate::fields::tests::Fixture;
+    use crate::render::json::{Parts, Sockets, Tail};
+
+    #[test]
+    fn a_column_is_written_once_by_its_part_or_by_its_name() {
+        let tail = Tail {
+            complete: true,
+            warnings: &[],
+        };
+        for field in all().filter(|field| !is_in_a_part(field)) {
+            let mut lines = Sockets::lines(Vec::new(), Parts::default()).with_columns(&[field]);
+            Fixture::new().with(|record| lines.push(record)).unwrap();
+            let text = String::from_utf8(lines.finish(&tail).unwrap()).unwrap();
+            let key = format!("\"{}\":", Column::new(field).key);
+            assert_eq!(text.matches(&key).count(), 1, "{}: {text}", field.id);
+        }
+    }
+}
