@@ -2,6 +2,7 @@
 //! [`Context`] and nothing else, so that a capture is judged as the machine it came from.
 
 mod backlog;
+mod causes;
 pub mod detectors;
 pub mod expected;
 mod filling;
@@ -354,7 +355,7 @@ fn order(findings: &mut Vec<Finding>) {
                 families.iter().position(|family| {
                     family.iter().any(|other| {
                         finding.caused_by == Some(other.id)
-                            && (!same || detectors::same_subject(&other.subject, &finding.subject))
+                            && (!same || causes::same_subject(&other.subject, &finding.subject))
                     })
                 })
             };

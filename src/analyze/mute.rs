@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::settings::Mute;
-use super::{Context, Settings, detectors};
+use super::{Context, Settings, causes, detectors};
 use crate::model::finding::Muted;
 use crate::model::{Analysis, Evidence};
 
@@ -11,7 +11,7 @@ use crate::model::{Analysis, Evidence};
 /// muted with it: it is told by itself, with the name of its cause, because whoever muted the cause may not have known
 /// what would come of it.
 pub fn apply(analysis: &mut Analysis, settings: &Settings, context: &Context<'_>) {
-    detectors::relate(&mut analysis.findings, context);
+    causes::relate(&mut analysis.findings, context);
     let today = context.snapshot.taken.to_zoned(TimeZone::UTC).date();
     let is_over = |mute: &&Mute| mute.expires < today;
     let (over, holds): (Vec<&Mute>, Vec<&Mute>) = settings.mutes().iter().partition(is_over);
@@ -40,7 +40,7 @@ pub fn apply(analysis: &mut Analysis, settings: &Settings, context: &Context<'_>
         return;
     }
     let causes: Vec<_> = analysis.findings.iter().map(|one| one.caused_by).collect();
-    detectors::relate(&mut analysis.findings, context);
+    causes::relate(&mut analysis.findings, context);
     for (finding, before) in analysis.findings.iter_mut().zip(causes) {
         if let (Some(cause), None) = (before, finding.caused_by) {
             let source = "[[mute]] of the configuration";

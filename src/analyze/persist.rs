@@ -1,6 +1,6 @@
 //! What one look could not prove is proven by being there again.
 
-use super::detectors;
+use super::causes;
 use crate::history::{History, Mark};
 use crate::model::{Analysis, Finding, Severity};
 
@@ -28,7 +28,7 @@ pub fn confirm(findings: &mut [Finding], history: &History) {
     }
     for finding in findings.iter_mut().filter(|finding| finding.one_sample) {
         let had = |mark: &Mark| {
-            mark.id == finding.id && detectors::same_subject(&mark.subject, &finding.subject)
+            mark.id == finding.id && causes::same_subject(&mark.subject, &finding.subject)
         };
         let times = last
             .iter()
