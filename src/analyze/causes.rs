@@ -61,7 +61,9 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
             .into_iter()
             .find_map(|id| with(id, &|other| same_listener(&other.subject, subject))),
         // What a forgotten CLOSE-WAIT becomes when its peer is found gone.
-        ("closed-fd-leak", subject) => with("close-wait-leak", &|other| other.subject == *subject),
+        ("closed-fd-leak", subject) => with("close-wait-leak", &|other| {
+            warns(other) && other.subject == *subject
+        }),
         // Attempts to reach a listener of this very host whose queue is full.
         ("syn-sent-blackhole", Subject::Destination { address, port, .. }) => {
             with("listen-overflow", &|other| {

@@ -83,8 +83,24 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
                 .to_owned(),
         );
     };
+    let coverage = &snapshot.coverage;
     if unlisted.is_empty() {
-        return Verdict::Quiet;
+        // Who holds nothing that is in a table most often holds nothing that is not.
+        let hidden = if coverage.unowned > 0 {
+            coverage.unreadable_processes
+        } else {
+            0
+        };
+        return match hidden {
+            0 if coverage.owners_timed_out => {
+                Verdict::CannotTell("not all processes were read in time".to_owned())
+            }
+            0 => Verdict::Quiet,
+            n => Verdict::CannotTell(format!(
+                "the descriptors of {n} process{} could not be read",
+                if n == 1 { "" } else { "es" }
+            )),
+        };
     }
     let mut sockets: HashMap<u32, u64> = HashMap::new();
     for link in snapshot.owners.links() {
@@ -199,6 +215,18 @@ mod tests {
     }
 
     const PLENTY: u64 = 1_048_576;
+
+    #[test]
+    fn processes_that_could_not_be_read_leave_it_open() {
+        let unknown = |unreadable, unowned| {
+            let mut scenario = Scenario::default();
+            scenario.snapshot.coverage.unowned = unowned;
+            scenario.snapshot.unlisted = Some(Vec::new());
+            scenario.snapshot.coverage.unreadable_processes = unreadable;
+            scenario.judge(DETECTOR.id).unknown.len()
+        };
+        assert_eq!((unknown(0, 1), unknown(1, 0), unknown(1, 1)), (0, 0, 1));
+    }
 
     #[test]
     fn ten_that_are_half_of_all_are_a_leak() {
