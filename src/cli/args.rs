@@ -180,6 +180,9 @@ pub struct Select {
     /// Set a limit; `linger explain FINDING` shows which there are
     #[arg(long, value_name = "FINDING.KEY=VALUE")]
     pub threshold: Vec<String>,
+    /// What has to be listened on, by whom if a unit is given: listener-vanished is critical otherwise
+    #[arg(long, value_name = "[ADDR:]PORT[=UNIT]")]
+    pub expect_listener: Vec<String>,
 }
 
 /// `linger status`

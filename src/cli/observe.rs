@@ -46,6 +46,9 @@ pub fn settings(select: &Select, common: &Common) -> Result<Settings, Failure> {
     for threshold in &select.threshold {
         settings.set(threshold)?;
     }
+    for listener in &select.expect_listener {
+        settings.expect(listener)?;
+    }
     if settings.is_empty() {
         return Err(Failure::usage(
             "--only and --skip, or only and skip of the configuration, leave no finding to look for"

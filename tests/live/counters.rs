@@ -50,6 +50,10 @@ pub const TESTS: &[Test] = &[
         run: listener_vanished,
     },
     Test {
+        name: "expected_listener",
+        run: expected_listener,
+    },
+    Test {
         name: "syn_sent_to_many_destinations",
         run: syn_sent_to_many_destinations,
     },
@@ -607,6 +611,29 @@ fn listener_vanished(world: &mut World) -> Result<()> {
         &world.diagnose(&["--only", ID, "--samples", "1"]),
         ID,
     );
+    Ok(())
+}
+
+fn expected_listener(world: &mut World) -> Result<()> {
+    const ID: &str = "listener-vanished";
+    let listener = listen(Family::V4.near(PORT), 16)?;
+    let expect = |what: &str| world.diagnose(&["--only", ID, "--expect-listener", what]);
+    let port = PORT.to_string();
+    world.quiet("it is there", &expect(&port), ID);
+    let elsewhere = format!("10.99.0.9:{PORT}");
+    let found = expect(&elsewhere);
+    let found = world.fires("on another address", &found, ID, Severity::Critical);
+    about(world, found, PORT);
+    let unit = expect(&format!("{port}=no-such-unit.service"));
+    world.expect(
+        unit.worst(ID)
+            .is_none_or(|found| found.severity < Severity::Critical),
+        || unit.in_short(),
+    );
+    drop(listener);
+    let found = expect(&port);
+    let found = world.fires("nobody listens", &found, ID, Severity::Critical);
+    about(world, found, PORT);
     Ok(())
 }
 

@@ -24,6 +24,12 @@ pub const TOP: &[Key] = &[
         doc: "Leave these detectors out. The --skip of the command line adds to it.",
     },
     Key {
+        name: "expect-listeners",
+        example: "expect-listeners = [\"443=nginx\", \"10.0.0.1:5432\"]",
+        doc: "What has to be listened on, as [ADDR:]PORT[=UNIT]; listener-vanished is critical where nobody listens. \
+              The --expect-listener of the command line adds to it.",
+    },
+    Key {
         name: "thresholds",
         example: "[thresholds.close-wait-leak]\nage = \"2min\"",
         doc: "The limits of one detector, by the names that linger-findings(7) and the list below have. The \

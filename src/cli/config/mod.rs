@@ -122,6 +122,9 @@ impl File<'_> {
         if let Some(value) = top.get("skip") {
             settings.skip(&self.names(value)?)?;
         }
+        if let Some(value) = top.get("expect-listeners") {
+            self.listeners(value, settings)?;
+        }
         if let Some(value) = top.get("thresholds") {
             self.thresholds(value, &mut |id, key, value| {
                 settings.configure(id, key, value)
@@ -251,6 +254,21 @@ impl File<'_> {
             return Err(self.expected(value, "a list of findings", hint));
         }
         Ok(names)
+    }
+
+    /// What has to be listened on.
+    fn listeners(&self, value: &Value<'_>, settings: &mut Settings) -> Result<(), Failure> {
+        let hint = "for example: [\"443\", \"10.0.0.1:5432=postgresql\"]";
+        let DeValue::Array(values) = value.get_ref() else {
+            return Err(self.expected(value, "a list of listeners", hint));
+        };
+        for value in values.iter() {
+            let text = self.string(value, "a listener")?;
+            settings
+                .expect(text)
+                .map_err(|error| self.refused(&value.span(), &error))?;
+        }
+        Ok(())
     }
 
     /// The tables under `[[name]]`, each with its place.
