@@ -8,6 +8,7 @@ mod columns;
 mod config;
 #[cfg(test)]
 mod documents;
+mod edited;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
