@@ -1,12 +1,10 @@
 //! Before the goodbye: sockets without a connection, handshakes, open connections.
 
-use std::cmp::Ordering;
-
 use super::{PROGRAM_ONLY, Teller, Told, times};
 use crate::knowledge::Lifetime;
 use crate::model::TcpState::{BoundInactive, Closed, Established, Listen, SynReceived, SynSent};
 use crate::model::words::{count, thousands, time};
-use crate::model::{Actor, Socket, Timer};
+use crate::model::{Actor, LastWord, Socket, Timer};
 
 impl Teller<'_> {
     pub(super) fn listen(&self) -> Told {
@@ -167,18 +165,7 @@ impl Teller<'_> {
             );
         }
         if send_q == 0 {
-            let silent = self.scene.info.map_or(String::new(), |info| {
-                let (sent, received) = (info.last_data_sent_ms, info.last_data_recv_ms);
-                // Both stamps begin with the connection.
-                let last = match sent.cmp(&received) {
-                    Ordering::Less => "; this side sent the last data",
-                    Ordering::Greater => "; the peer sent the last data",
-                    Ordering::Equal => "",
-                };
-                format!(" Silent for {}{last}.", time(sent.min(received).into()))
-            });
-            let text = format!("Nothing is under way: the connection is idle.{silent}");
-            return (text, Actor::Nobody);
+            return self.idle();
         }
         let bytes = self.bytes(send_q);
         match (timer, self.again()) {
@@ -197,6 +184,37 @@ impl Teller<'_> {
                     self.next_try("try")
                 ),
                 Actor::Network,
+            ),
+        }
+    }
+
+    /// With empty queues the end that sent last has had its say.
+    fn idle(&self) -> (String, Actor) {
+        let Some(info) = self.scene.info else {
+            let text = "Nothing is under way: the connection is idle.";
+            return (text.to_owned(), Actor::Nobody);
+        };
+        let silent = time(info.last_data_sent_ms.min(info.last_data_recv_ms).into());
+        match (LastWord::new(info), self.scene.listened) {
+            (LastWord::Ours, _) => (
+                format!("The peer, if it owes an answer: this side sent last, {silent} ago."),
+                Actor::Peer,
+            ),
+            (LastWord::Theirs, Some(true)) => (
+                format!(
+                    "This program, if it owes an answer: the peer sent last, {silent} ago, and it has read that."
+                ),
+                Actor::ThisProgram,
+            ),
+            (LastWord::Theirs, _) => (
+                format!(
+                    "Nothing, if that was the answer: the peer sent last, {silent} ago, and this program has read it."
+                ),
+                Actor::Nobody,
+            ),
+            (LastWord::Neither, _) => (
+                format!("Nothing is under way: the connection is idle. Silent for {silent}."),
+                Actor::Nobody,
             ),
         }
     }

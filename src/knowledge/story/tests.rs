@@ -166,14 +166,29 @@ fn established_may_wait_for_either_side_for_the_network_or_for_nobody() {
     );
     says(
         &idle.awaits,
-        &["idle", "Silent for 5.0 s; this side sent the last data"],
+        &[
+            "The peer, if it owes an answer",
+            "this side sent last, 5.0 s ago",
+        ],
     );
     says(&idle.ends, &["Without keepalive", "nobody would notice"]);
     assert_eq!(
         (idle.actor, idle.age),
-        (Actor::Nobody, Some(Age::at_least(9_000)))
+        (Actor::Peer, Some(Age::at_least(9_000)))
     );
     assert_eq!(idle.left, None);
+    let asked = [("last_data_sent_ms", 9_000), ("last_data_recv_ms", 5_000)];
+    let server = story(&open, &asked, Some(true));
+    says(
+        &server.awaits,
+        &["This program, if it owes", "the peer sent last, 5.0 s ago"],
+    );
+    let client = story(&open, &asked, Some(false));
+    says(&client.awaits, &["Nothing, if that was the answer"]);
+    let both = story(&open, &[], Some(true));
+    says(&both.awaits, &["idle"]);
+    let actors = (server.actor, client.actor, both.actor);
+    assert_eq!(actors, (Actor::ThisProgram, Actor::Nobody, Actor::Nobody));
     let dialled = story(&open, &[], Some(false));
     says(&dialled.came, &["Probably this side called"]);
     assert!(dialled.path.is_empty(), "how it began is not certain");
