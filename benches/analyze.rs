@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench analyze -- 200000
+//! cargo bench --bench analyze -- 200000 stuck    # half of them in CLOSE-WAIT, their peers gone
 //! ```
 //!
 //! Opens so many real TCP sockets (pairs on loopback) in a network namespace of its own, which needs root and

@@ -11,6 +11,8 @@ use std::process::{Child, Command, Stdio};
 const HOLDER: &str = "LINGER_BENCH_HOLDER";
 /// Set once the namespace has been entered.
 const INSIDE: &str = "LINGER_BENCH_INSIDE";
+/// Set if the far end of every pair is to be closed, so that the other stays in CLOSE-WAIT.
+const STUCK: &str = "LINGER_BENCH_STUCK";
 /// What one process holds: two descriptors a pair, below the usual hard limit of descriptors.
 const PAIRS: usize = 9_000;
 
@@ -24,6 +26,13 @@ pub fn enter() -> Result<Option<usize>, Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     if !arguments.iter().any(|argument| argument == "--bench") {
         return Ok(None);
+    }
+    if arguments.iter().any(|argument| argument == "stuck") && env::var_os(STUCK).is_none() {
+        let error = Command::new(env::current_exe()?)
+            .args(&arguments)
+            .env(STUCK, "1")
+            .exec();
+        return Err(error.into());
     }
     let wanted = arguments.iter().find_map(|argument| argument.parse().ok());
     if env::var_os(INSIDE).is_none() {
@@ -85,6 +94,13 @@ fn hold(task: &str) -> Result<(), Box<dyn Error>> {
     for _ in 0..pairs {
         open.push(TcpStream::connect((address, 9000))?);
         open.push(listener.accept()?.0);
+    }
+    if env::var_os(STUCK).is_some() {
+        let mut near = false;
+        open.retain(|_| {
+            near = !near;
+            !near
+        });
     }
     std::io::stdout().write_all(b".")?;
     std::io::stdout().flush()?;

@@ -415,4 +415,60 @@ mod tests {
         ];
         assert_eq!(story, expected);
     }
+
+    #[test]
+    fn a_leak_that_ends_in_a_full_queue_is_one_story() {
+        let told = |fds| {
+            let mut scenario = Scenario::default();
+            let process = scenario.process(9, "api", fds, 200);
+            scenario.listen(process, 8443, 17, 16, 0);
+            let here = Endpoint::v4(HERE, 8443);
+            for i in 0..190u16 {
+                let peer = Endpoint::v4([198, 51, 100, i as u8], 9_000 + i);
+                let socket = scenario.socket(TcpState::CloseWait, here, peer);
+                let socket = scenario.held_by(process, socket);
+                scenario.push(
+                    socket,
+                    &[
+                        ("last_ack_recv_ms", 60_000 + 2_000 * u64::from(i)),
+                        ("last_data_sent_ms", 900_000),
+                    ],
+                );
+            }
+            for i in 0..17u16 {
+                let peer = Endpoint::v4([198, 51, 101, i as u8], 9_000 + i);
+                let socket = scenario.socket(TcpState::Established, here, peer);
+                scenario.push(socket, &[("last_data_sent_ms", 12_000)]);
+            }
+            scenario.pulse(
+                &[("TcpExt.ListenOverflows", 3), ("TcpExt.ListenDrops", 3)],
+                |one| {
+                    one.drops = Some(3);
+                },
+            );
+            let analysis = scenario.analyze(&Settings::default());
+            let stories = crate::model::stories(&analysis.findings).len();
+            let mut found: Vec<_> = analysis
+                .findings
+                .iter()
+                .map(|f| (f.id, f.caused_by))
+                .collect();
+            found.sort_unstable();
+            (stories, found)
+        };
+        let (leak, queue) = ("close-wait-leak", "listen-overflow");
+        let (stories, found) = told(200);
+        let wanted = [
+            ("accept-queue-stuck", Some(queue)),
+            (leak, None),
+            ("fd-limit-near", Some(leak)),
+            (queue, Some(leak)),
+        ];
+        assert_eq!((stories, &found[..]), (1, &wanted[..]));
+        let (stories, found) = told(195);
+        assert!(
+            stories > 1 && found.contains(&(queue, None)),
+            "accept() still has descriptors: {found:?}"
+        );
+    }
 }
