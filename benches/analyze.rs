@@ -13,7 +13,7 @@ mod sockets;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use linger::analyze::{self, Settings};
+use linger::analyze::{self, Settings, detectors};
 use linger::collect::live::{Choice, Live};
 use linger::collect::procfs::ProcRoot;
 use linger::collect::{self, Also, Want};
@@ -55,7 +55,32 @@ fn main() -> Result<(), Box<dyn Error>> {
         "ratio              {:>9.3}    (bar 0.15)",
         judging.as_secs_f64() / reading.as_secs_f64()
     );
+    dearest(&want)?;
     drop(held);
+    Ok(())
+}
+
+/// Prints what takes most of the time.
+fn dearest(want: &Want) -> Result<(), Box<dyn Error>> {
+    let mut source = Live::new(Choice::Netlink, ProcRoot::default());
+    let snapshot = collect::snapshot(&mut source, want, Also::default())?;
+    let start = Instant::now();
+    let tally = Tally::new(&snapshot);
+    let mut times = vec![(start.elapsed(), "counting")];
+    let start = Instant::now();
+    let sample = Sample::new(&snapshot, &tally);
+    times.push((start.elapsed(), "remembering"));
+    for detector in detectors::ALL {
+        let mut settings = Settings::default();
+        settings.only(&[detector.id.to_owned()])?;
+        let start = Instant::now();
+        analyze::run(&snapshot, &tally, &sample, &History::default(), &settings);
+        times.push((start.elapsed(), detector.id));
+    }
+    times.sort_unstable_by(|a, b| b.cmp(a));
+    for (time, what) in times.iter().take(5) {
+        println!("  {what:<28} {:>9.1} ms", milliseconds(*time));
+    }
     Ok(())
 }
 

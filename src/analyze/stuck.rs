@@ -1,36 +1,48 @@
 //! How long the sockets of a group have been stuck, and whether more keep coming: what CLOSE-WAIT and FIN-WAIT-2 that
 //! somebody holds have in common.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
+
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::group::{Group, Target};
 use super::{Context, Limits, words};
 use crate::history::{Held, Sample, holds};
-use crate::model::{Age, Endpoint, Evidence, Socket, TcpState};
+use crate::model::{Age, Evidence, Socket, TcpState};
 
 /// Spans of the series that evidence shows.
 const SPANS: u64 = 60;
 
 /// Connections whose other end is on this host too and in CLOSE-WAIT: that end does not close, and is the one to report.
 #[derive(Debug)]
-pub struct Closers(HashSet<(Endpoint, Endpoint)>);
+pub struct Closers {
+    /// keyed digests of both ends: many sockets in little space, and no peer can make them meet
+    pairs: FxHashSet<u64>,
+    key: RandomState,
+}
 
 impl Closers {
     /// One pass over CLOSE-WAIT, what nobody has accepted yet included.
     pub fn new(context: &Context<'_>) -> Self {
         let tally = context.tally;
+        let key = RandomState::new();
+        let most = tally.close_wait.len() + tally.unaccepted.len();
+        let mut pairs = FxHashSet::with_capacity_and_hasher(most, FxBuildHasher);
         let rows = tally.close_wait.iter().chain(&tally.unaccepted);
-        let ends = rows
-            .filter_map(|row| context.snapshot.socket(*row))
-            .filter(|socket| socket.state == TcpState::CloseWait)
-            .map(|socket| (socket.remote, socket.local));
-        Self(ends.collect())
+        pairs.extend(
+            rows.filter_map(|row| context.snapshot.socket(*row))
+                .filter(|socket| socket.state == TcpState::CloseWait)
+                .map(|socket| key.hash_one((socket.remote, socket.local))),
+        );
+        Self { pairs, key }
     }
 
     /// Whether the other end of `socket` is one of them.
     pub fn face(&self, socket: &Socket) -> bool {
-        self.0.contains(&(socket.local, socket.remote))
+        let pair = self.key.hash_one((socket.local, socket.remote));
+        self.pairs.contains(&pair)
     }
 }
 
