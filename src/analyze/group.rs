@@ -1,7 +1,9 @@
 //! Sockets that one program holds towards one destination or on one of its listeners: what the detectors of
 //! never-closed sockets share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use foldhash::{HashMap, HashMapExt};
 
 use super::{Context, Limits, words};
 use crate::history::{Held, PortSet};

@@ -1,6 +1,6 @@
 //! Accept queues: which connections wait for which listener.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
 use super::Context;
 use crate::model::{Endpoint, Family, Socket};

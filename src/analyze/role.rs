@@ -4,7 +4,7 @@
 //! come to us, only what is far above that background is news, and never more than a warning. Where we dialled, a large
 //! part of our connections to one destination that do not move means that it, or the way to it, is down.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
 use super::group::Target;
 use super::{Context, Limits, Threshold, Unit};

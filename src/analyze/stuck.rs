@@ -1,10 +1,11 @@
 //! How long the sockets of a group have been stuck, and whether more keep coming: what CLOSE-WAIT and FIN-WAIT-2 that
 //! somebody holds have in common.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
+use foldhash::{HashMap, HashMapExt};
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::group::{Group, Target};
@@ -27,7 +28,7 @@ impl Closers {
     /// One pass over CLOSE-WAIT, what nobody has accepted yet included.
     pub fn new(context: &Context<'_>) -> Self {
         let tally = context.tally;
-        let key = RandomState::new();
+        let key = RandomState::default();
         let most = tally.close_wait.len() + tally.unaccepted.len();
         let mut pairs = FxHashSet::with_capacity_and_hasher(most, FxBuildHasher);
         let rows = tally.close_wait.iter().chain(&tally.unaccepted);

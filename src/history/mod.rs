@@ -4,10 +4,11 @@
 mod tally;
 mod top;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use jiff::Timestamp;
 
 pub use self::tally::{Counts, Dial, PortSet, Tally};

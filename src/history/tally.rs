@@ -1,6 +1,6 @@
 //! One pass over a snapshot: what all detectors count, so that their number does not multiply the cost.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use crate::model::age::TIME_WAIT_MS;
 use crate::model::{AgeFacts, Endpoint, Facts, Owners, Snapshot, Socket, TcpInfo, TcpState, Timer};
@@ -158,8 +158,7 @@ pub struct Tally {
     pub unaccepted: Vec<u32>,
     /// TIME-WAIT sockets by the second in which their wait began, the latest first
     pub closes: Vec<u32>,
-    // A server's peers are chosen by others, what is dialled by us; SipHash all the same, as a proxy dials where it
-    // is told to.
+    // A proxy dials where it is told to: keys that others may choose need a hasher that nobody can foresee.
     dialled: HashMap<Dial, Counts>,
     served: HashMap<u16, Counts>,
 }

@@ -1,7 +1,8 @@
 //! Who holds most: processes, peers, listeners.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
+
+use foldhash::{HashMap, HashMapExt};
 
 use crate::model::{Process, Snapshot, Socket, TcpState, Top};
 
