@@ -176,7 +176,7 @@ fn finding(
              retransmit, so it looks like loss on the network although it is here. The counter is of the whole \
              machine, whatever the namespace.",
             [
-                "cat /proc/net/softnet_stat    # a line for each processor: the second column are its drops",
+                "cat /proc/net/softnet_stat    # a line for each processor; the second column is its drops, in hex",
                 "more receive queues, RPS or interrupt affinity; then net.core.netdev_max_backlog",
             ],
         ),
@@ -207,7 +207,7 @@ fn finding(
             "A processor used up its budget for received packets and went on in the next round. Nothing is lost by \
              that. It shows that receiving is busy, on the whole machine, whatever the namespace.",
             [
-                "cat /proc/net/softnet_stat    # a line for each processor: the third column",
+                "cat /proc/net/softnet_stat    # a line for each processor; the third column counts these rounds, in hex",
                 "net.core.netdev_budget, or more receive queues, if packets are dropped as well",
             ],
         ),
@@ -224,7 +224,7 @@ fn finding(
         who_must_act: Actor::Operator,
         advice: advice
             .into_iter()
-            .chain(["do not change TCP's buffer sizes for it: these packets never got that far"])
+            .chain(["do not: change TCP's buffer sizes for it; these packets never got that far"])
             .map(str::to_owned)
             .collect(),
         rows: Vec::new(),

@@ -210,7 +210,7 @@ fn finding(
     } else {
         advice.push("nothing to do".to_owned());
     }
-    advice.push("do not: tcp_tw_recycle (gone since 4.12), tcp_fin_timeout (no effect), SO_LINGER 0 (resets), a lower tcp_max_tw_buckets".to_owned());
+    advice.push("do not: set tcp_tw_recycle (gone since 4.12), tcp_fin_timeout (no effect), SO_LINGER 0 (resets), a lower tcp_max_tw_buckets".to_owned());
     let normal = format!(
         "For 60 s after closing first, this side keeps the address pair, so that a lost last ACK can be repeated and \
          late segments die out. {} TIME-WAIT are normal for {closes:.0} closes per second over a minute; {ports_say}.",
