@@ -88,21 +88,22 @@ pub enum Command {
 }
 
 const LIST_EXAMPLES: &str = "FILTER is every word that is not an option, wherever it stands; quote it where it has < > ( ) or !.
-  state X, exclude X         in any spelling: close-wait, CLOSE_WAIT, estab;
+  state X, exclude X         in any spelling: close-wait, CLOSE_WAIT, ESTAB;
                              several with commas; groups: all, connected,
                              synchronized, bucket, big
-  src HOST, dst HOST         10.0.0.7, 10.0.0.0/8:443, [fd00::/16]:22, ::1, a
-                             name; IPv4 finds v4-mapped too
+  src HOST, dst HOST         10.0.0.7, 10.0.0.0/8:443, [fd00::/16]:22, ::1,
+                             a name; IPv4 finds v4-mapped too
   sport = PORT, dport >= P   a number or a service, with = != < <= > >= or
                              eq ne lt le gt ge
-  dev = NAME                 the interface that the socket is bound to, not the
-                             one of its route
+  dev = NAME                 the interface that the socket is bound to, not
+                             the one of its route
   fwmark = MARK[/MASK]       takes CAP_NET_ADMIN
   cgroup = PATH, cgroup ~ GLOB
-  process = NAME, process ~ GLOB, pid = N, user = NAME, uid = N, unit = NAME
+  process = NAME, process ~ GLOB, pid = N
+  user = NAME, uid = N, unit = NAME
   timer = NAME               retransmit, keepalive, persist, time-wait, none
-  COLUMN > VALUE             any column of numbers: recv-q > 64KiB, age > 5min,
-                             rtt > 100ms, retrans > 0
+  COLUMN > VALUE             any column of numbers: recv-q > 64KiB,
+                             age > 5min, rtt > 100ms, retrans > 0
 
 They are joined by and, or, not, && || ! and parentheses; `and` may be left out, and binds tighter than `or`. \
 The state clauses of one alternative add up; an alternative without one means the states of -a, -l, -B or none of \

@@ -184,6 +184,9 @@ fn command_page(command: clap::Command, title: &str) -> Result<Vec<u8>, Failure>
     Ok(tidy(&out))
 }
 
+/// What a terminal of 80 columns leaves beside a manual page's indent.
+const PAGE: usize = 73;
+
 /// The page about findings, from the detectors' own text.
 fn findings_page() -> Result<Vec<u8>, Failure> {
     let mut out = Vec::new();
@@ -213,7 +216,7 @@ fn findings_page() -> Result<Vec<u8>, Failure> {
     )?;
     kernels(&mut out)?;
     let screen = Screen {
-        width: 78,
+        width: PAGE,
         unicode: false,
         paint: Paint(false),
     };
@@ -382,13 +385,12 @@ fn verbatim(out: &mut dyn Write, name: &str, text: &str) -> std::io::Result<()> 
 
 /// A line that fits a manual page: what is too long goes on under its last column.
 fn folded(line: &str) -> String {
-    const WIDTH: usize = 73;
-    if line.chars().count() <= WIDTH {
+    if line.chars().count() <= PAGE {
         return line.to_owned();
     }
     let column = line.trim_end().rfind("  ").map_or(0, |gap| gap + 2);
     let (head, text) = line.split_at(column);
-    format!("{head}{}", wrap(text, WIDTH, column))
+    format!("{head}{}", wrap(text, PAGE, column))
 }
 
 /// Text in which nothing is a request or an escape to roff.
