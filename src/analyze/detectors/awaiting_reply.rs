@@ -289,7 +289,7 @@ const fn explanation(heard: Heard, severity: Severity) -> &'static str {
     match (heard, severity) {
         (Heard::Before(_), Severity::Warning | Severity::Critical) => {
             "The requests were acknowledged, so they arrived there, and since then no data has come on any connection \
-             to this destination: the program there hangs, or a proxy before it lost it. Without a read time-out the \
+             to this destination: probably the program there hangs, or a proxy before it lost it. Without a read time-out the \
              callers wait as long as the connections live. Only workers that all wait for a job look the same."
         }
         (Heard::Before(_), _) => {

@@ -196,7 +196,7 @@ fn evidence(
             "idiag_state, idiag_inode",
         )
         .limit(limits.get("min")),
-        Evidence::count("share_of_entries", share, "%", "/proc/net/sockstat TCP tw")
+        Evidence::count("share_of_entries", share, "%", "sockstat TCP.tw")
             .limit(limits.get("share")),
         Evidence::count("dialled_by_this_host", dialled, "sockets", "idiag_sport"),
     ];

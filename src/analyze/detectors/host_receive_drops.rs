@@ -120,11 +120,7 @@ fn finding(
     evidence.extend(rates::evidence(
         context,
         &[
-            (
-                "dropped_by_the_backlog_of_all_processors",
-                "Softnet.dropped",
-                "packets",
-            ),
+            ("dropped_by_full_backlogs", "Softnet.dropped", "packets"),
             ("rounds_with_work_left", "Softnet.time_squeeze", "rounds"),
             (
                 "dropped_by_a_socket_backlog",

@@ -253,7 +253,7 @@ fn slower(
         evidence,
         explanation: if hurts {
             "These connections were at rest, then this end sent, and nothing is acknowledged, while the same \
-             destination answers on others. So the path works and the peer lives: a NAT, firewall or balancer between \
+             destination answers on others. So the path works and the peer lives: probably a NAT, firewall or balancer between \
              has forgotten these connections."
                 .to_owned()
         } else {

@@ -143,7 +143,7 @@ fn finding(
         "orphans_of_the_machine",
         orphans,
         "sockets",
-        "/proc/net/sockstat TCP orphan",
+        "sockstat TCP.orphan",
     );
     let mut evidence = vec![
         match max {

@@ -162,7 +162,7 @@ fn tell(
     let why = if local {
         "Nothing is lost on loopback: the other end drops what it has no memory for, because it does not read"
     } else {
-        "The peer is down, or the path to it; a full path or a firewall that forgot the connection looks the same"
+        "The peer is probably down, or the path to it; a full path or a firewall that forgot the connection looks the same"
     };
     Finding {
         id: DETECTOR.id,

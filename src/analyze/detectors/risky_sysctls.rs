@@ -146,7 +146,7 @@ fn risk(context: &Context<'_>, limits: &Limits, name: &'static str, value: i64) 
         "tcp_fin_timeout" => (
             value > 60 && value < 120,
             "60",
-            "ends orphaned FIN-WAIT-2 earlier than 60 does: between 61 and 119 they live for 2 x (value - 60) s",
+            "ends orphaned FIN-WAIT-2 earlier than it says: between 61 and 119 they live for 2 x (value - 60) s",
             &[],
         ),
         "tcp_rfc1337" => (

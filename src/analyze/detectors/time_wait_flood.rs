@@ -101,12 +101,7 @@ fn finding(
 ) -> Finding {
     let tally = context.tally;
     let waiting = tally.of(TcpState::TimeWait);
-    let of_table = Evidence::count(
-        "time_wait_table",
-        used,
-        "sockets",
-        "/proc/net/sockstat TCP tw",
-    );
+    let of_table = Evidence::count("time_wait_table", used, "sockets", "sockstat TCP.tw");
     let limit = table.map(|max| max * limits.get("warn") / 100.0);
     let mut evidence = vec![match limit {
         Some(limit) => of_table.limit(limit),
@@ -258,7 +253,7 @@ fn full_in(context: &Context<'_>, max: f64) -> Option<Evidence> {
         return None;
     }
     let (before, after) = (u64::try_from(before).ok()?, u64::try_from(after).ok()?);
-    let source = "/proc/net/sockstat TCP tw, two looks";
+    let source = "sockstat TCP.tw, two looks";
     pace::evidence(
         "table_is_full_in",
         (before, after),
