@@ -130,7 +130,7 @@ fn who(finding: &Finding) -> String {
         Actor::ThisProgram => "this program must act",
         Actor::Peer => "the other end must act",
         Actor::Network => "the network, or the host at the other end",
-        Actor::Operator => "whoever runs this host",
+        Actor::Operator => "whoever runs this host must act",
         Actor::Nobody => "nobody has to act",
     };
     let (Subject::Process {

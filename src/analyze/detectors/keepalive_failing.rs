@@ -14,7 +14,7 @@ const PROBES: i64 = 9;
 pub const DETECTOR: Detector = Detector {
     id: "keepalive-failing",
     aliases: &[],
-    summary: "peers do not answer keepalive probes: they, or the way to them, are gone",
+    summary: "peers do not answer keepalive probes: they, or the way to them, are probably gone",
     signals: "Unanswered probes of ESTABLISHED sockets under the keepalive timer: two or more, or one and the same \
               socket had one in the sample before. By destination or listener.",
     explanation: "After a time without traffic the kernel sends a probe that any living peer answers at once. \

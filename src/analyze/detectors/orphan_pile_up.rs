@@ -178,7 +178,7 @@ fn finding(
     if let Some(most) = towards.first() {
         evidence.push(Evidence::text(
             "most_of_them",
-            format!("{} {}", most.target.words(), words::thousands(most.stuck())),
+            format!("{} {}", words::thousands(most.stuck()), most.target.words()),
             "idiag_sport, idiag_dst, idiag_dport",
         ));
     }

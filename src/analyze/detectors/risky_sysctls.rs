@@ -22,7 +22,7 @@ pub const DETECTOR: Detector = Detector {
         "Linux kernel, Documentation/networking/ip-sysctl.rst",
     ],
     advice: &[
-        "sysctl --system applies the files of /etc/sysctl.d; look there for who set it",
+        "look in /etc/sysctl.conf and /etc/sysctl.d for who set it",
         "go back to the default, and look at what the setting was to cure: linger diagnose",
     ],
     folklore: &[

@@ -151,7 +151,11 @@ fn finding(
         (counts.of(TcpState::TimeWait), dial.remote)
     });
     if let Some((count, remote)) = dialled.max().filter(|(count, _)| *count > 0) {
-        let text = format!("{} {}", words::endpoint(&remote), words::thousands(count));
+        let text = format!(
+            "{} to {}",
+            words::thousands(count),
+            words::endpoint(&remote)
+        );
         evidence.push(Evidence::text(
             "most_to_destination",
             text,
