@@ -184,3 +184,13 @@ fn files_are_rooms_and_not_halls() {
         .collect();
     assert_eq!(long, Vec::<String>::new());
 }
+
+#[test]
+fn the_readme_names_every_finding_with_its_summary() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let readme = readme.replace("`", "");
+    for detector in linger::analyze::detectors::ALL {
+        let row = format!("| {} | {} |", detector.id, detector.summary);
+        assert!(readme.contains(&row), "no row in README.md: {row}");
+    }
+}

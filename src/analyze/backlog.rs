@@ -26,6 +26,16 @@ impl Binds {
         }
     }
 
+    /// What has to be raised for a longer queue.
+    pub const fn raise(self) -> &'static str {
+        match self {
+            Self::Argument(_) => "the backlog that the program gives to listen()",
+            Self::Somaxconn(_) | Self::Earlier(_) | Self::Unknown => {
+                "net.core.somaxconn and the backlog that the program gives to listen()"
+            }
+        }
+    }
+
     /// In words.
     pub fn words(self, limit: u32) -> String {
         match self {
@@ -33,7 +43,7 @@ impl Binds {
                 format!("net.core.somaxconn ({max}), or a backlog of the same size")
             }
             Self::Argument(max) => format!(
-                "listen()'s argument ({limit}), or net.core.somaxconn as it was then; now that is {max}"
+                "listen()'s argument ({limit}), or an earlier net.core.somaxconn (now {max})"
             ),
             Self::Earlier(max) => {
                 format!(

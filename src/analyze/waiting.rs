@@ -50,12 +50,7 @@ impl Table {
 
     /// How many are in use, against `percent` of its size.
     pub fn evidence(&self, percent: f64) -> Evidence {
-        let used = Evidence::count(
-            "time_wait_table",
-            self.used,
-            "sockets",
-            "/proc/net/sockstat TCP tw",
-        );
+        let used = Evidence::count("time_wait_table", self.used, "sockets", "sockstat TCP.tw");
         match self.size {
             Some(size) => used.limit(size as f64 * percent / 100.0),
             None => used,

@@ -35,8 +35,7 @@ const EXAMPLES: &str = "Examples:
   linger record web-7.linger               take the evidence along
   linger diagnose --from web-7.linger      the same findings, anywhere, later
 
-Exit status: 0 done, 1 failed, 2 wrong usage. A view that is partial for lack of privileges is done,
-with a note on standard error.";
+Exit status: 0 done, 1 failed, 2 wrong usage. A view that is partial for lack of privileges is done, with a note on standard error.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -51,7 +50,7 @@ pub enum Command {
     List(List),
     /// Every finding in full: evidence with its limit, meaning, who must act, what to do
     #[command(
-        after_help = "Reads the sockets once, and counters and listeners again a second later: a counter without a difference\nsays nothing.\n\nExamples:\n  linger diagnose\n  linger diagnose --only close-wait-leak\n  linger diagnose --interval 5s --samples 3     repeat the whole look, to see what grows\n  linger diagnose --samples 1                   do not wait\n  linger diagnose --threshold close-wait-leak.age=2min\n  linger diagnose --exit-code > report.txt      10 warning, 11 critical, 12 not to be judged\n  linger diagnose --json --from web-7.linger"
+        after_help = "Reads the sockets once, and counters and listeners again a second later: a counter without a difference says nothing.\n\nExamples:\n  linger diagnose\n  linger diagnose --only close-wait-leak\n  linger diagnose --interval 5s --samples 3     repeat the whole look, to see what grows\n  linger diagnose --samples 1                   do not wait\n  linger diagnose --threshold close-wait-leak.age=2min\n  linger diagnose --exit-code > report.txt      10 warning, 11 critical, 12 not to be judged\n  linger diagnose --json --from web-7.linger"
     )]
     Diagnose(Diagnose),
     /// What a state, a finding or a topic means; alone: the TCP state machine with the counts of now
@@ -61,7 +60,7 @@ pub enum Command {
     Explain(Explain),
     /// Write what the kernel said to a file, for `--from`
     #[command(
-        after_help = "The file holds the kernel's own answers, the owners, settings and counters, and the second look that\n`diagnose` takes. It is readable by its owner only.\n\nExamples:\n  linger record web-7.linger\n  linger --from web-7.linger\n  linger list -tanp --from web-7.linger state close-wait\n  linger diagnose --from web-7.linger"
+        after_help = "The file holds the kernel's own answers, the owners, settings and counters, and the second look that `diagnose` takes. It is readable by its owner only.\n\nExamples:\n  linger record web-7.linger\n  linger --from web-7.linger\n  linger list -tanp --from web-7.linger state close-wait\n  linger diagnose --from web-7.linger"
     )]
     Record(Record),
     /// Everything about one port, program, pid or address
@@ -89,19 +88,26 @@ pub enum Command {
 }
 
 const LIST_EXAMPLES: &str = "FILTER is every word that is not an option, wherever it stands; quote it where it has < > ( ) or !.
-  state X, exclude X         X in any spelling: close-wait, CLOSE_WAIT, estab, SYN_RCVD; several with commas;
-                             groups: all, connected, synchronized, bucket, big
-  src HOST, dst HOST         10.0.0.7, 10.0.0.0/8:443, [fd00::/16]:22, ::1, a name; IPv4 finds v4-mapped too
-  sport = PORT, dport >= P   a number or a service, with = != < <= > >= or eq ne lt le gt ge
-  dev = NAME                 the interface that the socket is bound to, not the one of its route
+  state X, exclude X         in any spelling: close-wait, CLOSE_WAIT, ESTAB;
+                             several with commas; groups: all, connected,
+                             synchronized, bucket, big
+  src HOST, dst HOST         10.0.0.7, 10.0.0.0/8:443, [fd00::/16]:22, ::1,
+                             a name; IPv4 finds v4-mapped too
+  sport = PORT, dport >= P   a number or a service, with = != < <= > >= or
+                             eq ne lt le gt ge
+  dev = NAME                 the interface that the socket is bound to, not
+                             the one of its route
   fwmark = MARK[/MASK]       takes CAP_NET_ADMIN
   cgroup = PATH, cgroup ~ GLOB
-  process = NAME, process ~ GLOB, pid = N, user = NAME, uid = N, unit = NAME
+  process = NAME, process ~ GLOB, pid = N
+  user = NAME, uid = N, unit = NAME
   timer = NAME               retransmit, keepalive, persist, time-wait, none
-  COLUMN > VALUE             any column of numbers: recv-q > 64KiB, rtt > 100ms, age > 5min, retrans > 0
-joined by and, or, not, && || ! and parentheses; `and` may be left out, and binds tighter than `or`. The state
-clauses of one alternative add up; an alternative without one means the states of -a, -l, -B or none of these.
-What is not known fits no comparison; of an age that is known within bounds only what is sure counts.
+  COLUMN > VALUE             any column of numbers: recv-q > 64KiB,
+                             age > 5min, rtt > 100ms, retrans > 0
+
+They are joined by and, or, not, && || ! and parentheses; `and` may be left out, and binds tighter than `or`. \
+The state clauses of one alternative add up; an alternative without one means the states of -a, -l, -B or none of \
+these. What is not known fits no comparison; of an age that is known within bounds only what is sure counts.
 
 Unasked, everything but LISTEN, CLOSED and BOUND-INACTIVE is shown; -a shows all, -l LISTEN only.
 
@@ -116,6 +122,7 @@ Examples:
   linger list -c state,process,rtt,age --sort -age --top 20
   linger list --group-by state,process     how many of which, the most first
   linger list --group-by peer-address --top 10 state established
+  linger list --group-by waiting-on,peer   us, the peer or the network?
   linger list exclude established --json   as one JSON document
   linger list --output jsonl | jq .state   one object a line";
 

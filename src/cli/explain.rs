@@ -85,7 +85,7 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
                 text,
                 count,
                 &snapshot.facts,
-                &about(text.state),
+                &with_summaries(&about(text.state)),
                 &mut out,
                 width,
             )?;
@@ -106,6 +106,14 @@ fn about(state: TcpState) -> Vec<&'static str> {
         .iter()
         .filter(|detector| detector.states.contains(&state));
     about.map(|detector| detector.id).collect()
+}
+
+/// The same with what each says.
+fn with_summaries(ids: &[&'static str]) -> Vec<(&'static str, &'static str)> {
+    let found = ids.iter().filter_map(|id| detectors::find(id));
+    found
+        .map(|detector| (detector.id, detector.summary))
+        .collect()
 }
 
 /// The closes of the last 60 seconds, the latest first, where `state` is the one that tells them and there are any.
@@ -298,7 +306,7 @@ pub fn detector_text(
         part(if at == 0 { "do" } else { "" }, advice)?;
     }
     for (at, folklore) in detector.folklore.iter().enumerate() {
-        part(if at == 0 { "do not" } else { "" }, folklore)?;
+        part(if at == 0 { "beware" } else { "" }, folklore)?;
     }
     part("", "")?;
     for (at, threshold) in detector.thresholds.iter().enumerate() {

@@ -15,6 +15,7 @@ use super::terminal;
 use crate::analyze::{Settings, detectors};
 use crate::render::findings::Screen;
 use crate::render::paint::Paint;
+use crate::render::text::wrap;
 
 /// Prints one page, or writes all of them into a directory.
 ///
@@ -135,6 +136,13 @@ fn command_page(command: clap::Command, title: &str) -> Result<Vec<u8>, Failure>
         "0 if done, 1 if something failed, 2 for wrong usage. A view that is partial for lack of \
         privileges is done, with a note on standard error and \"complete\": false in JSON.",
     )?;
+    if title == "LINGER-DIAGNOSE" {
+        paragraph(
+            &mut out,
+            "With --exit-code what was found: 0 for nothing above info, 10 for a warning, 11 for critical, 12 where \
+            not everything that was asked for could be judged.",
+        )?;
+    }
     if top {
         debug_assert!(
             rest.starts_with("Exit status"),
@@ -176,6 +184,9 @@ fn command_page(command: clap::Command, title: &str) -> Result<Vec<u8>, Failure>
     Ok(tidy(&out))
 }
 
+/// What a terminal of 80 columns leaves beside a manual page's indent.
+const PAGE: usize = 73;
+
 /// The page about findings, from the detectors' own text.
 fn findings_page() -> Result<Vec<u8>, Failure> {
     let mut out = Vec::new();
@@ -205,7 +216,7 @@ fn findings_page() -> Result<Vec<u8>, Failure> {
     )?;
     kernels(&mut out)?;
     let screen = Screen {
-        width: 78,
+        width: PAGE,
         unicode: false,
         paint: Paint(false),
     };
@@ -364,13 +375,22 @@ fn verbatim(out: &mut dyn Write, name: &str, text: &str) -> std::io::Result<()> 
     section(out, name)?;
     writeln!(out, ".nf")?;
     for line in text.lines() {
-        writeln!(
-            out,
-            "{}",
-            escape(line.strip_prefix("  ").unwrap_or(line).trim_end())
-        )?;
+        let line = folded(line.strip_prefix("  ").unwrap_or(line));
+        for line in line.lines().chain(line.is_empty().then_some("")) {
+            writeln!(out, "{}", escape(line.trim_end()))?;
+        }
     }
     writeln!(out, ".fi")
+}
+
+/// A line that fits a manual page: what is too long goes on under its last column.
+fn folded(line: &str) -> String {
+    if line.chars().count() <= PAGE {
+        return line.to_owned();
+    }
+    let column = line.trim_end().rfind("  ").map_or(0, |gap| gap + 2);
+    let (head, text) = line.split_at(column);
+    format!("{head}{}", wrap(text, PAGE, column))
 }
 
 /// Text in which nothing is a request or an escape to roff.

@@ -29,7 +29,7 @@ pub fn state_text(
     text: &StateText,
     count: Option<(u64, &str)>,
     facts: &Facts,
-    findings: &[&str],
+    findings: &[(&str, &str)],
     out: &mut dyn Write,
     width: usize,
 ) -> io::Result<()> {
@@ -52,8 +52,10 @@ pub fn state_text(
     arrows(out, "entered", "from", text.entered(), width)?;
     arrows(out, "left", "to", text.left(), width)?;
     writeln!(out)?;
-    if !findings.is_empty() {
-        labelled(out, "findings", &findings.join(", "), width)?;
+    for (at, (id, summary)) in findings.iter().enumerate() {
+        let label = if at == 0 { "findings" } else { "" };
+        let text = wrap(&format!("{id}: {summary}"), columns(width), LABEL + 2);
+        writeln!(out, "{label:<LABEL$}{text}")?;
     }
     closing(out, &[text.next], text.grounds, width)
 }
@@ -68,7 +70,16 @@ pub fn closes_text(closes: &[u32], screen: Screen, out: &mut dyn Write) -> io::R
     );
     writeln!(out)?;
     labelled(out, "closes", &text, screen.width)?;
-    writeln!(out, "{:LABEL$}{}", "", bars(closes, screen))
+    writeln!(
+        out,
+        "{:LABEL$}{}",
+        "",
+        bars(
+            closes,
+            screen.text_width().saturating_sub(LABEL),
+            screen.unicode
+        )
+    )
 }
 
 /// One line for each arrow: the other state, unless it is that of the line before, then the event.
@@ -230,7 +241,7 @@ mod tests {
             knowledge_of(state).unwrap(),
             count.map(|count| (count, "here now")),
             &facts(),
-            &["close-wait-leak"],
+            &[("close-wait-leak", "a program does not close sockets")],
             &mut out,
             width,
         )

@@ -130,7 +130,7 @@ fn who(finding: &Finding) -> String {
         Actor::ThisProgram => "this program must act",
         Actor::Peer => "the other end must act",
         Actor::Network => "the network, or the host at the other end",
-        Actor::Operator => "whoever runs this host",
+        Actor::Operator => "whoever runs this host must act",
         Actor::Nobody => "nobody has to act",
     };
     let (Subject::Process {
@@ -155,30 +155,34 @@ fn who(finding: &Finding) -> String {
 
 /// The evidence, one line each: name, value, limit, source; what is a series as a small bar chart.
 fn measured(evidence: &[Evidence], screen: Screen, out: &mut dyn Write) -> io::Result<()> {
+    let longest = evidence
+        .iter()
+        .map(|evidence| evidence.name.chars().count());
+    let names = longest.max().unwrap_or(0);
+    let room = screen.text_width().saturating_sub(LABEL + names + 2);
     let rows: Vec<(String, String, String, &str)> = evidence
         .iter()
         .map(|evidence| {
             let name = evidence.name.replace('_', " ");
             let unit = evidence.unit.unwrap_or_default();
             let limit = evidence.limit.map(|limit| match unit {
+                // Of what is counted, a part of a limit is reached by the next whole one.
+                _ if matches!(evidence.value, Value::Count(_)) && unit != "%" => {
+                    format!("limit {}", number(limit.ceil()))
+                }
                 "s" => format!("limit {}", words::time((limit * 1000.0).max(0.0) as u64)),
                 "%" => format!("limit {} %", number(limit)),
                 _ => format!("limit {}", number(limit)),
             });
             (
                 name,
-                value(&evidence.value, unit, screen),
+                value(&evidence.value, unit, room, screen.unicode),
                 limit.unwrap_or_default(),
                 evidence.source,
             )
         })
         .collect();
     let is_text = |text: &str| text.chars().count() > 24;
-    let names = rows
-        .iter()
-        .map(|row| row.0.chars().count())
-        .max()
-        .unwrap_or(0);
     let values = rows
         .iter()
         .map(|row| row.1.chars().count())
@@ -222,7 +226,7 @@ fn number(value: f64) -> String {
     }
 }
 
-fn value(value: &Value, unit: &str, screen: Screen) -> String {
+fn value(value: &Value, unit: &str, room: usize, unicode: bool) -> String {
     match value {
         Value::Count(n) => {
             let n = u64::try_from(*n).map_or_else(|_| n.to_string(), thousands);
@@ -232,7 +236,7 @@ fn value(value: &Value, unit: &str, screen: Screen) -> String {
         Value::Real(n) if unit == "min" => words::time((n * 60_000.0).max(0.0) as u64),
         Value::Real(n) => join(format!("{n:.1}"), unit),
         Value::Text(text) => text.clone(),
-        Value::Series(values) => bars(values, screen),
+        Value::Series(values) => bars(values, room, unicode),
     }
 }
 
@@ -246,10 +250,11 @@ fn join(n: String, unit: &str) -> String {
     }
 }
 
-/// One column a value, the latest on the left, and the largest in numbers; on a narrow screen several values to a
-/// column.
-pub fn bars(values: &[u32], screen: Screen) -> String {
-    let room = screen.text_width().saturating_sub(50).max(10);
+/// One column a value, the latest on the left, and the largest in numbers; where the `room`, columns, is short several
+/// values to a column.
+pub fn bars(values: &[u32], room: usize, unicode: bool) -> String {
+    let around = "now||then, at most 12,345 in 12".len();
+    let room = room.saturating_sub(around).max(10);
     let fold = values.len().div_ceil(room).max(1);
     let values: Vec<u32> = values
         .chunks(fold)
@@ -259,7 +264,7 @@ pub fn bars(values: &[u32], screen: Screen) -> String {
         })
         .collect();
     let most = values.iter().copied().max().unwrap_or(0);
-    let steps: &[char] = if screen.unicode {
+    let steps: &[char] = if unicode {
         &[' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
     } else {
         &[' ', '.', ':', '-', '=', '+', '*', '%', '#']
@@ -290,7 +295,7 @@ pub fn brief(story: Story<'_>, ids: usize, screen: Screen, out: &mut dyn Write) 
     let width = screen.width.clamp(40, 140);
     let indent = 8 + 2 + ids + 2;
     // A title in a narrow column is a column of words: below it has room.
-    if width < indent + 30 {
+    if width < indent + 40 {
         let title = wrap(&safe(&finding.title), width, 10);
         return writeln!(out, "{severity}  {}\n{:10}{title}", finding.id, "");
     }
@@ -382,16 +387,12 @@ mod tests {
     fn a_long_series_is_folded_to_fit() {
         let mut values = vec![0; 60];
         (values[0], values[1]) = (3, 4);
-        let narrow = bars(&values, SCREEN);
+        let narrow = bars(&values, 69, true);
         assert!(
             narrow.starts_with("now|█ ") && narrow.ends_with("at most 7 in 2"),
             "{narrow}"
         );
-        let wide = Screen {
-            width: 120,
-            ..SCREEN
-        };
-        let folded = bars(&[1; 50], wide);
+        let folded = bars(&[1; 50], 89, true);
         assert!(folded.ends_with("at most 1"), "{folded}");
     }
 

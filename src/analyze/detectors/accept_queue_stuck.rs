@@ -22,7 +22,7 @@ pub const DETECTOR: Detector = Detector {
         "TCP state in OS, LISTEN",
         "TCP state in OS, CLOSE_WAIT",
         "RFC 9293 section 3.5",
-        "Linux kernel, net/ipv4/inet_connection_sock.c",
+        "Linux kernel, net/ipv4/inet_connection_sock.c: inet_csk_accept()",
     ],
     advice: &[
         "`linger :PORT` shows queue and holders; look at what the accept loop waits for: a full thread pool, a lock, garbage collection",
@@ -233,7 +233,7 @@ fn judge(context: &Context<'_>, limits: &Limits, queue: &Queue<'_>) -> Option<Fi
         advice: vec![
             format!("linger :{}    # queue, limit, holders, peers", fullest.local.port),
             "find what the accept loop waits for: a full thread pool, a lock, EMFILE, a stopped process".to_owned(),
-            "do not raise the backlog first: it only lets more clients wait".to_owned(),
+            "do not: raise the backlog first; it only lets more clients wait".to_owned(),
         ],
         rows: waiting.into_iter().map(|(_, row)| row).take(10).collect(),
         caused_by: None,

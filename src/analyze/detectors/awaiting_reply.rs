@@ -22,9 +22,8 @@ pub const DETECTOR: Detector = Detector {
                   polls, subscriptions and idle workers look the same, one by one; a whole pool that falls silent at \
                   once does not.",
     grounds: &[
-        "TCP state in OS, ESTABLISHED",
-        "RFC 9293 section 3.8.4: an acknowledgement is the TCP's, not the user's",
-        "Linux kernel, net/ipv4/tcp_output.c: tcp_event_data_sent",
+        "RFC 793 section 2.6",
+        "Linux kernel, net/ipv4/tcp_output.c: tcp_event_data_sent()",
     ],
     advice: &[
         "look at the server behind the destination, and at the proxy before it",
@@ -68,8 +67,7 @@ pub const DETECTOR: Detector = Detector {
     blind: &[Blind {
         since: (4, 2),
         lacks: "tcpi_bytes_received",
-        effect: "a destination that never answers anybody, such as a log collector, is not told from one that stopped, \
-                 so it is never more than info",
+        effect: "a destination that never answers, such as a log collector, looks the same: info at most",
     }],
     needs: Needs {
         tcp_info: true,
@@ -279,7 +277,7 @@ fn judge(
             "see whether the server there hangs (locks, disk, memory), or the proxy before it lost it; give the client \
              a read time-out"
                 .to_owned(),
-            "do not take answered keepalive for life: the other kernel answers it, not the program".to_owned(),
+            "do not: take answered keepalive for life; the other kernel answers it, not the program".to_owned(),
         ],
         rows: rows.into_iter().take(10).collect(),
         caused_by: None,
@@ -291,7 +289,7 @@ const fn explanation(heard: Heard, severity: Severity) -> &'static str {
     match (heard, severity) {
         (Heard::Before(_), Severity::Warning | Severity::Critical) => {
             "The requests were acknowledged, so they arrived there, and since then no data has come on any connection \
-             to this destination: the program there hangs, or a proxy before it lost it. Without a read time-out the \
+             to this destination: probably the program there hangs, or a proxy before it lost it. Without a read time-out the \
              callers wait as long as the connections live. Only workers that all wait for a job look the same."
         }
         (Heard::Before(_), _) => {

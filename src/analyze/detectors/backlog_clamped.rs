@@ -16,7 +16,6 @@ pub const DETECTOR: Detector = Detector {
                   when it cuts. Which of the two it was cannot be seen. A change counts when listen() is called \
                   again, after a restart.",
     grounds: &[
-        "TCP state in OS, LISTEN",
         "Linux kernel, net/socket.c: __sys_listen()",
         "Linux kernel, Documentation/admin-guide/sysctl/net.rst: somaxconn",
     ],
@@ -170,7 +169,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
                 } else {
                     "make accept() faster; raise net.core.somaxconn in this very namespace, and restart".to_owned()
                 },
-                "do not stop at the setting: without a faster accept() more clients only wait for longer".to_owned(),
+                "do not: raise it and leave it at that; without a faster accept() more clients only wait for longer".to_owned(),
             ],
             rows: context
                 .tally

@@ -18,7 +18,7 @@ pub const DETECTOR: Detector = Detector {
                   connect() or listen() that lasts microseconds; no timer ends it.",
     grounds: &[
         "TCP state in OS, CLOSED",
-        "Linux kernel, net/ipv4/inet_diag.c: TCPF_BOUND_INACTIVE (6.8)",
+        "Linux kernel, net/ipv4/inet_diag.c: inet_diag_dump_icsk()",
     ],
     advice: &[
         "close() the socket when connect() fails, and when its connection was reset",
@@ -48,8 +48,8 @@ pub const DETECTOR: Detector = Detector {
     ],
     blind: &[Blind {
         since: (6, 8),
-        lacks: "TCPF_BOUND_INACTIVE of sock_diag",
-        effect: "such sockets are in no table of the kernel",
+        lacks: "bound-inactive sockets in sock_diag",
+        effect: "such sockets are in no table, so it cannot tell",
     }],
     needs: Needs {
         owners: true,

@@ -23,7 +23,7 @@ pub const DETECTOR: Detector = Detector {
     grounds: &[
         "TCP state in OS, CLOSE_WAIT",
         "RFC 9293 section 3.6",
-        "Linux: no timer and no sysctl ends CLOSE-WAIT",
+        "Linux kernel, net/ipv4/tcp_input.c: tcp_fin()",
     ],
     advice: &[
         "`linger pid:PID` shows which peers; find the code path that leaves without close(): end-of-file, errors, time-outs",
@@ -408,7 +408,7 @@ fn advice(group: &Group<'_>, severity: Severity, leak: bool) -> Vec<String> {
     vec![
         format!("{}    # which peers, which other sockets", group.command()),
         fix.to_owned(),
-        "do not: tcp_fin_timeout and tcp_tw_* have no effect here; keepalive or killing the sockets only hides the leak".to_owned(),
+        "do not: tune tcp_fin_timeout or tcp_tw_*, they have no effect here; keepalive or killing the sockets only hides the leak".to_owned(),
     ]
 }
 

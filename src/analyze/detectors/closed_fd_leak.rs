@@ -56,8 +56,8 @@ pub const DETECTOR: Detector = Detector {
     ],
     blind: &[Blind {
         since: (6, 8),
-        lacks: "sock_diag of sockets that are only bound",
-        effect: "closed sockets cannot be told from bound ones; the check cannot tell",
+        lacks: "bound-inactive sockets in sock_diag",
+        effect: "dead descriptors cannot be told from bound ones, so it cannot tell",
     }],
     needs: Needs {
         owners: true,

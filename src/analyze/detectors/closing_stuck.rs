@@ -53,7 +53,7 @@ const KIND: Kind = Kind {
     ],
     fin: "Both sides closed at almost the same time; this one has the peer's FIN, and its own is not acknowledged",
     data: "Both sides closed at almost the same time",
-    not: "do not tune tcp_orphan_retries: it cuts off slow peers that live, and the loss stays",
+    not: "do not: tune tcp_orphan_retries; it cuts off slow peers that live, and the loss stays",
     twice: Some(|sample| &sample.closing),
 };
 

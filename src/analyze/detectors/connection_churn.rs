@@ -239,7 +239,7 @@ fn destination(
             format!("linger {}    # who dials it, and how many stay", dial.remote.ip()),
             "use connections again: keep-alive, a pool, multiplexing; or let the other side close first"
                 .to_owned(),
-            "do not count on tcp_fin_timeout: it does not shorten TIME-WAIT".to_owned(),
+            "do not: count on tcp_fin_timeout; it does not shorten TIME-WAIT".to_owned(),
         ],
         rows: busy.rows.clone(),
         caused_by: None,
@@ -320,7 +320,7 @@ fn of_the_table(
             "linger explain time-wait    # what it protects from, and the closes of the last minute".to_owned(),
             "use connections again: keep-alive, pools; or raise net.ipv4.tcp_max_tw_buckets, 256 bytes an entry"
                 .to_owned(),
-            "do not count on tcp_fin_timeout or tcp_tw_recycle: the first has no effect, the second is gone".to_owned(),
+            "do not: count on tcp_fin_timeout or tcp_tw_recycle; the first has no effect, the second is gone".to_owned(),
         ],
         rows: Vec::new(),
         caused_by: None,

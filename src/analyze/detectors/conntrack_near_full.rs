@@ -187,7 +187,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
         advice: vec![
             "sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max    # conntrack -S: why, by processor".to_owned(),
             "raise nf_conntrack_max (kube-proxy overwrites it: set conntrack.maxPerCore there); see `conntrack -L`".to_owned(),
-            "do not set notrack on a host with NAT rules: it breaks their connections".to_owned(),
+            "do not: set notrack on a host with NAT rules; it breaks their connections".to_owned(),
         ],
         rows: Vec::new(),
         caused_by: None,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
 use crate::analyze::{
-    Context, Detector, Limits, Needs, Threshold, Unit, Verdict, group, pace, words,
+    Blind, Context, Detector, Limits, Needs, Threshold, Unit, Verdict, group, pace, words,
 };
 use crate::history::{Counts, Dial};
 use crate::model::{
@@ -55,7 +55,11 @@ pub const DETECTOR: Detector = Detector {
             doc: "fewer ports in use are not judged, however narrow the range",
         },
     ],
-    blind: &[],
+    blind: &[Blind {
+        since: (6, 8),
+        lacks: "bound-inactive sockets in sock_diag",
+        effect: "ports that are only bound are not counted",
+    }],
     needs: Needs {
         owners: true,
         ..Needs::NONE
@@ -195,7 +199,7 @@ fn only_bound(context: &Context<'_>, limits: &Limits, bound: u64, range: u32) ->
             "linger list state bound-inactive -p    # who has bound them".to_owned(),
             "close what is not used; set IP_BIND_ADDRESS_NO_PORT before a bind() that is for the address only"
                 .to_owned(),
-            "do not widen the range first: the same program binds those ports too".to_owned(),
+            "do not: widen the range first; the same program binds those ports too".to_owned(),
         ],
         rows,
         caused_by: None,

@@ -215,7 +215,7 @@ fn finding(
         "nothing, if it was made to fit; else raise LimitNOFILE of its unit".to_owned()
     } else {
         format!(
-            "close what is not needed; `prlimit --pid {pid} --nofile={}` raises the limit at once",
+            "close what is not needed; `prlimit --pid {pid} --nofile={}:` raises the soft limit at once, up to the hard one",
             used.limit.saturating_mul(2)
         )
     };

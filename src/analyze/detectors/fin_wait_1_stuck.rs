@@ -56,7 +56,7 @@ const KIND: Kind = Kind {
     ],
     fin: "This side closed first, only its FIN is out, and the peer does not acknowledge it",
     data: "This side has closed",
-    not: "do not lower tcp_fin_timeout (no effect here) or tcp_orphan_retries (cuts off slow peers that live)",
+    not: "do not: lower tcp_fin_timeout (no effect here) or tcp_orphan_retries (cuts off slow peers that live)",
     twice: None,
 };
 

@@ -170,7 +170,7 @@ fn finding(context: &Context<'_>, limits: &Limits, flood: &Flood, towards: &[Tow
         advice: vec![
             "linger list state fin-wait-2    # which peers".to_owned(),
             "mend the peers' programs, which probably sit in CLOSE-WAIT; here nothing is wrong".to_owned(),
-            "do not set tcp_fin_timeout a little above 60 (61 keeps a socket for 2 s): up to 60, or 120 and more"
+            "do not: set tcp_fin_timeout a little above 60 (61 keeps a socket for 2 s); useful is up to 60, or 120 and more"
                 .to_owned(),
         ],
         rows,
@@ -196,7 +196,7 @@ fn evidence(
             "idiag_state, idiag_inode",
         )
         .limit(limits.get("min")),
-        Evidence::count("share_of_entries", share, "%", "/proc/net/sockstat TCP tw")
+        Evidence::count("share_of_entries", share, "%", "sockstat TCP.tw")
             .limit(limits.get("share")),
         Evidence::count("dialled_by_this_host", dialled, "sockets", "idiag_sport"),
     ];

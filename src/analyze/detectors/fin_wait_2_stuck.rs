@@ -234,7 +234,7 @@ fn judge(
         advice: vec![
             format!("{}    # which peers", group.command()),
             fix.to_owned(),
-            "do not change tcp_fin_timeout: it counts only once the program has closed".to_owned(),
+            "do not: change tcp_fin_timeout; it counts only once the program has closed".to_owned(),
         ],
         rows: found.rows.into_iter().take(10).collect(),
         caused_by: None,

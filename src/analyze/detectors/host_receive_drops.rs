@@ -120,11 +120,7 @@ fn finding(
     evidence.extend(rates::evidence(
         context,
         &[
-            (
-                "dropped_by_the_backlog_of_all_processors",
-                "Softnet.dropped",
-                "packets",
-            ),
+            ("dropped_by_full_backlogs", "Softnet.dropped", "packets"),
             ("rounds_with_work_left", "Softnet.time_squeeze", "rounds"),
             (
                 "dropped_by_a_socket_backlog",
@@ -176,7 +172,7 @@ fn finding(
              retransmit, so it looks like loss on the network although it is here. The counter is of the whole \
              machine, whatever the namespace.",
             [
-                "cat /proc/net/softnet_stat    # a line for each processor: the second column are its drops",
+                "cat /proc/net/softnet_stat    # a line for each processor; the second column is its drops, in hex",
                 "more receive queues, RPS or interrupt affinity; then net.core.netdev_max_backlog",
             ],
         ),
@@ -207,7 +203,7 @@ fn finding(
             "A processor used up its budget for received packets and went on in the next round. Nothing is lost by \
              that. It shows that receiving is busy, on the whole machine, whatever the namespace.",
             [
-                "cat /proc/net/softnet_stat    # a line for each processor: the third column",
+                "cat /proc/net/softnet_stat    # a line for each processor; the third column counts these rounds, in hex",
                 "net.core.netdev_budget, or more receive queues, if packets are dropped as well",
             ],
         ),
@@ -224,7 +220,7 @@ fn finding(
         who_must_act: Actor::Operator,
         advice: advice
             .into_iter()
-            .chain(["do not change TCP's buffer sizes for it: these packets never got that far"])
+            .chain(["do not: change TCP's buffer sizes for it; these packets never got that far"])
             .map(str::to_owned)
             .collect(),
         rows: Vec::new(),

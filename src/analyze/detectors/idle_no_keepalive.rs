@@ -27,7 +27,7 @@ pub const DETECTOR: Detector = Detector {
     grounds: &[
         "TCP state in OS, ESTABLISHED",
         "RFC 9293 section 3.5.1",
-        "RFC 9293 section 3.8.4: keepalive is off unless the program asks for it",
+        "RFC 9293 section 3.8.4",
     ],
     advice: &["set SO_KEEPALIVE and TCP_KEEPIDLE in the program, or a heartbeat of its protocol"],
     folklore: &["net.ipv4.tcp_keepalive_time does nothing for sockets without SO_KEEPALIVE"],
@@ -180,7 +180,7 @@ fn judge(context: &Context<'_>, limits: &Limits, group: &Group<'_>) -> Option<Fi
         advice: vec![
             format!("{}    # who they are", group.command()),
             "set SO_KEEPALIVE with a TCP_KEEPIDLE of a few minutes in the program, or a heartbeat".to_owned(),
-            "do not count on net.ipv4.tcp_keepalive_time: it is for sockets that have asked for keepalive".to_owned(),
+            "do not: count on net.ipv4.tcp_keepalive_time; it is for sockets that have asked for keepalive".to_owned(),
         ],
         rows: rows.into_iter().take(10).map(|(_, row, _)| row).collect(),
         caused_by: None,

@@ -14,16 +14,15 @@ const PROBES: i64 = 9;
 pub const DETECTOR: Detector = Detector {
     id: "keepalive-failing",
     aliases: &[],
-    summary: "peers do not answer keepalive probes: they, or the way to them, are gone",
+    summary: "peers do not answer keepalive probes: they, or the way to them, are probably gone",
     signals: "Unanswered probes of ESTABLISHED sockets under the keepalive timer: two or more, or one and the same \
               socket had one in the sample before. By destination or listener.",
     explanation: "After a time without traffic the kernel sends a probe that any living peer answers at once. \
                   Unanswered ones mean a peer that lost power, a cut path, or a NAT or firewall that has forgotten \
                   the connection; after the last probe the program gets an error.",
     grounds: &[
-        "TCP state in OS, ESTABLISHED",
         "RFC 9293 section 3.8.4",
-        "Linux kernel, net/ipv4/tcp_timer.c: tcp_keepalive_timer",
+        "Linux kernel, net/ipv4/tcp_timer.c: tcp_keepalive_timer()",
     ],
     advice: &[
         "look for the peer, and for a NAT or balancer that forgets idle connections sooner than keepalive probes",
@@ -108,9 +107,9 @@ fn finding(context: &Context<'_>, limits: &Limits, towards: &Towards) -> Finding
         .limit(limits.get("share")),
         Evidence::count("probes_unanswered", most_probes, "probes", "tcpi_probes")
             .limit(limits.get("probes")),
-        Evidence::count(
+        Evidence::real(
             "kernel_gives_up_after",
-            lifetime,
+            lifetime as f64,
             "s",
             "net.ipv4.tcp_keepalive_intvl, tcp_keepalive_probes, unless the program sets its own",
         ),
@@ -163,7 +162,7 @@ fn finding(context: &Context<'_>, limits: &Limits, towards: &Towards) -> Finding
         advice: vec![
             format!("{}    # which connections; does a new one to the same place work?", towards.command()),
             "if new ones work, something between forgets idle connections: set TCP_KEEPIDLE below its time".to_owned(),
-            "do not make keepalive slower or turn it off: without it these would stay for ever".to_owned(),
+            "do not: make keepalive slower or turn it off; without it these would stay for ever".to_owned(),
         ],
         rows: towards.rows.iter().copied().take(10).collect(),
         caused_by: None,

@@ -31,8 +31,8 @@ pub const DETECTOR: Detector = Detector {
     grounds: &[
         "TCP state in OS, CLOSE_WAIT",
         "RFC 9293 section 3.8.4",
-        "RFC 5382 section 5: a NAT may forget an idle connection, at the earliest after 2 h 4 min",
-        "Linux kernel, net/ipv4/tcp_timer.c: tcp_keepalive_timer",
+        "RFC 5382 section 5",
+        "Linux kernel, net/ipv4/tcp_timer.c: tcp_keepalive_timer()",
     ],
     advice: &[
         "set TCP_KEEPIDLE below the shortest idle time-out on the way",
@@ -224,7 +224,8 @@ fn slower(
             .limit(limits.get("middlebox-idle")),
         );
     }
-    let after = words::time(forgotten);
+    // In seconds: rounded to minutes it would be advice that is too late.
+    let after = format!("{} s", words::thousands(forgotten / 1000));
     let title = |target: String| {
         if hurts {
             let connections = words::count(lost, "connection");
@@ -252,7 +253,7 @@ fn slower(
         evidence,
         explanation: if hurts {
             "These connections were at rest, then this end sent, and nothing is acknowledged, while the same \
-             destination answers on others. So the path works and the peer lives: a NAT, firewall or balancer between \
+             destination answers on others. So the path works and the peer lives: probably a NAT, firewall or balancer between \
              has forgotten these connections."
                 .to_owned()
         } else {
@@ -262,12 +263,18 @@ fn slower(
                  this is harmless."
             )
         },
-        grounds: DETECTOR.grounds.to_vec(),
+        // CLOSE-WAIT is about the other form.
+        grounds: DETECTOR
+            .grounds
+            .iter()
+            .copied()
+            .filter(|ground| !ground.ends_with("CLOSE_WAIT"))
+            .collect(),
         who_must_act: Actor::ThisProgram,
         advice: vec![
             format!("{}    # which connections", towards.command()),
             format!("set TCP_KEEPIDLE in the program, or the pool's idle time-out, below {after}"),
-            "do not rely on net.ipv4.tcp_keepalive_time: it is for programs that ask for keepalive and set no time"
+            "do not: rely on net.ipv4.tcp_keepalive_time; it is for programs that ask for keepalive and set no time"
                 .to_owned(),
         ],
         rows: rest.lost.iter().chain(&rest.idle).copied().take(10).collect(),
@@ -333,7 +340,7 @@ fn upstream_closes_first(context: &Context<'_>, limits: &Limits) -> Vec<Finding>
                 )
                 .limit(limits.get("closed")),
                 Evidence::real("oldest", oldest as f64 / 1000.0, "s", "tcpi_last_ack_recv")
-                    .limit(limits.get("closed-until")),
+                    .limit(limits.get("closed-age")),
             ],
             explanation: "The upstream has closed these idle connections and this end has not read that yet. A request \
                           that is written to one before it is noticed is answered with RST: expect sporadic 502 or \
@@ -345,7 +352,7 @@ fn upstream_closes_first(context: &Context<'_>, limits: &Limits) -> Vec<Finding>
                 format!("linger {}    # what is kept open towards it", remote.ip()),
                 "make this end's idle time-out shorter than the upstream's, and retry idempotent requests once"
                     .to_owned(),
-                "do not raise time-outs here: the upstream's decides".to_owned(),
+                "do not: raise time-outs here; the upstream's decides".to_owned(),
             ],
             rows: closed.into_iter().take(10).map(|(_, row)| row).collect(),
             caused_by: None,
@@ -414,7 +421,7 @@ mod tests {
         assert_eq!(findings[0].severity, Severity::Info);
         assert_eq!(
             findings[0].title,
-            "to 198.51.100.7:5432: 5 connections at rest for more than 6 min, keepalive waits for 116 min or more"
+            "to 198.51.100.7:5432: 5 connections at rest for more than 350 s, keepalive waits for 116 min or more"
         );
         assert_eq!(severity(rested(0, 4, 350_000, 5)), None);
         assert_eq!(severity(rested(0, 5, 349_999, 5)), None);
@@ -427,7 +434,7 @@ mod tests {
         assert_eq!(findings[0].severity, Severity::Warning);
         assert_eq!(
             findings[0].title,
-            "to 198.51.100.7:5432: 2 connections dead after a rest of more than 6 min, others answered"
+            "to 198.51.100.7:5432: 2 connections dead after a rest of more than 350 s, others answered"
         );
         assert_eq!(severity(rested(1, 1, 600_000, 5)), None);
         assert_eq!(

@@ -55,7 +55,7 @@ const KIND: Kind = Kind {
     ],
     fin: "The peer closed first, this side closed too, and the acknowledgement of its FIN does not come",
     data: "The peer closed first and this side closed too",
-    not: "do not lower tcp_fin_timeout (no effect here) or tcp_orphan_retries (cuts off slow peers that live)",
+    not: "do not: lower tcp_fin_timeout (no effect here) or tcp_orphan_retries (cuts off slow peers that live)",
     twice: None,
 };
 

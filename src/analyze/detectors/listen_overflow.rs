@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use crate::analyze::backlog::{self, Binds};
 use crate::analyze::scenario::{Example, Scenario};
 use crate::analyze::{
-    Context, Detector, Limits, Needs, Threshold, Unit, Verdict, group, pace, queue, words,
+    Blind, Context, Detector, Limits, Needs, Threshold, Unit, Verdict, group, pace, queue, words,
 };
 use crate::model::{Actor, Endpoint, Evidence, Family, Finding, Severity, Socket, TcpState};
 
@@ -55,7 +55,11 @@ pub const DETECTOR: Detector = Detector {
             doc: "packets that the listener dropped between two looks, with the overflow counters agreeing: critical",
         },
     ],
-    blind: &[],
+    blind: &[Blind {
+        since: (4, 7),
+        lacks: "drops of a listener",
+        effect: "the drops are taken for those of the listener whose queue is full",
+    }],
     needs: Needs {
         drops: true,
         owners: true,
@@ -284,7 +288,7 @@ fn judge(context: &Context<'_>, limits: &Limits, seen: &Seen<'_>, moved: Moved) 
             "overflows_in_this_namespace",
             overflows,
             "connections",
-            "TcpExt ListenOverflows",
+            "TcpExt.ListenOverflows",
         ));
         evidence.push(Evidence::real(
             "window",
@@ -310,10 +314,10 @@ fn judge(context: &Context<'_>, limits: &Limits, seen: &Seen<'_>, moved: Moved) 
             "SK_MEMINFO_DROPS",
         ));
     }
-    let binds = Binds::of(&snapshot.facts, limit).words(limit);
+    let binds = Binds::of(&snapshot.facts, limit);
     evidence.push(Evidence::text(
         "what_sets_the_limit",
-        binds.clone(),
+        binds.words(limit),
         "net.core.somaxconn",
     ));
     if moved.syn_queue > 0
@@ -373,8 +377,8 @@ fn judge(context: &Context<'_>, limits: &Limits, seen: &Seen<'_>, moved: Moved) 
         who_must_act: Actor::ThisProgram,
         advice: vec![
             format!("linger :{port}    # who should accept, and how long clients have waited"),
-            format!("make accept() faster; then raise what sets the limit, {binds}, and restart: listen() reads it once"),
-            "do not: tcp_abort_on_overflow (resets instead of retries), a huge backlog without a faster accept()".to_owned(),
+            format!("make accept() faster; then raise {}, and restart", binds.raise()),
+            "do not: set tcp_abort_on_overflow (resets instead of retries), or a huge backlog without a faster accept()".to_owned(),
         ],
         rows: vec![row],
         caused_by: None,

@@ -161,7 +161,7 @@ fn judge(context: &Context<'_>, expected: &Expected) -> Met {
         advice: vec![
             format!("linger :{}    # who holds it", expected.port),
             "look at the log of the expected unit: `address already in use`?".to_owned(),
-            "do not stop the other program before you know whose it is".to_owned(),
+            "do not: stop the other program before you know whose it is".to_owned(),
         ],
         rows: Vec::new(),
         caused_by: None,
@@ -176,7 +176,7 @@ fn absent(context: &Context<'_>, expected: &Expected) -> Finding {
     let of = unit.map_or(String::new(), |unit| format!(" ({unit})"));
     let last = seen_before(context, port);
     let since = last.map_or(String::new(), |sample| {
-        format!(", seen {} ago", words::time(since_ms(context, sample)))
+        format!(", last seen {} ago", words::time(since_ms(context, sample)))
     });
     let mut evidence = vec![
         Evidence::count("listeners", 0, "sockets", "idiag_state").limit(1),
@@ -228,7 +228,7 @@ fn absent(context: &Context<'_>, expected: &Expected) -> Finding {
                 _ => "systemctl --failed    # or the log of the program that should listen".to_owned(),
             },
             format!("linger :{port}    # what is left of its connections"),
-            "do not start it again before its log was read: the reason is in there".to_owned(),
+            "do not: search the network first; it is this host that refuses, by reset".to_owned(),
         ],
         rows: Vec::new(),
         caused_by: None,
@@ -328,8 +328,8 @@ fn lost(context: &Context<'_>, last: &Sample, places: &[Place]) -> Option<Findin
             Severity::Warning
         },
         title: words::fit([
-            format!("nobody listens on {at}{more} any more, seen {since} ago"),
-            format!("nobody listens on {brief} any more, seen {since} ago"),
+            format!("nobody listens on {at}{more} any more, last seen {since} ago"),
+            format!("nobody listens on {brief} any more, last seen {since} ago"),
         ]),
         subject: Subject::Listener {
             address: first.ip_as(*family),
@@ -359,8 +359,8 @@ fn lost(context: &Context<'_>, last: &Sample, places: &[Place]) -> Option<Findin
         },
         advice: vec![
             format!("linger :{port}    # what is left of its connections"),
-            "look for a crash or a stop: `systemctl --failed`, the journal, the program's log".to_owned(),
-            "do not start it again before its log was read: the reason is in there".to_owned(),
+            "look for a crash or a stop: `systemctl --failed`, the journal, the program's log; then start it again".to_owned(),
+            "do not: search the network first; it is this host that refuses, by reset".to_owned(),
         ],
         rows: Vec::new(),
         caused_by: None,
@@ -438,7 +438,7 @@ mod tests {
         assert_eq!(finding.severity, Severity::Warning);
         assert_eq!(
             finding.title,
-            "nobody listens on :6379 any more, seen 60 s ago"
+            "nobody listens on :6379 any more, last seen 60 s ago"
         );
         assert_eq!(severities(example(2), &[]).len(), 2);
         assert_eq!(severities(example(0), &[]), []);

@@ -179,7 +179,7 @@ fn signatures(context: &Context<'_>, limits: &Limits) -> Option<Finding> {
         advice: vec![
             "tcpdump -nvi any 'tcp[tcpflags] & tcp-syn != 0'    # who sends with and without the md5 option".to_owned(),
             "compare the keys of both ends: one was changed, or is missing for this address".to_owned(),
-            "do not take the key away from one end only: that refuses everything".to_owned(),
+            "do not: take the key away from one end only; that refuses everything".to_owned(),
         ],
         rows: Vec::new(),
         caused_by: None,
@@ -249,7 +249,7 @@ fn timestamps(context: &Context<'_>, limits: &Limits) -> Option<Finding> {
         advice: vec![
             "nstat -z TcpExtPAWSActive TcpExtPAWSEstab    # again: since the call before".to_owned(),
             "look for a NAT device that many clients share, or a link that reorders".to_owned(),
-            "do not set tcp_timestamps=0: it takes the protection away from every connection".to_owned(),
+            "do not: set tcp_timestamps=0; it takes the protection away from every connection".to_owned(),
         ],
         rows: Vec::new(),
         caused_by: None,

@@ -127,6 +127,27 @@ mod tests {
     }
 
     #[test]
+    fn grounds_are_cited_in_one_form() {
+        for ground in ALL.iter().flat_map(|detector| detector.grounds) {
+            let good = match ground.split_once(", ").or(ground.split_once(' ')) {
+                Some(("TCP state in OS", heading)) => !heading.is_empty(),
+                Some(("Linux kernel", place)) => {
+                    let (file, what) = place.split_once(": ").unwrap_or((place, ""));
+                    let is_doc = file.starts_with("Documentation/");
+                    file.contains('/') && (is_doc || what.ends_with("()") || file.ends_with(".h"))
+                }
+                Some(("RFC", number)) => number
+                    .split_once(" section ")
+                    .map_or(number, |(number, _)| number)
+                    .chars()
+                    .all(|c| c.is_ascii_digit()),
+                _ => false,
+            };
+            assert!(good, "{ground}");
+        }
+    }
+
+    #[test]
     fn words_keep_their_budget() {
         for detector in ALL {
             let example = detector.example;
@@ -148,6 +169,19 @@ mod tests {
                 );
                 let sentences = finding.explanation.matches(". ").count() + 1;
                 assert!(sentences <= 3, "{}: {}", finding.id, finding.explanation);
+                // What not to do stands last and is written in one form.
+                for (at, advice) in finding.advice.iter().enumerate() {
+                    assert!(
+                        !advice.starts_with("do not ") && !advice.is_empty(),
+                        "{advice}"
+                    );
+                    assert!(
+                        !advice.starts_with("do not: ") || at + 1 == finding.advice.len(),
+                        "{}: {:?}",
+                        finding.id,
+                        finding.advice
+                    );
+                }
                 assert!(finding.rows.len() <= 10);
                 assert!(!finding.evidence.is_empty());
             }

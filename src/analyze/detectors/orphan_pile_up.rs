@@ -143,7 +143,7 @@ fn finding(
         "orphans_of_the_machine",
         orphans,
         "sockets",
-        "/proc/net/sockstat TCP orphan",
+        "sockstat TCP.orphan",
     );
     let mut evidence = vec![
         match max {
@@ -178,7 +178,7 @@ fn finding(
     if let Some(most) = towards.first() {
         evidence.push(Evidence::text(
             "most_of_them",
-            format!("{} {}", most.target.words(), words::thousands(most.stuck())),
+            format!("{} {}", words::thousands(most.stuck()), most.target.words()),
             "idiag_sport, idiag_dst, idiag_dport",
         ));
     }
@@ -229,7 +229,7 @@ fn finding(
             "linger list -i state fin-wait-1    # who does not answer, or does not read (timer persist)".to_owned(),
             "in the programs: SO_SNDTIMEO or TCP_USER_TIMEOUT, and read the peer's end of file before close()"
                 .to_owned(),
-            "do not just raise tcp_max_orphans: each may hold a whole send buffer of memory".to_owned(),
+            "do not: just raise tcp_max_orphans; each may hold a whole send buffer of memory".to_owned(),
         ],
         rows: here.rows.iter().take(10).copied().collect(),
         caused_by: None,

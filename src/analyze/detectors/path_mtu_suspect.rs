@@ -24,7 +24,6 @@ pub const DETECTOR: Detector = Detector {
                   packets only, and the ICMP message that says so does not come back. TCP then sends the same big \
                   segment again until it gives up.",
     grounds: &[
-        "TCP state in OS, ESTABLISHED",
         "RFC 9293 section 3.7.2",
         "RFC 2923 section 2.1",
         "Linux kernel, Documentation/networking/ip-sysctl.rst: tcp_mtu_probing",
@@ -67,7 +66,7 @@ pub const DETECTOR: Detector = Detector {
     blind: &[Blind {
         since: (5, 4),
         lacks: "tcpi_snd_wnd",
-        effect: "a peer that closed its window on data in flight looks the same",
+        effect: "a window that was closed on data in flight looks the same",
     }],
     needs: Needs {
         tcp_info: true,
@@ -276,7 +275,7 @@ fn tell(
                 stall.peer(context)
             ),
             "let ICMP `too big` through or clamp the MSS; sysctl -w net.ipv4.tcp_mtu_probing=1 works around it".to_owned(),
-            "do not lower the MTU of the whole host first: one path is at fault".to_owned(),
+            "do not: lower the MTU of the whole host first; one path is at fault".to_owned(),
         ],
         rows: stall.shown(),
         caused_by: None,

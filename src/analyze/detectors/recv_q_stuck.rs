@@ -20,7 +20,6 @@ pub const DETECTOR: Detector = Detector {
                   waits for something else, or stands still. When the queue is full the kernel closes the window, \
                   and then the peer waits too.",
     grounds: &[
-        "TCP state in OS, ESTABLISHED",
         "RFC 9293 section 3.8.6",
         "Linux kernel, net/ipv4/tcp_diag.c: tcp_diag_get_info()",
     ],
@@ -65,7 +64,7 @@ pub const DETECTOR: Detector = Detector {
     blind: &[Blind {
         since: (6, 2),
         lacks: "tcpi_rcv_wnd",
-        effect: "how many peers were told to stop is not counted",
+        effect: "peers that were told to stop are not counted",
     }],
     needs: Needs {
         tcp_info: true,
@@ -321,7 +320,7 @@ fn tell(
         advice: vec![
             format!("{}    # then: what do the program's threads wait for?", group.command()),
             "read on a thread or in a loop that nothing else can block, with time-outs on what it waits for".to_owned(),
-            "do not raise tcp_rmem: more data would only lie unread".to_owned(),
+            "do not: raise tcp_rmem; more data would only lie unread".to_owned(),
         ],
         rows: group.rows.iter().copied().take(10).collect(),
         caused_by: None,

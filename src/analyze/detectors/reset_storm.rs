@@ -112,7 +112,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             advice: [
                 "nstat -z TcpExtTCPAbortOnClose TcpExtTCPAbortOnData TcpEstabResets    # again: since the call before",
                 "read to end of file, with a time-out, before close()",
-                "do not use SO_LINGER 0 to get rid of TIME-WAIT: that resets too",
+                "do not: use SO_LINGER 0 to get rid of TIME-WAIT; that resets too",
             ],
         },
         Kind {
@@ -127,7 +127,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             advice: [
                 "nstat -z TcpEstabResets TcpActiveOpens    # again: since the call before",
                 "keep idle connections for less long than the other end does, and look at its log",
-                "do not retry at once and without end: it adds to the storm",
+                "do not: retry at once and without end; it adds to the storm",
             ],
         },
         Kind {
@@ -141,7 +141,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             advice: [
                 "nstat -z TcpAttemptFails TcpActiveOpens    # again: since the call before",
                 "tcpdump -ni any 'tcp[tcpflags] & tcp-rst != 0'    # shows to whom, and from which port",
-                "do not retry at once and without end: wait longer after each refusal",
+                "do not: retry at once and without end; wait longer after each refusal",
             ],
         },
         Kind {
@@ -155,7 +155,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             advice: [
                 "nstat -z TcpEstabResets TcpPassiveOpens    # again: since the call before",
                 "nothing to do, unless users complain",
-                "do not log each of them as an error",
+                "do not: log each of them as an error",
             ],
         },
         Kind {
@@ -170,7 +170,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             advice: [
                 "nstat -z TcpOutRsts    # again: since the call before",
                 "nothing to do, unless a service should listen there",
-                "do not hide it with a firewall that drops: clients then wait for a time-out",
+                "do not: hide it with a firewall that drops; clients then wait for a time-out",
             ],
         },
     ];

@@ -22,7 +22,7 @@ pub const DETECTOR: Detector = Detector {
     grounds: &[
         "TCP state in OS, 2、为什么TIME_WAIT状态还需要等2MSL后才能返回到CLOSED状态?",
         "RFC 9293 section 3.8.1",
-        "Linux kernel, net/ipv4/tcp_output.c: __tcp_retransmit_skb",
+        "Linux kernel, net/ipv4/tcp_output.c: __tcp_retransmit_skb()",
     ],
     advice: &[
         "`ip -s link` for errors and drops on this host's own link, then look at the way to whom most is sent again",
@@ -57,8 +57,8 @@ pub const DETECTOR: Detector = Detector {
     ],
     blind: &[Blind {
         since: (3, 15),
-        lacks: "TcpExt TCPSynRetrans",
-        effect: "repeated SYNs count as lost segments, and so it is never more than info",
+        lacks: "TcpExt.TCPSynRetrans",
+        effect: "repeated SYNs count as lost segments: info at most",
     }],
     needs: Needs {
         tcp_info: true,
@@ -122,19 +122,20 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     };
     let window = context.seconds().unwrap_or(0.0);
     let mut evidence = vec![
-        Evidence::count("lost_and_sent_again", lost, "segments", "Tcp RetransSegs")
+        Evidence::count("lost_and_sent_again", lost, "segments", "Tcp.RetransSegs")
             .limit(limits.get("min")),
-        Evidence::count("sent", all, "segments", "Tcp OutSegs, RetransSegs"),
-        Evidence::real("share", share, "%", "Tcp RetransSegs, OutSegs").limit(limits.get("warn")),
+        Evidence::count("sent", all, "segments", "Tcp.OutSegs, Tcp.RetransSegs"),
+        Evidence::real("share", share, "%", "Tcp.RetransSegs, Tcp.OutSegs")
+            .limit(limits.get("warn")),
         Evidence::real("window", window, "s", "two looks"),
-        Evidence::count("needless", needless, "segments", "TcpExt TCPDSACKRecv"),
+        Evidence::count("needless", needless, "segments", "TcpExt.TCPDSACKRecv"),
     ];
     if let Some(handshakes) = handshakes {
         evidence.push(Evidence::count(
             "repeated_syns",
             handshakes,
             "segments",
-            "TcpExt TCPSynRetrans",
+            "TcpExt.TCPSynRetrans",
         ));
     }
     for (target, n) in towards.targets.iter().take(3) {
@@ -178,9 +179,9 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             if most.is_some() {
                 "look at the way to where most is sent again: link, duplex, policer, overloaded firewall".to_owned()
             } else {
-                "linger diagnose --only retransmit-storm --interval 5s --samples 2 names to whom".to_owned()
+                "linger diagnose --only retransmit-storm --interval 5s --samples 2    # names to whom".to_owned()
             },
-            "do not turn TCP buffer sysctls: they do not mend a link that loses packets".to_owned(),
+            "do not: tune the buffer sysctls of TCP; they do not mend a link that loses packets".to_owned(),
         ],
         rows: towards.rows,
         caused_by: None,

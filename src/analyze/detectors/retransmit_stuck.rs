@@ -23,7 +23,8 @@ pub const DETECTOR: Detector = Detector {
                   about a quarter of an hour (tcp_retries2) the kernel gives up.",
     grounds: &[
         "TCP state in OS, ESTABLISHED",
-        "RFC 9293 sections 3.8.1 and 3.8.3",
+        "RFC 9293 section 3.8.1",
+        "RFC 9293 section 3.8.3",
         "Linux kernel, net/ipv4/tcp_timer.c: tcp_retransmit_timer()",
     ],
     advice: &[
@@ -60,7 +61,7 @@ pub const DETECTOR: Detector = Detector {
     blind: &[Blind {
         since: (5, 4),
         lacks: "tcpi_snd_wnd",
-        effect: "a peer that closed its window on data in flight is taken for one that does not answer",
+        effect: "a window that was closed on data in flight looks the same",
     }],
     needs: Needs {
         tcp_info: true,
@@ -161,7 +162,7 @@ fn tell(
     let why = if local {
         "Nothing is lost on loopback: the other end drops what it has no memory for, because it does not read"
     } else {
-        "The peer is down, or the path to it; a full path or a firewall that forgot the connection looks the same"
+        "The peer is probably down, or the path to it; a full path or a firewall that forgot the connection looks the same"
     };
     Finding {
         id: DETECTOR.id,
@@ -181,7 +182,7 @@ fn tell(
                 stall.peer(context)
             ),
             "set TCP_USER_TIMEOUT in the program, so that it fails over after seconds".to_owned(),
-            "do not lower tcp_retries2 first: it changes every program on this machine".to_owned(),
+            "do not: lower tcp_retries2 first; it changes every program on this machine".to_owned(),
         ],
         rows: stall.shown(),
         caused_by: None,

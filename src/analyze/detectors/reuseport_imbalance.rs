@@ -14,10 +14,7 @@ pub const DETECTOR: Detector = Detector {
     explanation: "The kernel deals new connections out to the listeners of a port by a hash of the addresses, whether \
                   they accept or not. A client whose hash meets the stuck one waits, and tries again in vain, while \
                   the host looks idle.",
-    grounds: &[
-        "TCP state in OS, LISTEN",
-        "Linux kernel, net/core/sock_reuseport.c: reuseport_select_sock()",
-    ],
+    grounds: &["Linux kernel, net/core/sock_reuseport.c: reuseport_select_sock()"],
     advice: &[
         "unblock or restart the worker with the long queue",
         "net.ipv4.tcp_migrate_req=1 hands its queue on when it closes; or one listener that all workers share",
@@ -208,7 +205,7 @@ fn judge(context: &Context<'_>, limits: &Limits, queue: &Queue<'_>) -> Option<Fi
             "overflows_in_this_namespace",
             overflows,
             "connections",
-            "TcpExt ListenOverflows",
+            "TcpExt.ListenOverflows",
         ));
     }
     evidence.extend(descriptor(context, fullest));
@@ -243,8 +240,7 @@ fn judge(context: &Context<'_>, limits: &Limits, queue: &Queue<'_>) -> Option<Fi
         subject: words::listener_subject(snapshot, fullest),
         evidence,
         explanation: format!(
-            "{n} connections wait for one of the {siblings} listeners on this port, while {} for the median of the \
-             others. The kernel deals new connections out by a hash of the addresses, whether they are accepted or \
+            "{n} connections wait at one of the {siblings} listeners on this port; at the others the median is {}. The kernel deals new connections out by a hash of the addresses, whether they are accepted or \
              not: about every {siblings}th client meets the stuck one.",
             words::thousands(median)
         ),
@@ -253,7 +249,7 @@ fn judge(context: &Context<'_>, limits: &Limits, queue: &Queue<'_>) -> Option<Fi
         advice: vec![
             format!("linger :{port}    # which worker holds the listener with the long queue"),
             "unblock or restart that worker; net.ipv4.tcp_migrate_req=1 hands its queue on when it closes".to_owned(),
-            "do not raise the backlog: the stuck queue only gets longer".to_owned(),
+            "do not: raise the backlog; the stuck queue only gets longer".to_owned(),
         ],
         rows: rows(context, fullest),
         caused_by: None,

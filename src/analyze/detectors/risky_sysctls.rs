@@ -22,7 +22,7 @@ pub const DETECTOR: Detector = Detector {
         "Linux kernel, Documentation/networking/ip-sysctl.rst",
     ],
     advice: &[
-        "sysctl --system applies the files of /etc/sysctl.d; look there for who set it",
+        "look in /etc/sysctl.conf and /etc/sysctl.d for who set it",
         "go back to the default, and look at what the setting was to cure: linger diagnose",
     ],
     folklore: &[
@@ -146,7 +146,7 @@ fn risk(context: &Context<'_>, limits: &Limits, name: &'static str, value: i64) 
         "tcp_fin_timeout" => (
             value > 60 && value < 120,
             "60",
-            "ends orphaned FIN-WAIT-2 earlier than 60 does: between 61 and 119 they live for 2 x (value - 60) s",
+            "ends orphaned FIN-WAIT-2 earlier than it says: between 61 and 119 they live for 2 x (value - 60) s",
             &[],
         ),
         "tcp_rfc1337" => (

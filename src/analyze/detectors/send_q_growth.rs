@@ -20,7 +20,6 @@ pub const DETECTOR: Detector = Detector {
                   on the way. The kernel sizes the buffer by itself unless the program has set SO_SNDBUF or \
                   tcp_wmem ends it. A long queue alone is how every bulk transfer looks.",
     grounds: &[
-        "TCP state in OS, ESTABLISHED",
         "Linux kernel, net/ipv4/tcp_output.c: tcp_cwnd_validate()",
         "Linux kernel, Documentation/networking/ip-sysctl.rst: tcp_wmem",
     ],
@@ -65,7 +64,7 @@ pub const DETECTOR: Detector = Detector {
     blind: &[Blind {
         since: (4, 10),
         lacks: "tcpi_sndbuf_limited",
-        effect: "what a send buffer costs is not measured",
+        effect: "time that a send buffer costs is not measured",
     }],
     needs: Needs {
         tcp_info: true,
@@ -268,7 +267,7 @@ fn tell_limited(
         advice: vec![
             format!("{}    # then: does the program set SO_SNDBUF?", group.command()),
             "leave SO_SNDBUF unset; else raise the third number of sysctl net.ipv4.tcp_wmem".to_owned(),
-            "do not raise net.core.wmem_default: TCP does not use it".to_owned(),
+            "do not: raise net.core.wmem_default; TCP does not use it".to_owned(),
         ],
         rows: group.rows.iter().copied().take(10).collect(),
         caused_by: None,
@@ -315,7 +314,7 @@ fn tell_growing(context: &Context<'_>, limits: &Limits, group: &Group<'_>) -> Fi
         advice: vec![
             format!("{}    # which connections", group.command()),
             "where what is sent must be fresh: set TCP_NOTSENT_LOWAT, and write when the socket is writable".to_owned(),
-            "do not set a small SO_SNDBUF for it: that slows the transfer".to_owned(),
+            "do not: set a small SO_SNDBUF for it; that slows the transfer".to_owned(),
         ],
         rows: group.rows.iter().copied().take(10).collect(),
         caused_by: None,

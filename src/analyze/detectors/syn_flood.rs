@@ -438,13 +438,13 @@ fn finding(context: &Context<'_>, limits: &Limits, open: &Open<'_>, origin: &Ori
             vec![
                 format!("ip route get {address}    # does the answer leave where the SYN came in?"),
                 "then look for reverse-path filters and firewalls that lose the SYN-ACK or the last ACK".to_owned(),
-                "do not raise tcp_synack_retries: what is dead only stays for longer".to_owned(),
+                "do not: raise tcp_synack_retries; what is dead only stays for longer".to_owned(),
             ]
         } else {
             vec![
                 format!("ss -tn state syn-recv '( sport = :{port} )'    # who begins and does not finish"),
                 "keep net.ipv4.tcp_syncookies=1, give the listener a larger backlog, filter upstream".to_owned(),
-                "do not raise tcp_synack_retries: what is dead only stays for longer".to_owned(),
+                "do not: raise tcp_synack_retries; what is dead only stays for longer".to_owned(),
             ]
         },
         rows: open.suspects().take(10).collect(),

@@ -446,7 +446,7 @@ fn advice(remote: Endpoint) -> Vec<String> {
             remote.ip()
         ),
         "give the client a connect time-out of a few seconds, so that callers fail fast".to_owned(),
-        "do not lower tcp_syn_retries first: it changes every program on this machine".to_owned(),
+        "do not: lower tcp_syn_retries first; it changes every program on this machine".to_owned(),
     ]
 }
 

@@ -181,7 +181,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             } else {
                 "filter the flood upstream; cookies keep the service reachable meanwhile".to_owned()
             },
-            "do not set tcp_syncookies=0: the kernel then drops the SYNs instead".to_owned(),
+            "do not: set tcp_syncookies=0; the kernel then drops the SYNs instead".to_owned(),
         ],
         rows: Vec::new(),
         caused_by: None,

@@ -219,7 +219,7 @@ fn finding(
     let (most_queued, queued, rows) = hoarders(context);
     let mut evidence = Vec::new();
     if let Some(budget) = budget {
-        let source = "/proc/net/sockstat TCP mem";
+        let source = "sockstat TCP.mem";
         evidence.push(
             Evidence::count("memory", budget.used, "pages", source).limit(budget.pressure as f64),
         );

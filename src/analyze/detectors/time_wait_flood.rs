@@ -101,12 +101,7 @@ fn finding(
 ) -> Finding {
     let tally = context.tally;
     let waiting = tally.of(TcpState::TimeWait);
-    let of_table = Evidence::count(
-        "time_wait_table",
-        used,
-        "sockets",
-        "/proc/net/sockstat TCP tw",
-    );
+    let of_table = Evidence::count("time_wait_table", used, "sockets", "sockstat TCP.tw");
     let limit = table.map(|max| max * limits.get("warn") / 100.0);
     let mut evidence = vec![match limit {
         Some(limit) => of_table.limit(limit),
@@ -156,7 +151,11 @@ fn finding(
         (counts.of(TcpState::TimeWait), dial.remote)
     });
     if let Some((count, remote)) = dialled.max().filter(|(count, _)| *count > 0) {
-        let text = format!("{} {}", words::endpoint(&remote), words::thousands(count));
+        let text = format!(
+            "{} to {}",
+            words::thousands(count),
+            words::endpoint(&remote)
+        );
         evidence.push(Evidence::text(
             "most_to_destination",
             text,
@@ -210,7 +209,7 @@ fn finding(
     } else {
         advice.push("nothing to do".to_owned());
     }
-    advice.push("do not: tcp_tw_recycle (gone since 4.12), tcp_fin_timeout (no effect), SO_LINGER 0 (resets), a lower tcp_max_tw_buckets".to_owned());
+    advice.push("do not: set tcp_tw_recycle (gone since 4.12), tcp_fin_timeout (no effect), SO_LINGER 0 (resets), a lower tcp_max_tw_buckets".to_owned());
     let normal = format!(
         "For 60 s after closing first, this side keeps the address pair, so that a lost last ACK can be repeated and \
          late segments die out. {} TIME-WAIT are normal for {closes:.0} closes per second over a minute; {ports_say}.",
@@ -258,7 +257,7 @@ fn full_in(context: &Context<'_>, max: f64) -> Option<Evidence> {
         return None;
     }
     let (before, after) = (u64::try_from(before).ok()?, u64::try_from(after).ok()?);
-    let source = "/proc/net/sockstat TCP tw, two looks";
+    let source = "sockstat TCP.tw, two looks";
     pace::evidence(
         "table_is_full_in",
         (before, after),

@@ -126,7 +126,7 @@ fn finding(context: &Context<'_>, limits: &Limits, destroyed: u64, table: Table)
                 "sysctl net.ipv4.tcp_max_tw_buckets    # here{shown}; raise it, an entry costs about 256 bytes"
             ),
             "close fewer connections: keep-alive, pools, or let the other side close first".to_owned(),
-            "do not lower tcp_max_tw_buckets or set SO_LINGER 0: both make more resets".to_owned(),
+            "do not: lower tcp_max_tw_buckets or set SO_LINGER 0; both make more resets".to_owned(),
         ],
         rows: Vec::new(),
         caused_by: None,

@@ -19,7 +19,7 @@ pub const DETECTOR: Detector = Detector {
     grounds: &[
         "TCP state in OS, TIME_WAIT",
         "RFC 9293 section 3.6.1",
-        "RFC 6191",
+        "RFC 6191 section 2",
         "Linux kernel, net/ipv4/tcp_minisocks.c: tcp_timewait_state_process()",
     ],
     advice: &[
@@ -128,10 +128,9 @@ fn finding(
         table.evidence(limits.get("warn")),
     ];
     if let Some(value) = facts.sysctl("net/ipv4/tcp_timestamps") {
-        evidence.push(Evidence::count(
+        evidence.push(Evidence::text(
             "tcp_timestamps",
-            value,
-            "setting",
+            value.to_string(),
             "net.ipv4.tcp_timestamps",
         ));
     }
@@ -173,7 +172,7 @@ fn finding(
                 "nothing to do, as long as the listener sets SO_REUSEADDR"
             }
             .to_owned(),
-            "do not: tcp_tw_reuse (outgoing connections only), SO_LINGER 0 (resets, lost data)".to_owned(),
+            "do not: set tcp_tw_reuse (outgoing connections only) or SO_LINGER 0 (resets, lost data)".to_owned(),
         ],
         rows: Vec::new(),
         caused_by: None,

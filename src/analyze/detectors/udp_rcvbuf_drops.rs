@@ -244,7 +244,7 @@ fn judge(
                 "share_of_all_datagrams_here",
                 share,
                 "%",
-                "SK_MEMINFO_DROPS, Udp InDatagrams",
+                "SK_MEMINFO_DROPS, Udp.InDatagrams",
             )
             .limit(limits.get("share")),
         );

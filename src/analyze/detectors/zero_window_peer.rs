@@ -16,10 +16,9 @@ pub const DETECTOR: Detector = Detector {
               As `send-q-stuck`: most peers do not answer the probes either. Where the other end is on this host and \
               does not read, that is shown as the cause.",
     explanation: "The peer has announced that its receive buffer is full, and this kernel asks again and again \
-                  whether there is room. The peer's program does not read. As long as the probes are answered this \
+                  whether there is room. Probably the peer's program does not read. As long as the probes are answered this \
                   lasts for ever.",
     grounds: &[
-        "TCP state in OS, ESTABLISHED",
         "RFC 9293 section 3.8.6.1",
         "Linux kernel, net/ipv4/tcp_timer.c: tcp_probe_timer()",
     ],
@@ -193,7 +192,7 @@ fn tell(
                 stall.towards.command()
             ),
             "give this program a time-out for sending, such as TCP_USER_TIMEOUT".to_owned(),
-            "do not raise tcp_wmem or tcp_rmem: a larger buffer fills up as well".to_owned(),
+            "do not: raise tcp_wmem or tcp_rmem; a larger buffer fills up as well".to_owned(),
         ],
         rows: stall.shown(),
         caused_by: None,
