@@ -213,6 +213,14 @@ pub struct Blind {
     pub effect: &'static str,
 }
 
+/// What older kernels say less well of every age, whatever detector reads it.
+pub const AGES: &[Blind] = &[Blind {
+    since: (6, 7),
+    lacks: "tcpi_total_rto_time",
+    effect: "in SYN-SENT, FIN-WAIT-1, LAST-ACK and CLOSING summed from the time-outs so far, a few percent too low; \
+             known from below only once the time-outs no longer double",
+}];
+
 /// A detector: what it is called, what it means, and how it judges.
 #[derive(Debug)]
 pub struct Detector {

@@ -249,6 +249,7 @@ fn kernels(out: &mut dyn Write) -> std::io::Result<()> {
     let mut blind: Vec<_> = detectors::ALL
         .iter()
         .flat_map(|detector| detector.blind.iter().map(|blind| (detector.id, blind)))
+        .chain(AGES.iter().map(|blind| ("ages", blind)))
         .collect();
     blind.sort_by_key(|(id, blind)| (std::cmp::Reverse(blind.since), blind.lacks, *id));
     let mut before = None;

@@ -4,6 +4,7 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use anyhow::Result;
 use linger::collect::live::{Choice, Live};
 use linger::collect::procfs::ProcRoot;
 use linger::collect::{Source, Want};
@@ -17,11 +18,11 @@ use crate::support::*;
 type Edit = fn(&mut Facts, usize);
 
 /// A capture of this machine with other facts.
-fn capture(directory: &tempfile::TempDir, edit: Edit) -> PathBuf {
+fn capture(directory: &tempfile::TempDir, edit: Edit) -> Result<PathBuf> {
     let path = directory.path().join("edited.linger");
     let mut machine = Live::new(Choice::Netlink, ProcRoot::default());
-    let mut writer = Writer::create(&path, true).unwrap();
-    writer.host(&machine.host()).unwrap();
+    let mut writer = Writer::create(&path, true)?;
+    writer.host(&machine.host())?;
     let whole = Want {
         tcp_info: true,
         memory: true,
@@ -34,44 +35,44 @@ fn capture(directory: &tempfile::TempDir, edit: Edit) -> PathBuf {
     let facts = machine.facts();
     for (look, want) in [whole, light].into_iter().enumerate() {
         let taken = machine.now() + std::time::Duration::from_secs(look as u64);
-        writer.begin_sample(taken).unwrap();
-        writer.asked(&want).unwrap();
+        writer.begin_sample(taken)?;
+        writer.asked(&want)?;
         let mut row = |_: linger::collect::Row<'_>| ControlFlow::Continue(());
-        let coverage = machine
-            .dump_teed(&want, &mut row, Some(&mut writer.tee()))
-            .unwrap();
+        let coverage = machine.dump_teed(&want, &mut row, Some(&mut writer.tee()))?;
         let mut facts = facts.clone();
         edit(&mut facts, look);
-        writer.facts(&facts).unwrap();
+        writer.facts(&facts)?;
         if look == 0 {
-            writer.owners(&Owners::default()).unwrap();
+            writer.owners(&Owners::default())?;
         }
         let coverage = Coverage {
             owners_read: look == 0,
             ..coverage
         };
-        writer.coverage(&coverage).unwrap();
+        writer.coverage(&coverage)?;
     }
-    writer.finish().unwrap();
-    path
+    writer.finish()?;
+    Ok(path)
 }
 
 /// The severity and subject of the finding, if it is found.
-fn judged(id: &str, edit: Edit) -> Option<(String, String)> {
-    let directory = tempfile::tempdir().unwrap();
-    let path = capture(&directory, edit);
+fn judged(id: &str, edit: Edit) -> Result<Option<(String, String)>> {
+    let directory = tempfile::tempdir()?;
+    let path = capture(&directory, edit)?;
     let document = json(&format!(
         "diagnose --json --only {id} --from {}",
         path.display()
     ));
     let findings = document["findings"].as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let finding = findings.first()?;
+    let Some(finding) = findings.first() else {
+        return Ok(None);
+    };
     assert_eq!(text(&finding["id"]), id);
-    Some((
+    Ok(Some((
         text(&finding["severity"]),
         text(&finding["subject"]["kind"]),
-    ))
+    )))
 }
 
 fn is(severity: &str) -> Option<(String, String)> {
@@ -89,17 +90,18 @@ fn conntrack(facts: &mut Facts, count: &str) {
 }
 
 #[test]
-fn a_table_of_connection_tracking_nearly_full_with_edited_facts() {
+fn a_table_of_connection_tracking_nearly_full_with_edited_facts() -> Result<()> {
     let id = "conntrack-near-full";
     assert_eq!(
-        judged(id, |facts, _| conntrack(facts, "75000")),
+        judged(id, |facts, _| conntrack(facts, "75000"))?,
         is("warning")
     );
     assert_eq!(
-        judged(id, |facts, _| conntrack(facts, "90000")),
+        judged(id, |facts, _| conntrack(facts, "90000"))?,
         is("critical")
     );
-    assert_eq!(judged(id, |facts, _| conntrack(facts, "74000")), None);
+    assert_eq!(judged(id, |facts, _| conntrack(facts, "74000"))?, None);
+    Ok(())
 }
 
 fn orphans(facts: &mut Facts, orphans: i64) {
@@ -108,11 +110,12 @@ fn orphans(facts: &mut Facts, orphans: i64) {
 }
 
 #[test]
-fn orphans_that_use_up_the_host_with_edited_facts() {
+fn orphans_that_use_up_the_host_with_edited_facts() -> Result<()> {
     let id = "orphan-pile-up";
-    assert_eq!(judged(id, |facts, _| orphans(facts, 250)), is("warning"));
-    assert_eq!(judged(id, |facts, _| orphans(facts, 500)), is("critical"));
-    assert_eq!(judged(id, |facts, _| orphans(facts, 249)), None);
+    assert_eq!(judged(id, |facts, _| orphans(facts, 250))?, is("warning"));
+    assert_eq!(judged(id, |facts, _| orphans(facts, 500))?, is("critical"));
+    assert_eq!(judged(id, |facts, _| orphans(facts, 249))?, None);
+    Ok(())
 }
 
 fn memory(facts: &mut Facts, pages: i64) {
@@ -121,11 +124,12 @@ fn memory(facts: &mut Facts, pages: i64) {
 }
 
 #[test]
-fn memory_of_all_tcp_sockets_nearly_spent_with_edited_facts() {
+fn memory_of_all_tcp_sockets_nearly_spent_with_edited_facts() -> Result<()> {
     let id = "tcp-memory-pressure";
-    assert_eq!(judged(id, |facts, _| memory(facts, 2_001)), is("warning"));
-    assert_eq!(judged(id, |facts, _| memory(facts, 3_601)), is("critical"));
-    assert_eq!(judged(id, |facts, _| memory(facts, 1_999)), None);
+    assert_eq!(judged(id, |facts, _| memory(facts, 2_001))?, is("warning"));
+    assert_eq!(judged(id, |facts, _| memory(facts, 3_601))?, is("critical"));
+    assert_eq!(judged(id, |facts, _| memory(facts, 1_999))?, None);
+    Ok(())
 }
 
 fn dropped(facts: &mut Facts, packets: i64) {
@@ -133,13 +137,14 @@ fn dropped(facts: &mut Facts, packets: i64) {
 }
 
 #[test]
-fn packets_dropped_on_receipt_with_edited_facts() {
+fn packets_dropped_on_receipt_with_edited_facts() -> Result<()> {
     let id = "host-receive-drops";
-    let found = judged(id, |facts, look| dropped(facts, 5 + 1_000 * look as i64));
+    let found = judged(id, |facts, look| dropped(facts, 5 + 1_000 * look as i64))?;
     assert!(found == is("warning") || found == is("info"), "{found:?}");
     assert_eq!(
-        judged(id, |facts, _| dropped(facts, 5)),
+        judged(id, |facts, _| dropped(facts, 5))?,
         None,
         "it does not move"
     );
+    Ok(())
 }
