@@ -12,7 +12,7 @@ use super::explain;
 use super::failure::Failure;
 use super::listed;
 use super::terminal;
-use crate::analyze::{Settings, detectors};
+use crate::analyze::{AGES, Settings, detectors};
 use crate::render::findings::Screen;
 use crate::render::paint::Paint;
 use crate::render::text::wrap;
