@@ -63,16 +63,13 @@ fn judged(id: &str, edit: Edit) -> Result<Option<(String, String)>> {
         "diagnose --json --only {id} --from {}",
         path.display()
     ));
-    let findings = document["findings"].as_array().cloned().unwrap_or_default();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let Some(finding) = findings.first() else {
+    let at = |pointer: &str| document.pointer(pointer).and_then(Value::as_str);
+    if at("/findings/0/id") != Some(id) {
         return Ok(None);
-    };
-    assert_eq!(text(&finding["id"]), id);
-    Ok(Some((
-        text(&finding["severity"]),
-        text(&finding["subject"]["kind"]),
-    )))
+    }
+    let (severity, kind) = (at("/findings/0/severity"), at("/findings/0/subject/kind"));
+    let owned = |text: Option<&str>| text.unwrap_or_default().to_owned();
+    Ok(Some((owned(severity), owned(kind))))
 }
 
 fn is(severity: &str) -> Option<(String, String)> {
