@@ -81,6 +81,21 @@ fn cause(finding: &Finding, all: &[Finding], context: &Context<'_>) -> Option<&'
                 })
             })
         }
+        // Who never closes has young CLOSE-WAIT sockets too.
+        ("keepalive-slower-than-middlebox", Subject::Destination { address, port, .. })
+            if finding.variant == Some("upstream-closes-first") =>
+        {
+            with("close-wait-leak", &|other| {
+                let mut rows = other.rows.iter();
+                warns(other)
+                    && rows.any(|row| {
+                        let socket = context.snapshot.socket(*row);
+                        socket.is_some_and(|socket| {
+                            socket.remote.ip() == *address && socket.remote.port == *port
+                        })
+                    })
+            })
+        }
         // What was forgotten on the way answers no probe either.
         ("keepalive-failing", subject @ Subject::Destination { .. }) => {
             with("keepalive-slower-than-middlebox", &|other| {
@@ -470,5 +485,37 @@ mod tests {
             stories > 1 && found.contains(&(queue, None)),
             "accept() still has descriptors: {found:?}"
         );
+    }
+
+    #[test]
+    fn young_sockets_of_a_leak_are_part_of_it() {
+        let told = |leaks: u16| {
+            let mut scenario = Scenario::default();
+            let process = scenario.process(9, "checkout", 300, 100_000);
+            for i in 0..leaks + 20 {
+                let local = Endpoint::v4(HERE, 40_000 + i);
+                let mut socket =
+                    scenario.socket(TcpState::CloseWait, local, Endpoint::v4(THERE, 5432));
+                socket.recv_q = 1;
+                let socket = scenario.held_by(process, socket);
+                let age = if i < 20 { 1_000 } else { 60_000 * u64::from(i) };
+                let data = age + 90_000;
+                scenario.push(
+                    socket,
+                    &[
+                        ("last_ack_recv_ms", age),
+                        ("last_data_recv_ms", data),
+                        ("last_data_sent_ms", data),
+                    ],
+                );
+            }
+            let findings = scenario.analyze(&Settings::default()).findings;
+            let young = findings
+                .iter()
+                .find(|f| f.variant == Some("upstream-closes-first"));
+            young.map(|finding| finding.caused_by)
+        };
+        assert_eq!(told(30), Some(Some("close-wait-leak")));
+        assert_eq!(told(0), Some(None));
     }
 }
