@@ -371,7 +371,14 @@ fn awaiting_reply(world: &mut World) -> Result<()> {
         "--threshold",
         "awaiting-reply.gap=500ms",
     ];
+    let mut ports = 8080..;
     for family in world.families() {
+        let port = ports.next().context("no port left")?;
+        let listener = listen(family.near(port), 16)?;
+        let mut clients = Vec::new();
+        for _ in 0..5 {
+            clients.push(world.serve(&listener)?);
+        }
         let mut pool = Vec::new();
         for _ in 0..5 {
             let connection = world.dial(*family, 5432)?;
@@ -390,6 +397,16 @@ fn awaiting_reply(world: &mut World) -> Result<()> {
         until_silent(world, 5432, 2100)?;
         let patient = world.diagnose(&["--only", ID]);
         world.quiet(&format!("not for 30 s yet, {family:?}"), &patient, ID);
+        let workers = world.diagnose(&arguments);
+        world.calm(
+            &format!("no client of ours waits, {family:?}"),
+            &workers,
+            ID,
+        );
+        for client in &clients {
+            send_to_near(world, &client.near, client.far)?;
+        }
+        until_silent(world, port, 2100)?;
         let diagnosis = world.diagnose(&arguments);
         let when = format!("5 of 5 wait, {family:?}");
         let found = world.fires(&when, &diagnosis, ID, Severity::Warning);
