@@ -62,6 +62,14 @@ pub const TESTS: &[Test] = &[
         run: bulk_transfer,
     },
     Test {
+        name: "one_client_that_is_gone",
+        run: one_client_that_is_gone,
+    },
+    Test {
+        name: "short_lived_listeners",
+        run: short_lived_listeners,
+    },
+    Test {
         name: "log_daemon",
         run: log_daemon,
     },
@@ -215,6 +223,15 @@ fn slow_readers(world: &mut World) -> Result<()> {
         Ok((full < 8).then(|| format!("{full} are full")))
     })?;
     thread::sleep(Duration::from_millis(1500));
+    let short = [
+        "--samples",
+        "1",
+        "--threshold",
+        "recv-q-stuck.age=500ms",
+        "--threshold",
+        "recv-q-stuck.long=1s",
+    ];
+    world.all_calm("8 slow readers, one look", &world.diagnose(&short));
     stays_calm(world, "8 slow readers");
     Ok(())
 }
@@ -413,6 +430,44 @@ fn bulk_transfer(world: &mut World) -> Result<()> {
     send(loopback)?;
     thread::sleep(Duration::from_millis(500));
     stays_calm(world, "bulk transfer");
+    Ok(())
+}
+
+/// A small server at night: one phone or crawler is all that it has, and is gone. Some of its connections are closed
+/// here meanwhile, some kept.
+fn one_client_that_is_gone(world: &mut World) -> Result<()> {
+    let listener = listen(Family::V4.near(8080), 64)?;
+    let mut clients = Vec::new();
+    for _ in 0..16 {
+        let client = world.serve(&listener)?;
+        keep_alive(&client.near, 1)?;
+        world.far.deafen(client.far)?;
+        clients.push(client);
+    }
+    for client in clients.drain(..8) {
+        drop(client.near);
+    }
+    until_count(kernel::FIN_WAIT_1, 8)?;
+    crate::silence::until_probed(world, 8)?;
+    stays_calm(world, "one client is gone");
+    until_count(kernel::FIN_WAIT_1, 8)
+}
+
+/// Passive FTP and test runs listen on ports below the ephemeral range for a few seconds.
+fn short_lived_listeners(world: &mut World) -> Result<()> {
+    let _ftp = listen(Family::V4.near(21), 16)?;
+    thread::spawn(|| {
+        let mut listeners = std::collections::VecDeque::new();
+        for port in 20_000..30_000 {
+            listeners.extend(listen(Family::V4.near(port), 1).ok());
+            if listeners.len() > 3 {
+                listeners.pop_front();
+            }
+            thread::sleep(Duration::from_millis(500));
+        }
+    });
+    thread::sleep(Duration::from_millis(500));
+    stays_calm(world, "short-lived listeners");
     Ok(())
 }
 

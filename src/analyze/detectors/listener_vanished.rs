@@ -28,12 +28,21 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &[],
     states: &[TcpState::Listen],
-    thresholds: &[Threshold {
-        key: "looks",
-        default: 3.0,
-        unit: Unit::Count,
-        doc: "a listener of any of the last earlier looks is missed; then it counts as taken away on purpose",
-    }],
+    thresholds: &[
+        Threshold {
+            key: "looks",
+            default: 3.0,
+            unit: Unit::Count,
+            doc: "a listener of any of the last earlier looks is missed; then it counts as taken away on purpose",
+        },
+        Threshold {
+            key: "age",
+            default: 30.0,
+            unit: Unit::Seconds,
+            doc: "warns if the looks have seen it for so long, or only the oldest did, so long ago: passive FTP and \
+                  tests listen for seconds",
+        },
+    ],
     blind: &[],
     needs: Needs {
         owners: true,
@@ -277,7 +286,7 @@ fn vanished(context: &Context<'_>, limits: &Limits) -> BTreeMap<u16, Finding> {
         }
     }
     gone.into_iter()
-        .filter_map(|(port, (last, places))| Some((port, lost(context, last, &places)?)))
+        .filter_map(|(port, (last, places))| Some((port, lost(context, limits, last, &places)?)))
         .collect()
 }
 
@@ -294,7 +303,28 @@ fn covered(now: &[Place], then: &[Place], (family, place): &Place) -> bool {
     })
 }
 
-fn lost(context: &Context<'_>, last: &Sample, places: &[Place]) -> Option<Finding> {
+/// Whether the earlier looks prove that it was no listener of a few seconds.
+fn has_lasted(context: &Context<'_>, limits: &Limits, last: &Sample, places: &[Place]) -> bool {
+    let earlier = context.history.earlier();
+    let first = earlier
+        .iter()
+        .find(|sample| places.iter().any(|place| sample.listening.contains(place)));
+    let seen = first.map_or(0, |first| {
+        since_ms(context, first).saturating_sub(since_ms(context, last))
+    });
+    // Before the oldest look nobody looked.
+    let unknown = earlier
+        .first()
+        .is_some_and(|oldest| oldest.taken == last.taken);
+    seen >= limits.ms("age") || unknown && since_ms(context, last) >= limits.ms("age")
+}
+
+fn lost(
+    context: &Context<'_>,
+    limits: &Limits,
+    last: &Sample,
+    places: &[Place],
+) -> Option<Finding> {
     let (family, first) = places.first()?;
     let port = first.port;
     // The kernel chooses ports from this range for what lives for a short time: data channels, tests.
@@ -322,7 +352,7 @@ fn lost(context: &Context<'_>, last: &Sample, places: &[Place]) -> Option<Findin
     Some(Finding {
         id: DETECTOR.id,
         variant: None,
-        severity: if temporary {
+        severity: if temporary || !has_lasted(context, limits, last, places) {
             Severity::Info
         } else {
             Severity::Warning
@@ -496,6 +526,24 @@ mod tests {
     fn a_port_of_the_ephemeral_range_comes_and_goes() {
         let data = Endpoint::v4([0; 4], 40_000);
         assert_eq!(moved(&[(Family::Ipv4, data)], &[]), [Severity::Info]);
+    }
+
+    #[test]
+    fn a_listener_of_a_few_seconds_was_not_meant_to_stay() {
+        let seen = |looks: u32, seconds| {
+            let mut scenario = Scenario::default();
+            for _ in 0..looks {
+                clear(&mut scenario);
+                listen(&mut scenario, V4, Family::Ipv4);
+                scenario.remember(seconds);
+            }
+            clear(&mut scenario);
+            severities(scenario, &[])
+        };
+        assert_eq!(seen(30, 1), [Severity::Info], "29 s");
+        assert_eq!(seen(31, 1), [Severity::Warning]);
+        assert_eq!(seen(1, 29), [Severity::Info]);
+        assert_eq!(seen(1, 30), [Severity::Warning]);
     }
 
     #[test]
