@@ -374,6 +374,8 @@ fn awaiting_reply(world: &mut World) -> Result<()> {
         "awaiting-reply.age=2s",
         "--threshold",
         "awaiting-reply.gap=500ms",
+        "--threshold",
+        "awaiting-reply.span=1s",
     ];
     let mut ports = 8080..;
     for family in world.families() {

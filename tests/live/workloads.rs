@@ -30,6 +30,10 @@ pub const TESTS: &[Test] = &[
         run: workers_without_a_job,
     },
     Test {
+        name: "proxied_subscriptions",
+        run: proxied_subscriptions,
+    },
+    Test {
         name: "slow_readers",
         run: slow_readers,
     },
@@ -196,6 +200,37 @@ fn workers_without_a_job(world: &mut World) -> Result<()> {
     }
     thread::sleep(Duration::from_millis(1500));
     stays_calm(world, "20 workers without a job");
+    Ok(())
+}
+
+/// Clients have subscribed through a proxy here, all at once after a restart. Nothing has happened since, so they wait
+/// for it, and it for the server.
+fn proxied_subscriptions(world: &mut World) -> Result<()> {
+    let listener = listen(Family::V4.near(8080), 64)?;
+    let (mut clients, upstream) = (Vec::new(), pool(world, 9000, 20)?);
+    for _ in 0..20 {
+        clients.push(world.serve(&listener)?);
+    }
+    for connection in &upstream {
+        let mut near = &connection.near;
+        near.write_all(b"upgrade")?;
+        world.far.with(connection.far, |mut far| {
+            far.read_exact(&mut [0; 7])?;
+            Ok(far.write_all(b"101")?)
+        })?;
+        near.read_exact(&mut [0; 3])?;
+    }
+    thread::sleep(Duration::from_millis(300));
+    for (client, connection) in clients.iter().zip(&upstream) {
+        let mut near = &client.near;
+        world
+            .far
+            .with(client.far, |mut far| Ok(far.write_all(b"subscribe")?))?;
+        near.read_exact(&mut [0; 9])?;
+        (&connection.near).write_all(b"subscribe")?;
+    }
+    thread::sleep(Duration::from_millis(1500));
+    stays_calm(world, "20 subscriptions through a proxy");
     Ok(())
 }
 

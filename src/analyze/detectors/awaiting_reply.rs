@@ -57,7 +57,8 @@ pub const DETECTOR: Detector = Detector {
             key: "span",
             default: 10.0,
             unit: Unit::Seconds,
-            doc: "before the destination's last word; requests from before that were slow already, or are long polls",
+            doc: "before the destination's last word: requests from before that were slow already, or are long polls; and \
+                  after it: clients of ours that asked later count as waiting for it",
         },
         Threshold {
             key: "gap",
@@ -85,6 +86,9 @@ pub const DETECTOR: Detector = Detector {
         build: example,
     },
 };
+
+/// Clients that asked less long ago will be answered in a moment.
+const PROMPT_MS: u64 = 1000;
 
 /// A connection on which this end has asked.
 struct Question {
@@ -185,7 +189,7 @@ fn judge(
         .any(|sample| sample.talking.binary_search(&remote).is_ok());
     let proven = fresh as f64 >= limits.get("min") || (fresh > 0 && was_talking);
     let clients = match heard {
-        Heard::Before(_) => clients_waiting(context, limits, &questions),
+        Heard::Before(ms) => clients_waiting(context, limits, &questions, ms),
         Heard::Never | Heard::Lately => 0,
     };
     let severity = match heard {
@@ -330,8 +334,14 @@ const fn explanation(heard: Heard, severity: Severity) -> &'static str {
     }
 }
 
-/// How many accepted connections of the programs that ask wait for an answer themselves, since the time in question.
-fn clients_waiting(context: &Context<'_>, limits: &Limits, questions: &[Question]) -> u64 {
+/// How many accepted connections of the programs that ask wait for an answer themselves, and asked well after the
+/// destination's last word. Subscriptions that a proxy passes on wait at both its ends, but began together.
+fn clients_waiting(
+    context: &Context<'_>,
+    limits: &Limits,
+    questions: &[Question],
+    heard_ms: u64,
+) -> u64 {
     let snapshot = context.snapshot;
     let who = |row: u32| {
         let socket = snapshot.socket(row)?;
@@ -339,8 +349,7 @@ fn clients_waiting(context: &Context<'_>, limits: &Limits, questions: &[Question
         Some(holder.map_or(Who::User(socket.uid), |owner| Who::Process(owner.pid)))
     };
     let askers: HashSet<Who> = questions.iter().filter_map(|q| who(q.row)).collect();
-    let oldest = questions.iter().map(|q| q.asked_ms).max().unwrap_or(0);
-    let times = limits.ms("age")..=oldest.saturating_add(limits.ms("span"));
+    let times = PROMPT_MS..=heard_ms.saturating_sub(limits.ms("span"));
     let waits = |row: u32| {
         let socket = snapshot.socket(row)?;
         let info = snapshot.info(socket)?;
@@ -373,7 +382,7 @@ fn example(n: u32) -> Scenario {
 /// A pool, and so many clients that wait for what it was asked for.
 fn served(connections: &[Stamps], clients: usize) -> Scenario {
     let mut scenario = pool(connections);
-    accept(&mut scenario, 0, &vec![(60_000, 40_001, 700); clients]);
+    accept(&mut scenario, 0, &vec![(60_000, 15_000, 700); clients]);
     scenario
 }
 
@@ -468,9 +477,9 @@ mod tests {
         assert_eq!(with(5).severity, Severity::Warning);
         // Clients that have their answer, that said something long before, or only now.
         for stamps in [
-            (40_000, 40_001, 700),
+            (15_000, 15_001, 700),
             (90_000, 80_000, 700),
-            (60_000, 29_999, 700),
+            (60_000, 999, 700),
         ] {
             let mut workers = pool(&many(20, ASKED));
             accept(&mut workers, 0, &many(9, stamps));
@@ -480,10 +489,19 @@ mod tests {
                 "{stamps:?}"
             );
         }
+        // A proxy of subscriptions: those that came in together wait at both its ends.
+        let at = |received| {
+            let mut proxy = pool(&many(20, ASKED));
+            accept(&mut proxy, 0, &many(20, (60_000, received, 700)));
+            worst(proxy).unwrap().severity
+        };
+        assert_eq!(at(40_001), Severity::Info);
+        assert_eq!(at(32_001), Severity::Info);
+        assert_eq!(at(32_000), Severity::Warning, "asked 10 s later");
         // Those of another program.
         let mut workers = pool(&many(20, ASKED));
         let other = workers.process(56, "collector", 30, 1024);
-        accept(&mut workers, other, &many(9, (60_000, 40_001, 700)));
+        accept(&mut workers, other, &many(9, (60_000, 15_000, 700)));
         assert_eq!(worst(workers).unwrap().severity, Severity::Info);
     }
 
