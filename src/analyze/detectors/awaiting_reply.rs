@@ -1,8 +1,8 @@
 //! Destinations that take requests and no longer answer.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
-use crate::analyze::group::{self, Target, Who};
+use crate::analyze::group::{self, Target};
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
 use crate::analyze::silence;
 use crate::analyze::{Blind, Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
@@ -86,9 +86,6 @@ pub const DETECTOR: Detector = Detector {
         build: example,
     },
 };
-
-/// Clients that asked less long ago will be answered in a moment.
-const PROMPT_MS: u64 = 1000;
 
 /// A connection on which this end has asked.
 struct Question {
@@ -189,7 +186,10 @@ fn judge(
         .any(|sample| sample.talking.binary_search(&remote).is_ok());
     let proven = fresh as f64 >= limits.get("min") || (fresh > 0 && was_talking);
     let clients = match heard {
-        Heard::Before(ms) => clients_waiting(context, limits, &questions, ms),
+        Heard::Before(ms) => {
+            let rows = questions.iter().map(|question| question.row);
+            silence::clients_waiting(context, rows, ms.saturating_sub(limits.ms("span")))
+        }
         Heard::Never | Heard::Lately => 0,
     };
     let severity = match heard {
@@ -332,35 +332,6 @@ const fn explanation(heard: Heard, severity: Severity) -> &'static str {
              logs or metrics is like that; a server that is expected to answer hangs, or does not accept."
         }
     }
-}
-
-/// How many accepted connections of the programs that ask wait for an answer themselves, and asked well after the
-/// destination's last word. Subscriptions that a proxy passes on wait at both its ends, but began together.
-fn clients_waiting(
-    context: &Context<'_>,
-    limits: &Limits,
-    questions: &[Question],
-    heard_ms: u64,
-) -> u64 {
-    let snapshot = context.snapshot;
-    let who = |row: u32| {
-        let socket = snapshot.socket(row)?;
-        let holder = words::holder(snapshot, socket);
-        Some(holder.map_or(Who::User(socket.uid), |owner| Who::Process(owner.pid)))
-    };
-    let askers: HashSet<Who> = questions.iter().filter_map(|q| who(q.row)).collect();
-    let times = PROMPT_MS..=heard_ms.saturating_sub(limits.ms("span"));
-    let waits = |row: u32| {
-        let socket = snapshot.socket(row)?;
-        let info = snapshot.info(socket)?;
-        let waits = WaitingOn::new(socket, Some(info)) == Some(WaitingOn::Us)
-            && times.contains(&u64::from(info.last_data_recv_ms))
-            && matches!(Target::of(context, socket), Target::Listener(_))
-            && askers.contains(&who(row)?);
-        waits.then_some(())
-    };
-    let rows = context.tally.silent.iter().chain(&context.tally.queued);
-    rows.filter_map(|row| waits(*row)).count() as u64
 }
 
 /// The process that holds most of them.
