@@ -58,6 +58,8 @@ mod stories;
 mod sys;
 #[path = "live/waiting.rs"]
 mod waiting;
+#[path = "live/workloads.rs"]
+mod workloads;
 #[path = "live/world.rs"]
 mod world;
 
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         closing::TESTS,
         healthy::TESTS,
         controls::TESTS,
+        workloads::TESTS,
         many::TESTS,
         owners::TESTS,
         host::TESTS,

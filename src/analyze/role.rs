@@ -17,6 +17,9 @@ const VANISHING: f64 = 0.001;
 /// Of a listener's connections in use one in two hundred belongs to a peer that is gone.
 const GONE: f64 = 0.005;
 
+/// So many times `min` is more than one client has open.
+const ONE_PEER: f64 = 4.0;
+
 /// The limits that [`judge`] reads; a detector that uses it has these three.
 pub const MIN: Threshold = Threshold {
     key: "min",
@@ -50,6 +53,8 @@ pub struct Towards {
     pub in_use: u64,
     /// closes a second on a listening port, as far as TIME-WAIT tells
     pub closes: f64,
+    /// whether all stuck ones on a listening port are of one address elsewhere
+    pub is_one_peer: bool,
 }
 
 impl Towards {
@@ -106,6 +111,7 @@ pub fn towards(context: &Context<'_>, rows: impl Iterator<Item = u32>) -> Vec<To
                 rows: Vec::new(),
                 in_use: 0,
                 closes: 0.0,
+                is_one_peer: false,
             });
         }
         if let Some(towards) = all.get_mut(place) {
@@ -123,6 +129,11 @@ pub fn towards(context: &Context<'_>, rows: impl Iterator<Item = u32>) -> Vec<To
             let counts = tally.served(port);
             towards.in_use = in_use(&counts);
             towards.closes = f64::from(counts.of(TcpState::TimeWait)) / 60.0;
+            let sockets = towards.rows.iter();
+            let sockets = sockets.filter_map(|row| context.snapshot.socket(*row));
+            let mut peers = sockets.map(|socket| socket.remote.ip());
+            let first = peers.next();
+            towards.is_one_peer = peers.all(|peer| Some(peer) == first);
         }
     }
     all.sort_by_key(|towards| (std::cmp::Reverse(towards.rows.len()), towards.target));
@@ -148,7 +159,9 @@ pub fn judge(towards: &Towards, lifetime: f64, limits: &Limits) -> Severity {
             let gone = (VANISHING * towards.closes * lifetime).max(GONE * towards.in_use as f64);
             // Where nearly nobody is connected, a few dead clients are ten times a background of nothing.
             let above = stuck > (gone * limits.get("background")).max(limits.get("min") * 2.0);
-            if most || above {
+            // At night a crawler or a phone may be all that a small server has; a gateway with many is not that.
+            let alone = towards.is_one_peer && stuck < limits.get("min") * ONE_PEER;
+            if (most || above) && !alone {
                 Severity::Warning
             } else {
                 Severity::Info
@@ -170,6 +183,7 @@ mod tests {
             rows: (0..stuck).collect(),
             in_use,
             closes,
+            is_one_peer: false,
         };
         let limits = Limits::of(&[MIN, SHARE, BACKGROUND]);
         judge(&towards, 107.0, &limits)
@@ -186,6 +200,22 @@ mod tests {
         assert_eq!(severity(CLIENTS, 1_071, 4_000, 1_000.0), Severity::Warning);
         assert_eq!(severity(CLIENTS, 101, 2_000, 0.0), Severity::Warning);
         assert_eq!(severity(CLIENTS, 100, 2_000, 0.0), Severity::Info);
+    }
+
+    #[test]
+    fn one_client_that_is_gone_is_info_however_few_there_are() {
+        let one = |stuck| {
+            let towards = Towards {
+                target: CLIENTS,
+                rows: (0..stuck).collect(),
+                in_use: stuck.into(),
+                closes: 0.0,
+                is_one_peer: true,
+            };
+            judge(&towards, 107.0, &Limits::of(&[MIN, SHARE, BACKGROUND]))
+        };
+        assert_eq!(one(19), Severity::Info);
+        assert_eq!(one(20), Severity::Warning, "a gateway, a balancer");
     }
 
     #[test]

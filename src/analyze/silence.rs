@@ -2,9 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::group::{Target, Who};
 use super::{Context, words};
 use crate::history::Counts;
-use crate::model::{Endpoint, TcpState};
+use crate::model::{Endpoint, TcpState, WaitingOn};
+
+/// Clients that asked less long ago will be answered in a moment, milliseconds.
+const PROMPT_MS: u64 = 1000;
 
 /// Why silence cannot be judged: there are connections, and nothing was read that tells when data moved on them.
 pub fn unseen(context: &Context<'_>) -> Option<String> {
@@ -57,4 +61,31 @@ pub fn destinations(
         }
     }
     all
+}
+
+/// How many accepted connections of the programs that hold `rows` wait for an answer themselves, and asked in the last
+/// `within_ms`. Subscriptions that a proxy passes on wait at both its ends too, but began together.
+pub fn clients_waiting(
+    context: &Context<'_>,
+    rows: impl Iterator<Item = u32>,
+    within_ms: u64,
+) -> u64 {
+    let snapshot = context.snapshot;
+    let who = |row: u32| {
+        let socket = snapshot.socket(row)?;
+        let holder = words::holder(snapshot, socket);
+        Some(holder.map_or(Who::User(socket.uid), |owner| Who::Process(owner.pid)))
+    };
+    let askers: HashSet<Who> = rows.filter_map(who).collect();
+    let waits = |row: u32| {
+        let socket = snapshot.socket(row)?;
+        let info = snapshot.info(socket)?;
+        let waits = WaitingOn::new(socket, Some(info)) == Some(WaitingOn::Us)
+            && (PROMPT_MS..=within_ms).contains(&u64::from(info.last_data_recv_ms))
+            && matches!(Target::of(context, socket), Target::Listener(_))
+            && askers.contains(&who(row)?);
+        waits.then_some(())
+    };
+    let rows = context.tally.silent.iter().chain(&context.tally.queued);
+    rows.filter_map(|row| waits(*row)).count() as u64
 }

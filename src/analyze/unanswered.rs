@@ -131,6 +131,7 @@ fn together(context: &Context<'_>, small: Vec<Towards>) -> Towards {
             .map(|(_, counts)| role::in_use(counts))
             .sum(),
         closes: 0.0,
+        is_one_peer: false,
     }
 }
 

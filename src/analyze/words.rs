@@ -141,6 +141,13 @@ pub fn listener_title(snapshot: &Snapshot, socket: &Socket) -> String {
     }
 }
 
+/// Whether a unit's name can be pasted into a shell.
+pub fn is_plain(unit: &str) -> bool {
+    unit.chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '@'))
+        && !unit.starts_with('-')
+}
+
 /// How many descriptors the process has open, against what it may have; nothing where that was not read.
 pub fn descriptors(owner: Option<&Process>) -> Option<Evidence> {
     let (fds, limit) = owner.and_then(|owner| owner.fds.zip(owner.nofile))?;
@@ -155,6 +162,14 @@ pub fn descriptors(owner: Option<&Process>) -> Option<Evidence> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hostile_unit_is_not_pasted() {
+        assert!(is_plain("nginx@1.service"));
+        for unit in ["a b", "-x", "x;reboot", "$(x)", "`x`"] {
+            assert!(!is_plain(unit), "{unit}");
+        }
+    }
 
     #[test]
     fn titles_keep_the_budget_whatever_comes() {

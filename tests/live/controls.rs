@@ -57,7 +57,7 @@ fn stays_calm(world: &World, when: &str) {
 
 /// Counts in far what a loop there has done.
 #[derive(Clone, Default)]
-struct Count(Arc<AtomicUsize>);
+pub struct Count(Arc<AtomicUsize>);
 
 impl Count {
     fn add(&self) {
@@ -70,7 +70,7 @@ impl Count {
 }
 
 /// Repeats something in far until the test ends, counting its successes.
-fn again_and_again(
+pub fn again_and_again(
     world: &World,
     pause: Duration,
     mut job: impl FnMut(usize) -> Result<()> + Send + 'static,
@@ -93,7 +93,7 @@ fn again_and_again(
 }
 
 /// Accepts and reads to the end, whatever the end is.
-fn read_to_the_end(mut socket: Socket) -> Result<()> {
+pub fn read_to_the_end(mut socket: Socket) -> Result<()> {
     socket.read_to_end(&mut Vec::new())?;
     Ok(())
 }

@@ -565,6 +565,8 @@ fn looks(world: &World, meanwhile: impl FnOnce() -> Result<()>) -> Result<Diagno
         "4",
         "--interval",
         "2s",
+        "--threshold",
+        "listener-vanished.age=1s",
     ];
     let mut command = world.command(&arguments);
     command

@@ -35,7 +35,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Two samples, and ages at which whatever stands still for a moment is old.
-pub const STRICT: [&str; 20] = [
+pub const STRICT: [&str; 48] = [
     "--samples",
     "3",
     "--interval",
@@ -54,6 +54,34 @@ pub const STRICT: [&str; 20] = [
     "last-ack-stuck.age=1s",
     "--threshold",
     "closing-stuck.age=1s",
+    "--threshold",
+    "awaiting-reply.age=1s",
+    "--threshold",
+    "recv-q-stuck.age=1s",
+    "--threshold",
+    "recv-q-stuck.long=2s",
+    "--threshold",
+    "zero-window-peer.age=1s",
+    "--threshold",
+    "zero-window-peer.long=2s",
+    "--threshold",
+    "retransmit-stuck.age=1s",
+    "--threshold",
+    "retransmit-stuck.long=2s",
+    "--threshold",
+    "path-mtu-suspect.age=1s",
+    "--threshold",
+    "path-mtu-suspect.long=2s",
+    "--threshold",
+    "idle-no-keepalive.age=1s",
+    "--threshold",
+    "keepalive-slower-than-middlebox.middlebox-idle=1s",
+    "--threshold",
+    "syn-flood.age=1s",
+    "--threshold",
+    "reuseport-imbalance.age=1s",
+    "--threshold",
+    "connection-churn.window=5s",
     "--color",
     "never",
 ];

@@ -349,7 +349,11 @@ fn keepalive_of_clients(world: &mut World) -> Result<()> {
         kept.push(connection);
     }
     until_probed(world, 6)?;
-    let diagnosis = world.diagnose(&["--only", ID]);
+    // They are all of one address here, which may be one phone.
+    let one = world.diagnose(&["--only", ID]);
+    world.calm("6 of 12 of one address", &one, ID);
+    let low = ["--only", ID, "--threshold", "keepalive-failing.min=1"];
+    let diagnosis = world.diagnose(&low);
     let found = world.fires("half of the clients", &diagnosis, ID, Severity::Warning);
     about_listener(world, found, 8080);
     if let Some(found) = found {
@@ -370,8 +374,17 @@ fn awaiting_reply(world: &mut World) -> Result<()> {
         "awaiting-reply.age=2s",
         "--threshold",
         "awaiting-reply.gap=500ms",
+        "--threshold",
+        "awaiting-reply.span=1s",
     ];
+    let mut ports = 8080..;
     for family in world.families() {
+        let port = ports.next().context("no port left")?;
+        let listener = listen(family.near(port), 16)?;
+        let mut clients = Vec::new();
+        for _ in 0..5 {
+            clients.push(world.serve(&listener)?);
+        }
         let mut pool = Vec::new();
         for _ in 0..5 {
             let connection = world.dial(*family, 5432)?;
@@ -390,6 +403,16 @@ fn awaiting_reply(world: &mut World) -> Result<()> {
         until_silent(world, 5432, 2100)?;
         let patient = world.diagnose(&["--only", ID]);
         world.quiet(&format!("not for 30 s yet, {family:?}"), &patient, ID);
+        let workers = world.diagnose(&arguments);
+        world.calm(
+            &format!("no client of ours waits, {family:?}"),
+            &workers,
+            ID,
+        );
+        for client in &clients {
+            send_to_near(world, &client.near, client.far)?;
+        }
+        until_silent(world, port, 2100)?;
         let diagnosis = world.diagnose(&arguments);
         let when = format!("5 of 5 wait, {family:?}");
         let found = world.fires(&when, &diagnosis, ID, Severity::Warning);

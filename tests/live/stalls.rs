@@ -236,7 +236,11 @@ fn clients_that_do_not_read(world: &mut World) -> Result<()> {
     until_windows_closed(5)?;
     wait();
     world.calm("5 pause", &look(world, &[WINDOW_2S]), WINDOW);
-    let long = look(world, &[WINDOW_2S, LONG_WINDOW_2S]);
+    // They are all of one address here, which may be one program.
+    let one = look(world, &[WINDOW_2S, LONG_WINDOW_2S]);
+    world.calm("5 of one address", &one, WINDOW);
+    let low = "zero-window-peer.min=1";
+    let long = look(world, &[WINDOW_2S, LONG_WINDOW_2S, low]);
     if let Some(found) = world.fires("for long", &long, WINDOW, Severity::Warning) {
         let right = found.subject.kind == "listener" && found.subject.port == Some(443);
         world.expect(right && found.severity == Severity::Warning, || {
@@ -614,7 +618,11 @@ fn of_a_loopback_pair(world: &mut World) -> Result<()> {
     }
     until_windows_closed(5)?;
     wait();
-    let diagnosis = look(world, &[WINDOW_2S, UNREAD_2S]);
+    // One look cannot tell a reader that hangs from a slow one.
+    let one = look(world, &[WINDOW_2S, UNREAD_2S]);
+    world.calm("5 pairs, one look", &one, UNREAD);
+    let limits = [WINDOW_2S, "recv-q-stuck.age=1s"];
+    let diagnosis = look_often(world, &limits, "3");
     let reader = world.fires("5 pairs", &diagnosis, UNREAD, Severity::Warning);
     if let Some(found) = reader {
         world.expect(found.caused_by.is_none(), || format!("the root: {found:?}"));

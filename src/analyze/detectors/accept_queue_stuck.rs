@@ -35,7 +35,8 @@ pub const DETECTOR: Detector = Detector {
             key: "age",
             default: 1.0,
             unit: Unit::Seconds,
-            doc: "warns when the oldest has waited longer; an accept loop that runs needs milliseconds",
+            doc: "warns when two or more wait, the oldest for longer, and the queue was not emptied meanwhile; an accept \
+                  loop that runs needs milliseconds",
         },
         Threshold {
             key: "queue",
@@ -47,7 +48,8 @@ pub const DETECTOR: Detector = Detector {
             key: "critical-age",
             default: 10.0,
             unit: Unit::Seconds,
-            doc: "critical when the oldest has waited longer: most clients have given up by then",
+            doc: "critical when the oldest has waited longer, and a warning for a single one: most clients have given up \
+                  by then",
         },
         Threshold {
             key: "critical-share",
@@ -140,6 +142,9 @@ fn judge(context: &Context<'_>, limits: &Limits, queue: &Queue<'_>) -> Option<Fi
     let several = peers.len() as f64 >= limits.get("critical-peers") || drops > 0;
     let (severity, one_sample) = if oldest > limits.ms("critical-age") && enough && several {
         (Severity::Critical, false)
+    } else if long && (other == Some(0) || count == 1 && oldest <= limits.ms("critical-age")) {
+        // A collection of garbage that is over, or the second client of a server that serves one at a time.
+        (Severity::Info, false)
     } else if long || crowded(fullest.recv_q) && other.is_some_and(crowded) {
         (Severity::Warning, false)
     } else if crowded(fullest.recv_q) {
@@ -266,7 +271,7 @@ mod tests {
     use crate::analyze::Settings;
 
     /// `n` connections from `peers` hosts that have waited so long in front of a queue of 100.
-    fn wait(n: u32, peers: u32, age: u64) -> Option<Finding> {
+    fn waiting(n: u32, peers: u32, age: u64) -> Scenario {
         let mut scenario = Scenario::default();
         let process = scenario.process(901, "nginx", 50, 1024);
         scenario.listen(process, 80, n, 100, 0);
@@ -282,18 +287,40 @@ mod tests {
                 &[("last_data_sent_ms", age), ("last_ack_recv_ms", 4)],
             );
         }
-        scenario.judge(DETECTOR.id).findings.pop()
+        scenario
+    }
+
+    fn wait(n: u32, peers: u32, age: u64) -> Option<Finding> {
+        waiting(n, peers, age).judge(DETECTOR.id).findings.pop()
     }
 
     #[test]
     fn age_decides_and_is_that_of_the_handshake() {
-        assert_eq!(wait(1, 1, 1000), None);
-        let finding = wait(1, 1, 1001).unwrap();
+        assert_eq!(wait(2, 1, 1000), None);
+        let finding = wait(2, 1, 1001).unwrap();
         assert_eq!(finding.severity, Severity::Warning);
         assert_eq!(
             finding.title,
-            "nginx[901] :80: 1 connection waiting for accept(), the oldest 1.0 s"
+            "nginx[901] :80: 2 connections waiting for accept(), the oldest 1.0 s"
         );
+    }
+
+    #[test]
+    fn a_server_that_serves_one_client_at_a_time_is_info_for_a_while() {
+        assert_eq!(wait(1, 1, 1000), None);
+        assert_eq!(wait(1, 1, 10_000).unwrap().severity, Severity::Info);
+        assert_eq!(wait(1, 1, 10_001).unwrap().severity, Severity::Warning);
+    }
+
+    #[test]
+    fn a_pause_that_is_over_in_the_second_look_is_info() {
+        let after = |later: u32| {
+            let mut scenario = waiting(9, 2, 3_000);
+            scenario.pulse(&[], |listener| listener.recv_q = later);
+            scenario.judge(DETECTOR.id).findings.remove(0).severity
+        };
+        assert_eq!(after(0), Severity::Info);
+        assert_eq!(after(1), Severity::Warning);
     }
 
     #[test]

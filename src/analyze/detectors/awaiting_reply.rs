@@ -16,11 +16,12 @@ pub const DETECTOR: Detector = Detector {
     aliases: &[],
     summary: "a destination acknowledges requests and does not answer them",
     signals: "ESTABLISHED sockets that this host dialled, with empty queues, on which this end sent last and nothing \
-              came back for `age`. They are held against when the destination last sent anything on any connection.",
+              came back for `age`. They are held against when the destination last sent anything on any connection, \
+              and against the clients that the same programs have left without an answer since then.",
     explanation: "The request was acknowledged, so the kernel at the other end, or a proxy before it, has it. The \
                   program there does not answer: it hangs, waits for a lock or a disk, or died behind the proxy. Long \
-                  polls, subscriptions and idle workers look the same, one by one; a whole pool that falls silent at \
-                  once does not.",
+                  polls, subscriptions and workers without a job look the same. Where clients of the same program wait \
+                  too, it is none of these.",
     grounds: &[
         "RFC 793 section 2.6",
         "Linux kernel, net/ipv4/tcp_output.c: tcp_event_data_sent()",
@@ -42,7 +43,8 @@ pub const DETECTOR: Detector = Detector {
             key: "min",
             default: 5.0,
             unit: Unit::Count,
-            doc: "fewer connections that wait are a slow request, a long poll or a subscription",
+            doc: "fewer connections that wait are a slow request, a long poll or a subscription; and so many clients of \
+                  the same programs have to wait too, or it may be workers without a job",
         },
         Threshold {
             key: "share",
@@ -54,7 +56,8 @@ pub const DETECTOR: Detector = Detector {
             key: "span",
             default: 10.0,
             unit: Unit::Seconds,
-            doc: "before the destination's last word; requests from before that were slow already, or are long polls",
+            doc: "before the destination's last word: requests from before that were slow already, or are long polls; and \
+                  after it: clients of ours that asked later count as waiting for it",
         },
         Threshold {
             key: "gap",
@@ -180,10 +183,20 @@ fn judge(
         .iter()
         .any(|sample| sample.talking.binary_search(&remote).is_ok());
     let proven = fresh as f64 >= limits.get("min") || (fresh > 0 && was_talking);
+    let clients = match heard {
+        Heard::Before(ms) => {
+            let rows = questions.iter().map(|question| question.row);
+            silence::clients_waiting(context, rows, ms.saturating_sub(limits.ms("span")))
+        }
+        Heard::Never | Heard::Lately => 0,
+    };
     let severity = match heard {
         Heard::Before(_) if most && enough && proven => {
-            // It may never have answered anybody, where the kernel does not tell.
-            if questions.iter().all(|question| question.counted) {
+            // A night without jobs is as silent as a hung server, but then nobody waits here. And it may never have
+            // answered anybody, where the kernel does not tell.
+            if clients as f64 >= limits.get("min")
+                && questions.iter().all(|question| question.counted)
+            {
                 Severity::Warning
             } else {
                 Severity::Info
@@ -233,6 +246,17 @@ fn judge(
             "s",
             "tcpi_last_data_recv",
         ));
+    }
+    if clients > 0 {
+        evidence.push(
+            Evidence::count(
+                "own_clients_waiting",
+                clients,
+                "sockets",
+                "tcpi_last_data_recv, tcpi_last_data_sent",
+            )
+            .limit(limits.get("min")),
+        );
     }
     let rows: Vec<u32> = questions.iter().map(|question| question.row).collect();
     if let Some(owner) = holder(context, &rows) {
@@ -289,8 +313,8 @@ const fn explanation(heard: Heard, severity: Severity) -> &'static str {
     match (heard, severity) {
         (Heard::Before(_), Severity::Warning | Severity::Critical) => {
             "The requests were acknowledged, so they arrived there, and since then no data has come on any connection \
-             to this destination: probably the program there hangs, or a proxy before it lost it. Without a read time-out the \
-             callers wait as long as the connections live. Only workers that all wait for a job look the same."
+             to this destination: probably the program there hangs, or a proxy before it lost it. Clients of the program that \
+             asked have had no answer since then either, and without a read time-out they wait for ever."
         }
         (Heard::Before(_), _) => {
             "This end has sent last and no data came back, on any connection to this destination. That is a request \
@@ -321,7 +345,32 @@ fn holder<'a>(context: &Context<'a>, rows: &[u32]) -> Option<&'a Process> {
 }
 
 fn example(n: u32) -> Scenario {
-    pool(&vec![ASKED; n as usize])
+    served(&vec![ASKED; n as usize], 5)
+}
+
+/// A pool, and so many clients that wait for what it was asked for.
+fn served(connections: &[Stamps], clients: usize) -> Scenario {
+    let mut scenario = pool(connections);
+    accept(&mut scenario, 0, &vec![(60_000, 15_000, 700); clients]);
+    scenario
+}
+
+/// Connections that the process has accepted.
+fn accept(scenario: &mut Scenario, process: u32, clients: &[Stamps]) {
+    scenario.listen(process, 8080, 0, 511, 0);
+    for (i, (sent, received, bytes)) in (0u16..).zip(clients) {
+        let peer = Endpoint::v4(THERE, 50_000 + i);
+        let socket = scenario.socket(TcpState::Established, Endpoint::v4(HERE, 8080), peer);
+        let socket = scenario.held_by(process, socket);
+        scenario.push(
+            socket,
+            &[
+                ("last_data_sent_ms", *sent),
+                ("last_data_recv_ms", *received),
+                ("bytes_received", *bytes),
+            ],
+        );
+    }
 }
 
 /// Milliseconds since this end sent and since data came in, and the bytes that came.
@@ -368,7 +417,7 @@ mod tests {
     }
 
     fn severity(connections: &[Stamps]) -> Option<Severity> {
-        worst(pool(connections)).map(|finding| finding.severity)
+        worst(served(connections, 5)).map(|finding| finding.severity)
     }
 
     fn many(n: usize, stamps: Stamps) -> Vec<Stamps> {
@@ -377,7 +426,7 @@ mod tests {
 
     #[test]
     fn a_pool_that_fell_silent_at_once_is_a_destination_that_hangs() {
-        let finding = worst(pool(&many(48, ASKED))).unwrap();
+        let finding = worst(served(&many(48, ASKED), 5)).unwrap();
         assert_eq!(finding.severity, Severity::Warning);
         assert_eq!(
             finding.title,
@@ -387,6 +436,42 @@ mod tests {
         assert_eq!(severity(&many(2, ASKED)), Some(Severity::Info));
         assert_eq!(severity(&many(1, ASKED)), None);
         assert_eq!(severity(&many(48, (29_999, 42_000, 900))), None, "not yet");
+    }
+
+    #[test]
+    fn workers_of_whom_all_wait_for_a_job_have_no_clients_that_wait() {
+        let with = |clients| worst(served(&many(20, ASKED), clients)).unwrap();
+        assert_eq!(with(0).severity, Severity::Info);
+        assert_eq!(with(4).severity, Severity::Info);
+        assert_eq!(with(5).severity, Severity::Warning);
+        // Clients that have their answer, that said something long before, or only now.
+        for stamps in [
+            (15_000, 15_001, 700),
+            (90_000, 80_000, 700),
+            (60_000, 999, 700),
+        ] {
+            let mut workers = pool(&many(20, ASKED));
+            accept(&mut workers, 0, &many(9, stamps));
+            assert_eq!(
+                worst(workers).unwrap().severity,
+                Severity::Info,
+                "{stamps:?}"
+            );
+        }
+        // A proxy of subscriptions: those that came in together wait at both its ends.
+        let at = |received| {
+            let mut proxy = pool(&many(20, ASKED));
+            accept(&mut proxy, 0, &many(20, (60_000, received, 700)));
+            worst(proxy).unwrap().severity
+        };
+        assert_eq!(at(40_001), Severity::Info);
+        assert_eq!(at(32_001), Severity::Info);
+        assert_eq!(at(32_000), Severity::Warning, "asked 10 s later");
+        // Those of another program.
+        let mut workers = pool(&many(20, ASKED));
+        let other = workers.process(56, "collector", 30, 1024);
+        accept(&mut workers, other, &many(9, (60_000, 15_000, 700)));
+        assert_eq!(worst(workers).unwrap().severity, Severity::Info);
     }
 
     #[test]
@@ -434,12 +519,12 @@ mod tests {
         let mut one_new = long_poll.clone();
         one_new.push(ASKED);
         assert_eq!(severity(&one_new), Some(Severity::Info));
-        let mut talked = pool(&one_new);
+        let mut talked = served(&one_new, 5);
         for info in &mut talked.snapshot.infos {
             (info.last_data_sent_ms, info.last_data_recv_ms) = (5, 5);
         }
         talked.remember(60);
-        let later = pool(&one_new);
+        let later = served(&one_new, 5);
         talked.snapshot.infos = later.snapshot.infos;
         let finding = worst(talked).unwrap();
         assert_eq!(

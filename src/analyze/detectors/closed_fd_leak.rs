@@ -36,16 +36,22 @@ pub const DETECTOR: Detector = Detector {
             doc: "fewer descriptors may be sockets that are being opened, or a pool that looks at them later",
         },
         Threshold {
+            key: "many",
+            default: 50.0,
+            unit: Unit::Count,
+            doc: "fewer are what pools at rest keep until the next use after their server was restarted",
+        },
+        Threshold {
             key: "share",
             default: 50.0,
             unit: Unit::Percent,
-            doc: "of the process's socket descriptors; below it is worth knowing only",
+            doc: "of the process's socket descriptors, `many` or more; below it is worth knowing only",
         },
         Threshold {
             key: "descriptors",
-            default: 1.0,
+            default: 5.0,
             unit: Unit::Percent,
-            doc: "of RLIMIT_NOFILE, of which 65,536 count at most: warns with 5 or more of them",
+            doc: "of RLIMIT_NOFILE, of which 65,536 count at most: warns with `min` or more of them",
         },
         Threshold {
             key: "critical",
@@ -67,13 +73,10 @@ pub const DETECTOR: Detector = Detector {
     check,
     example: Example {
         of: "dead descriptors beside 10 live ones",
-        limit: 10,
+        limit: 50,
         build: example,
     },
 };
-
-/// Fewer are not worth a word, whatever share of a small limit they are.
-const FEWEST: u32 = 5;
 
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let snapshot = context.snapshot;
@@ -117,12 +120,13 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
 
 fn judge(limits: &Limits, process: &Process, leak: &Unlisted, total: u64) -> Option<Finding> {
     let fds = f64::from(leak.fds);
-    let many = fds >= limits.get("min");
+    let enough = fds >= limits.get("min");
+    let many = fds >= limits.get("many");
     let by_share = many && fds * 100.0 >= total as f64 * limits.get("share");
     let of_limit = |nofile: u64, key| fds >= nofile as f64 * limits.get(key) / 100.0;
     let nofile = process.nofile.filter(|nofile| *nofile > 0);
-    let by_limit = leak.fds >= FEWEST
-        && nofile.is_some_and(|nofile| of_limit(nofile.min(65_536), "descriptors"));
+    let by_limit =
+        enough && nofile.is_some_and(|nofile| of_limit(nofile.min(65_536), "descriptors"));
     let used_up = nofile.zip(process.fds).is_some_and(|(nofile, open)| {
         of_limit(nofile, "critical") && open as f64 >= nofile as f64 * 0.9
     });
@@ -130,7 +134,7 @@ fn judge(limits: &Limits, process: &Process, leak: &Unlisted, total: u64) -> Opt
         Severity::Critical
     } else if by_share || by_limit {
         Severity::Warning
-    } else if many {
+    } else if enough {
         Severity::Info
     } else {
         return None;
@@ -229,21 +233,28 @@ mod tests {
     }
 
     #[test]
-    fn ten_that_are_half_of_all_are_a_leak() {
-        assert_eq!(severity(with(10, 10, PLENTY)), Some(Severity::Warning));
-        assert_eq!(severity(with(9, 1, PLENTY)), None, "fewer than ten");
+    fn fifty_that_are_half_of_all_are_a_leak() {
+        assert_eq!(severity(with(50, 50, PLENTY)), Some(Severity::Warning));
         assert_eq!(
-            severity(with(10, 11, PLENTY)),
+            severity(with(50, 51, PLENTY)),
             Some(Severity::Info),
             "fewer than half"
         );
     }
 
     #[test]
+    fn a_pool_at_rest_after_a_restart_of_its_server_is_info() {
+        assert_eq!(severity(with(49, 1, PLENTY)), Some(Severity::Info));
+        assert_eq!(severity(with(40, 0, 1024)), Some(Severity::Info));
+        assert_eq!(severity(with(10, 0, PLENTY)), Some(Severity::Info));
+        assert_eq!(severity(with(9, 0, PLENTY)), None, "fewer than ten");
+    }
+
+    #[test]
     fn a_part_of_a_small_limit_is_a_leak_too() {
-        assert_eq!(severity(with(5, 20, 500)), Some(Severity::Warning));
-        assert_eq!(severity(with(5, 20, 501)), None, "less than 1 %");
-        assert_eq!(severity(with(4, 20, 400)), None, "fewer than five");
+        assert_eq!(severity(with(10, 30, 200)), Some(Severity::Warning));
+        assert_eq!(severity(with(10, 30, 201)), Some(Severity::Info), "< 5 %");
+        assert_eq!(severity(with(9, 30, 100)), None, "fewer than ten");
     }
 
     #[test]
@@ -259,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_was_not_looked_for_is_not_quiet() {
-        let mut scenario = example(10);
+        let mut scenario = example(50);
         scenario.snapshot.unlisted = None;
         let analysis = scenario.analyze(&Settings::default());
         assert_eq!(analysis.unknown[0].id, DETECTOR.id);
@@ -267,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_leak_that_it_ends_is_its_cause() {
-        let mut scenario = example(10);
+        let mut scenario = example(50);
         for i in 0..30 {
             let local = Endpoint::v4(HERE, 50_000 + i);
             let socket = scenario.socket(TcpState::CloseWait, local, Endpoint::v4(THERE, 443));

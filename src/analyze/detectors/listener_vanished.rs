@@ -28,12 +28,21 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &[],
     states: &[TcpState::Listen],
-    thresholds: &[Threshold {
-        key: "looks",
-        default: 3.0,
-        unit: Unit::Count,
-        doc: "a listener of any of the last earlier looks is missed; then it counts as taken away on purpose",
-    }],
+    thresholds: &[
+        Threshold {
+            key: "looks",
+            default: 3.0,
+            unit: Unit::Count,
+            doc: "a listener of any of the last earlier looks is missed; then it counts as taken away on purpose",
+        },
+        Threshold {
+            key: "age",
+            default: 30.0,
+            unit: Unit::Seconds,
+            doc: "warns if the looks have seen it for so long, or only the oldest did, so long ago: passive FTP and \
+                  tests listen for seconds",
+        },
+    ],
     blind: &[],
     needs: Needs {
         owners: true,
@@ -222,7 +231,7 @@ fn absent(context: &Context<'_>, expected: &Expected) -> Finding {
         who_must_act: Actor::Operator,
         advice: vec![
             match unit {
-                Some(unit) if is_plain(unit) => {
+                Some(unit) if words::is_plain(unit) => {
                     format!("systemctl status {unit}    # why it does not run")
                 }
                 _ => "systemctl --failed    # or the log of the program that should listen".to_owned(),
@@ -234,13 +243,6 @@ fn absent(context: &Context<'_>, expected: &Expected) -> Finding {
         caused_by: None,
         one_sample: false,
     }
-}
-
-/// Whether a unit's name can be pasted into a shell.
-fn is_plain(unit: &str) -> bool {
-    unit.chars()
-        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '@'))
-        && !unit.starts_with('-')
 }
 
 fn since_ms(context: &Context<'_>, sample: &Sample) -> u64 {
@@ -277,7 +279,7 @@ fn vanished(context: &Context<'_>, limits: &Limits) -> BTreeMap<u16, Finding> {
         }
     }
     gone.into_iter()
-        .filter_map(|(port, (last, places))| Some((port, lost(context, last, &places)?)))
+        .filter_map(|(port, (last, places))| Some((port, lost(context, limits, last, &places)?)))
         .collect()
 }
 
@@ -294,7 +296,27 @@ fn covered(now: &[Place], then: &[Place], (family, place): &Place) -> bool {
     })
 }
 
-fn lost(context: &Context<'_>, last: &Sample, places: &[Place]) -> Option<Finding> {
+/// Whether the earlier looks prove that it was no listener of a few seconds.
+fn has_lasted(context: &Context<'_>, limits: &Limits, last: &Sample, places: &[Place]) -> bool {
+    let earlier = context.history.earlier();
+    let first = earlier
+        .iter()
+        .find(|sample| places.iter().any(|place| sample.listening.contains(place)));
+    let seen = first.map_or(0, |first| {
+        since_ms(context, first).saturating_sub(since_ms(context, last))
+    });
+    // Before the oldest look nobody looked.
+    let is_oldest = earlier.first().map(|oldest| oldest.taken) == Some(last.taken);
+    let age = limits.ms("age");
+    seen >= age || is_oldest && since_ms(context, last) >= age
+}
+
+fn lost(
+    context: &Context<'_>,
+    limits: &Limits,
+    last: &Sample,
+    places: &[Place],
+) -> Option<Finding> {
     let (family, first) = places.first()?;
     let port = first.port;
     // The kernel chooses ports from this range for what lives for a short time: data channels, tests.
@@ -322,7 +344,7 @@ fn lost(context: &Context<'_>, last: &Sample, places: &[Place]) -> Option<Findin
     Some(Finding {
         id: DETECTOR.id,
         variant: None,
-        severity: if temporary {
+        severity: if temporary || !has_lasted(context, limits, last, places) {
             Severity::Info
         } else {
             Severity::Warning
@@ -449,11 +471,8 @@ mod tests {
         let mut scenario = example(1);
         let process = scenario.process(78, "redis-server", 50, 1024);
         scenario.listen(process, 6379, 0, 128, 0);
-        assert_eq!(
-            severities(scenario, &[]),
-            [],
-            "another socket on the same port"
-        );
+        // Another socket on the same port.
+        assert_eq!(severities(scenario, &[]), []);
     }
 
     #[test]
@@ -485,17 +504,32 @@ mod tests {
             gone,
             "one port, one finding"
         );
-        assert_eq!(
-            moved(&[(Ipv4, V4), (Ipv4, V4)], &[(Ipv4, V4)]),
-            [],
-            "one of a group"
-        );
+        let group = [(Ipv4, V4); 2];
+        assert_eq!(moved(&group, &group[..1]), [], "one of a group");
     }
 
     #[test]
     fn a_port_of_the_ephemeral_range_comes_and_goes() {
         let data = Endpoint::v4([0; 4], 40_000);
         assert_eq!(moved(&[(Family::Ipv4, data)], &[]), [Severity::Info]);
+    }
+
+    #[test]
+    fn a_listener_of_a_few_seconds_was_not_meant_to_stay() {
+        let seen = |looks: u32, seconds| {
+            let mut scenario = Scenario::default();
+            for _ in 0..looks {
+                clear(&mut scenario);
+                listen(&mut scenario, V4, Family::Ipv4);
+                scenario.remember(seconds);
+            }
+            clear(&mut scenario);
+            severities(scenario, &[])
+        };
+        assert_eq!(seen(30, 1), [Severity::Info], "29 s");
+        assert_eq!(seen(31, 1), [Severity::Warning]);
+        assert_eq!(seen(1, 29), [Severity::Info]);
+        assert_eq!(seen(1, 30), [Severity::Warning]);
     }
 
     #[test]
@@ -561,13 +595,5 @@ mod tests {
         let mut scenario = example(1);
         scenario.snapshot.coverage.lost = 1;
         assert_eq!(with(scenario, &["99"]).unknown.len(), 1);
-    }
-
-    #[test]
-    fn a_hostile_unit_is_not_pasted() {
-        assert!(is_plain("nginx@1.service"));
-        for unit in ["a b", "-x", "x;reboot", "$(x)", "`x`"] {
-            assert!(!is_plain(unit), "{unit}");
-        }
     }
 }

@@ -64,7 +64,8 @@ pub const DETECTOR: Detector = Detector {
     blind: &[Blind {
         since: (6, 2),
         lacks: "tcpi_rcv_wnd",
-        effect: "peers that were told to stop are not counted",
+        effect: "one look cannot tell a slow reader from one that hangs, and is never more than info; peers that were \
+                 told to stop are not counted",
     }],
     needs: Needs {
         tcp_info: true,
@@ -89,7 +90,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let snapshot = context.snapshot;
     let triage = Triage::new(context, Queue::Receive);
     let mut undated = 0u64;
-    let mut ages: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut ages: BTreeMap<u32, Ages> = BTreeMap::new();
     for row in &context.tally.queued {
         let Some(socket) = snapshot.socket(*row) else {
             continue;
@@ -107,9 +108,18 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
         let info = snapshot.info(socket);
         undated += u64::from(info.is_none());
         let last = info.map_or(0, |info| u64::from(info.last_data_recv_ms));
-        let age = last.max(triage.unmoved_ms(*row));
-        if age >= limits.ms("age") {
-            ages.insert(*row, age);
+        let unmoved = triage.unmoved_ms(*row);
+        // Less than a segment is as good as nothing.
+        let open = info.is_some_and(|info| {
+            info.rcv_wnd()
+                .is_some_and(|window| window >= info.snd_mss.max(1))
+        });
+        let ages_of = Ages {
+            seen: last.max(unmoved),
+            proven: if open { last.max(unmoved) } else { unmoved },
+        };
+        if ages_of.seen >= limits.ms("age") {
+            ages.insert(*row, ages_of);
         }
     }
     let mut groups = group::by_owner(context, ages.keys().copied());
@@ -121,12 +131,13 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let mut findings = Vec::new();
     let mut minor = Vec::new();
     for mut group in groups {
-        let age = |row: &u32| ages.get(row).copied().unwrap_or(0);
+        let age = |row: &u32| ages.get(row).map_or(0, |ages| ages.seen);
+        let proven = |row: &u32| ages.get(row).map_or(0, |ages| ages.proven);
         group
             .rows
             .sort_by_key(|row| (std::cmp::Reverse(age(row)), *row));
         let waits = blocked.get(&group.by).copied().unwrap_or(0);
-        let severity = judge(&group, waits, limits, age);
+        let severity = judge(&group, waits, limits, proven);
         let found = Found {
             oldest_ms: group.rows.first().map_or(0, age),
             group,
@@ -147,6 +158,15 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
         ));
     }
     Verdict::of(group::capped(findings))
+}
+
+/// For how long a connection's data has been unread, milliseconds.
+struct Ages {
+    /// since the last of it came
+    seen: u64,
+    /// for which nothing was read. While the window is closed nothing can come, and a slow reader that works through a
+    /// full queue looks like one that hangs until a second look
+    proven: u64,
 }
 
 /// A server that ends an idle connection says so first, and the pool that holds it looks only when it wants to use it.
@@ -188,16 +208,20 @@ fn blocked(context: &Context<'_>, groups: &[Group<'_>]) -> BTreeMap<Who, u64> {
     blocked
 }
 
-fn judge(group: &Group<'_>, waits: u64, limits: &Limits, age: impl Fn(&u32) -> u64) -> Severity {
+fn judge(
+    group: &Group<'_>,
+    waits: u64,
+    limits: &Limits,
+    proven_ms: impl Fn(&u32) -> u64,
+) -> Severity {
     let enough = |n: usize| {
         n as f64 >= limits.get("min")
             && n as f64 * 100.0 >= group.total as f64 * limits.get("share")
     };
-    let long = limits.ms("long");
-    let lasting = group.rows.iter().filter(|row| age(row) >= long).count();
-    if !enough(group.rows.len()) || waits >= group.rows.len() as u64 {
+    let lasting = |ms| group.rows.iter().filter(|row| proven_ms(row) >= ms).count();
+    if !enough(lasting(limits.ms("age"))) || waits >= group.rows.len() as u64 {
         Severity::Info
-    } else if enough(lasting) && matches!(group.target, Target::Destination(_)) {
+    } else if enough(lasting(limits.ms("long"))) && matches!(group.target, Target::Destination(_)) {
         Severity::Critical
     } else {
         Severity::Warning
@@ -342,7 +366,7 @@ fn served(n: u32, all: u32, bytes: u32, ms: u64) -> Scenario {
         let mut socket = scenario.socket(TcpState::Established, Endpoint::v4(HERE, 8080), peer);
         socket.recv_q = if i < n { bytes } else { 0 };
         let socket = scenario.held_by(process, socket);
-        let window = ("rcv_wnd_bytes", 0);
+        let window = ("rcv_wnd_bytes", 64_000);
         scenario.push(socket, &[("last_data_recv_ms", ms), window]);
     }
     scenario
@@ -411,6 +435,36 @@ mod tests {
             severity(dialled(5, 5, 60_000, 60_000)),
             Some(Severity::Critical)
         );
+    }
+
+    #[test]
+    fn behind_a_closed_window_only_a_second_look_tells_a_slow_reader_from_one_that_hangs() {
+        let closed = |read: u64, looks: u32| {
+            let mut scenario = dialled(8, 8, 120_000, 0);
+            for look in 0..looks {
+                if look > 0 {
+                    scenario.remember(6);
+                }
+                for info in &mut scenario.snapshot.infos {
+                    let members = [
+                        ("last_data_recv_ms", 90_000),
+                        ("bytes_received", 500_000),
+                        ("rcv_wnd_bytes", 0),
+                    ];
+                    *info = TcpInfo::parse(&tcp_info::example(&members)).unwrap();
+                }
+                for socket in &mut scenario.snapshot.sockets {
+                    if socket.state != TcpState::Listen {
+                        socket.recv_q = 120_000 - u32::try_from(read).unwrap() * look;
+                    }
+                }
+            }
+            severity(scenario)
+        };
+        assert_eq!(closed(0, 1), Some(Severity::Info), "one look");
+        assert_eq!(closed(1024, 2), None, "it reads");
+        assert_eq!(closed(0, 2), Some(Severity::Warning), "unread for 6 s");
+        assert_eq!(closed(0, 11), Some(Severity::Critical), "for a minute");
     }
 
     #[test]

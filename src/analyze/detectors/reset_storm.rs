@@ -100,25 +100,35 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let refused = count(&["Tcp.AttemptFails"])
         .saturating_sub(count(&["TcpExt.EmbryonicRsts"]))
         .min(dialled);
+    // A restarted server resets all that it had, once.
+    let goes_on = upstream > 0 && rates::lasts(context, &["Tcp.EstabResets"]);
+    // Clients of TLS often close with the other end's farewell unread, and nobody loses anything.
+    let farewells = unread.min(dialled);
+    let unread_kind = |count, severity, actor| Kind {
+        count,
+        of: dialled + accepted,
+        severity,
+        what: "closed here with unread data",
+        explanation: "Programs on this host close connections although data waits to be read, so the kernel sends \
+                      a reset instead of a FIN. The peer may lose the end of an answer that was already sent; where \
+                      this end dialled, it is often only the other's farewell that was not read.",
+        actor,
+        advice: [
+            "nstat -z TcpExtTCPAbortOnClose TcpExtTCPAbortOnData TcpEstabResets    # again: since the call before",
+            "read to end of file, with a time-out, before close()",
+            "do not: use SO_LINGER 0 to get rid of TIME-WAIT; that resets too",
+        ],
+    };
     let kinds = [
-        Kind {
-            count: unread,
-            of: dialled + accepted,
-            severity: Severity::Warning,
-            what: "closed here with unread data",
-            explanation: "Programs on this host close connections although data waits to be read, so the kernel sends \
-                          a reset instead of a FIN. The peer may lose the end of an answer that was already sent.",
-            actor: Actor::ThisProgram,
-            advice: [
-                "nstat -z TcpExtTCPAbortOnClose TcpExtTCPAbortOnData TcpEstabResets    # again: since the call before",
-                "read to end of file, with a time-out, before close()",
-                "do not: use SO_LINGER 0 to get rid of TIME-WAIT; that resets too",
-            ],
-        },
+        unread_kind(unread - farewells, Severity::Warning, Actor::ThisProgram),
         Kind {
             count: upstream,
             of: dialled,
-            severity: Severity::Warning,
+            severity: if goes_on {
+                Severity::Warning
+            } else {
+                Severity::Info
+            },
             what: "reset by the other end, beyond those accepted",
             explanation: "More connections were reset by their peers than this host accepted in that time, so they \
                           are older ones, or ones that it dialled. Often the other end closes idle connections \
@@ -144,6 +154,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
                 "do not: retry at once and without end; wait longer after each refusal",
             ],
         },
+        unread_kind(farewells, Severity::Info, Actor::Nobody),
         Kind {
             count: by_peers.saturating_sub(upstream),
             of: accepted,
@@ -179,7 +190,9 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             && kind.count as f64 * 100.0 >= kind.of as f64 * limits.get("share")
     };
     // One story: the worst kind, with all counters as evidence.
-    match kinds.iter().find(enough) {
+    let first = kinds.iter().filter(enough);
+    // Of equals the first.
+    match first.min_by_key(|kind| std::cmp::Reverse(kind.severity)) {
         Some(kind) => Verdict::of(vec![finding(context, limits, kind)]),
         None => Verdict::Quiet,
     }
@@ -340,10 +353,10 @@ mod tests {
             ]);
             finding.map(|finding| (finding.severity, finding.who_must_act))
         };
-        assert_eq!(reset(30), Some((Severity::Warning, Actor::Peer)));
+        assert_eq!(reset(30), Some((Severity::Info, Actor::Peer)));
         assert_eq!(reset(29), Some((Severity::Info, Actor::Nobody)));
         let pool = found(&[("Tcp.EstabResets", 50)]).unwrap();
-        assert_eq!(pool.severity, Severity::Warning, "all of them older");
+        assert_eq!(pool.who_must_act, Actor::Peer, "all of them older");
         assert!(
             pool.title
                 .starts_with("50 connections in 1.0 s: reset by the other end")
@@ -356,6 +369,35 @@ mod tests {
             finding.title,
             "10 of 200 connections in 1.0 s: dialled from here, refused"
         );
+    }
+
+    #[test]
+    fn a_restarted_upstream_resets_its_pools_once_and_a_storm_goes_on() {
+        let seen = |before: i64| {
+            let mut scenario = Scenario::default();
+            scenario.remember(1);
+            let counters = &mut scenario.snapshot.facts.counters;
+            counters.insert("Tcp.EstabResets".into(), before);
+            scenario.pulse(&[("Tcp.EstabResets", 40)], |_| {});
+            let finding = scenario.judge(DETECTOR.id).findings.remove(0);
+            (finding.severity, finding.who_must_act)
+        };
+        assert_eq!(seen(0), (Severity::Info, Actor::Peer));
+        assert_eq!(seen(40), (Severity::Warning, Actor::Peer));
+    }
+
+    #[test]
+    fn clients_that_leave_the_servers_farewell_unread_lose_nothing() {
+        let closed = |dialled| {
+            let moved = [
+                ("Tcp.ActiveOpens", dialled),
+                ("TcpExt.TCPAbortOnClose", 60),
+                ("Tcp.EstabResets", 60),
+            ];
+            found(&moved).map(|finding| finding.severity)
+        };
+        assert_eq!(closed(60), Some(Severity::Info));
+        assert_eq!(closed(50), Some(Severity::Warning), "10 were accepted");
     }
 
     #[test]

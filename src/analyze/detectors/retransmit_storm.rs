@@ -34,7 +34,13 @@ pub const DETECTOR: Detector = Detector {
             key: "warn",
             default: 2.0,
             unit: Unit::Percent,
-            doc: "of all segments sent: ten times what a healthy path to the internet loses",
+            doc: "of all segments sent, if some to a destination that was dialled: ten times what a healthy path loses",
+        },
+        Threshold {
+            key: "clients",
+            default: 5.0,
+            unit: Unit::Percent,
+            doc: "warns where only clients are concerned or nobody knows who: phones lose 2 or 3 % on their last mile",
         },
         Threshold {
             key: "min",
@@ -68,7 +74,7 @@ pub const DETECTOR: Detector = Detector {
     check,
     example: Example {
         of: "segments sent again of 2,500 in a second",
-        limit: 50,
+        limit: 125,
         build: example,
     },
 };
@@ -113,7 +119,9 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     // One bad path of a client is the client's; a destination of ours, or many of all, are our trouble.
     let ours = most.is_some_and(|(target, _)| matches!(target, Target::Destination(_)))
         || spread as f64 >= limits.get("spread");
-    let severity = if handshakes.is_none() {
+    let mut noted = towards.targets.iter().filter(|(_, n)| n * 10 >= seen);
+    let dialled = noted.any(|(target, _)| matches!(target, Target::Destination(_)));
+    let severity = if handshakes.is_none() || !dialled && share < limits.get("clients") {
         Severity::Info
     } else if share >= limits.get("critical") && ours {
         Severity::Critical
@@ -252,7 +260,8 @@ mod tests {
     #[test]
     fn share_and_number_are_both_needed() {
         let of = |again, out| moved(&[("Tcp.RetransSegs", again), ("Tcp.OutSegs", out)]);
-        assert_eq!(of(50, 2_450), Some(Severity::Warning));
+        assert_eq!(of(50, 950), Some(Severity::Warning));
+        assert_eq!(of(50, 2_450), Some(Severity::Info));
         assert_eq!(of(49, 49), None, "few segments make silly ratios");
         assert_eq!(of(50, 2_451), None);
         assert_eq!(
@@ -263,12 +272,22 @@ mod tests {
     }
 
     #[test]
+    fn the_last_mile_of_phones_is_no_storm() {
+        let of = |again, out| moved(&[("Tcp.RetransSegs", again), ("Tcp.OutSegs", out)]);
+        assert_eq!(of(499, 9_501), Some(Severity::Info), "less than 5 %");
+        assert_eq!(of(500, 9_500), Some(Severity::Warning));
+        let to = |accepted| samples_of(&[(accepted, 5432, 300)], 300, 9_700).severity;
+        assert_eq!(to(true), Severity::Info);
+        assert_eq!(to(false), Severity::Warning, "a server of ours");
+    }
+
+    #[test]
     fn handshakes_and_needless_copies_are_no_loss() {
-        let base = [("Tcp.RetransSegs", 60), ("Tcp.OutSegs", 1_000)];
+        let base = [("Tcp.RetransSegs", 60), ("Tcp.OutSegs", 940)];
         for other in ["TcpExt.TCPSynRetrans", "TcpExt.TCPDSACKRecv"] {
             let with = |n| moved(&[base[0], base[1], (other, n)]);
             assert_eq!(with(10), Some(Severity::Warning), "{other}");
-            assert_eq!(with(11), None, "{other}");
+            assert_eq!(with(11), None, "{other}: fewer than 50");
         }
     }
 
@@ -300,6 +319,10 @@ mod tests {
 
     /// Two full samples: connections to the ports, and how much each has sent again meanwhile.
     fn samples(flows: &[(bool, u16, u64)]) -> Finding {
+        samples_of(flows, 1_153, 4_677)
+    }
+
+    fn samples_of(flows: &[(bool, u16, u64)], again: i64, out: i64) -> Finding {
         let mut scenario = Scenario::default();
         let process = scenario.process(7, "web", 50, 1024);
         scenario.listen(process, 443, 0, 128, 0);
@@ -325,7 +348,7 @@ mod tests {
             let raw = tcp_info::example(&[("total_retrans", 100 + more), ("rto_us", 200_000)]);
             *info = TcpInfo::parse(&raw).unwrap();
         }
-        for (counter, by) in [("Tcp.RetransSegs", 1_153), ("Tcp.OutSegs", 4_677)] {
+        for (counter, by) in [("Tcp.RetransSegs", again), ("Tcp.OutSegs", out)] {
             scenario.snapshot.facts.counters.insert(counter.into(), by);
         }
         worst(scenario).unwrap()

@@ -250,6 +250,7 @@ fn by_age(
         rows: rows.iter().take(stuck).map(|(_, row)| *row).collect(),
         in_use: u64::from(counts.total().saturating_sub(idle)),
         closes: f64::from(counts.of(TcpState::TimeWait)) / 60.0,
+        is_one_peer: false,
     };
     let lifetime = lifetimes::syn_received_ms(&context.snapshot.facts).unwrap_or(OLD_MS);
     role::judge(&towards, lifetime as f64 / 1000.0, limits)

@@ -106,6 +106,7 @@ fn finding(
         rows: Vec::new(),
         in_use: 0,
         closes: 0.0,
+        is_one_peer: false,
     };
     let listener = context
         .tally

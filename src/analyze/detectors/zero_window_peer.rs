@@ -256,7 +256,8 @@ mod tests {
         for (i, socket) in scenario.snapshot.sockets.iter_mut().enumerate() {
             if socket.state != TcpState::Listen {
                 socket.local.port = 443;
-                socket.remote.port = 1024 + i as u16;
+                // of many places, as clients are
+                socket.remote = Endpoint::v4([203, 0, 113, i as u8], 1024 + i as u16);
             }
         }
         scenario

@@ -40,7 +40,7 @@ pub fn read(named: Option<&Path>, settings: &mut Settings) -> Result<(), Failure
     for path in defaults() {
         match fs::read_to_string(&path) {
             Ok(text) => apply(&path, &text, settings)?,
-            Err(error) if is_missing(&error) => {}
+            Err(error) if is_missing(&error) || is_out_of_sight(&path, &error) => {}
             Err(error) => return Err(unreadable(&path, &error)),
         }
     }
@@ -66,6 +66,12 @@ fn defaults() -> Vec<PathBuf> {
     let mut all = vec![PathBuf::from(SYSTEM)];
     all.extend(user.map(|directory| directory.join(USER)));
     all
+}
+
+/// Whether the file is in a directory that may not be searched: a job of cron or NRPE that runs as nobody with the HOME
+/// of root has no configuration there, and does not fail for it. A file that is seen and may not be read is an error.
+fn is_out_of_sight(path: &Path, error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && fs::symlink_metadata(path).is_err()
 }
 
 fn is_missing(error: &io::Error) -> bool {
