@@ -86,7 +86,7 @@ pub enum Error {
         /// as given
         text: String,
     },
-    /// not of the form [ADDR:]PORT[=UNIT]
+    /// not of the form `[ADDR:]PORT[=UNIT]`
     #[error("'{text}' is no listener of the form [ADDR:]PORT[=UNIT]")]
     Listener {
         /// as given
