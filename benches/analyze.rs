@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         reading.push(start.elapsed());
         let start = Instant::now();
         let tally = Tally::new(&snapshot);
-        let sample = Sample::new(&snapshot, &tally);
+        let sample = Sample::alone(&snapshot, &tally);
         let analysis = analyze::run(&snapshot, &tally, &sample, &History::default(), &settings);
         judging.push(start.elapsed());
         seen = snapshot.sockets.len();
@@ -68,7 +68,7 @@ fn dearest(want: &Want) -> Result<(), Box<dyn Error>> {
     let tally = Tally::new(&snapshot);
     let mut times = vec![(start.elapsed(), "counting")];
     let start = Instant::now();
-    let sample = Sample::new(&snapshot, &tally);
+    let sample = Sample::alone(&snapshot, &tally);
     times.push((start.elapsed(), "remembering"));
     for detector in detectors::ALL {
         let mut settings = Settings::default();
@@ -78,7 +78,7 @@ fn dearest(want: &Want) -> Result<(), Box<dyn Error>> {
         times.push((start.elapsed(), detector.id));
     }
     times.sort_unstable_by(|a, b| b.cmp(a));
-    for (time, what) in times.iter().take(5) {
+    for (time, what) in times.iter().take(8) {
         println!("  {what:<28} {:>9.1} ms", milliseconds(*time));
     }
     Ok(())

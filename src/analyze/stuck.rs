@@ -162,6 +162,12 @@ pub fn measure(
         .iter()
         .filter_map(|row| Some((*row, age(context, *row, limit, held)?)))
         .collect();
+    // A busy machine has many that are young, and none that counts.
+    let may_count =
+        |(_, age): &(u32, Age)| age.high_ms.unwrap_or(age.low_ms).max(age.low_ms) >= limit;
+    if !ages.iter().any(may_count) {
+        return None;
+    }
     ages.sort_unstable_by_key(|(row, age)| (std::cmp::Reverse((age.low_ms, age.high_ms)), *row));
     let sure: Vec<(u32, Age)> = ages
         .iter()

@@ -101,7 +101,12 @@ pub fn observe(
         let last = left == 0;
         let snapshot = collect::snapshot(source, &want, also(plan.owners))?;
         let tally = Tally::new(&snapshot);
-        let mut sample = Sample::new(&snapshot, &tally);
+        // What another look finds again has to be remembered, and found again in the last one.
+        let mut sample = if last && history.earlier().is_empty() {
+            Sample::alone(&snapshot, &tally)
+        } else {
+            Sample::new(&snapshot, &tally)
+        };
         if last {
             break (snapshot, tally, sample);
         }

@@ -141,7 +141,18 @@ pub struct Sample {
 impl Sample {
     /// Reduces a snapshot.
     pub fn new(snapshot: &Snapshot, tally: &Tally) -> Self {
+        Self::reduce(snapshot, tally, true)
+    }
+
+    /// Reduces the only look there is: without the identities of what is stuck, which only another look could find
+    /// again.
+    pub fn alone(snapshot: &Snapshot, tally: &Tally) -> Self {
+        Self::reduce(snapshot, tally, false)
+    }
+
+    fn reduce(snapshot: &Snapshot, tally: &Tally, identities: bool) -> Self {
         let held = |rows: &[u32]| {
+            let rows = if identities { rows } else { &[] };
             let mut held: Vec<Held> = rows
                 .iter()
                 .filter_map(|row| snapshot.socket(*row))
@@ -153,7 +164,7 @@ impl Sample {
                     })
                 })
                 .collect();
-            held.sort_unstable();
+            held.sort_unstable_by_key(|held| held.cookie);
             held
         };
         let peers = |wanted: fn(&Counts) -> bool| {

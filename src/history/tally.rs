@@ -268,7 +268,9 @@ impl Tally {
 
     /// Notes where data waits, and where there is none.
     fn sort_data(&mut self, row: u32, socket: &Socket, info: Option<&TcpInfo>) {
-        let queued = socket.recv_q > 0 || socket.send_q > 0;
+        // In CLOSE-WAIT an unread FIN counts as one byte.
+        let fin = u32::from(socket.state == TcpState::CloseWait);
+        let queued = socket.recv_q > fin || socket.send_q > 0;
         match socket.state {
             TcpState::Established | TcpState::CloseWait | TcpState::FinWait1 if queued => {
                 self.queued.push(row);
