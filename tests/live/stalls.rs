@@ -63,6 +63,14 @@ pub const TESTS: &[Test] = &[
         run: of_a_loopback_pair,
     },
     Test {
+        name: "stall_of_queues_that_outgrow_their_readers",
+        run: of_queues_that_outgrow_their_readers,
+    },
+    Test {
+        name: "stall_of_four_queues_is_none",
+        run: of_four_queues_is_none,
+    },
+    Test {
         name: "stall_of_bulk_transfers_is_none",
         run: bulk_transfers_are_healthy,
     },
@@ -637,6 +645,61 @@ fn of_a_loopback_pair(world: &mut World) -> Result<()> {
     world.expect(diagnosis.missing || first == Some(UNREAD), || {
         format!("the root comes first: {}", diagnosis.in_short())
     });
+    Ok(())
+}
+
+/// A program writes more than its peers read.
+fn outgrow(world: &World, connections: usize) -> Result<Vec<Connection>> {
+    let mut kept = Vec::new();
+    for _ in 0..connections {
+        let connection = world.dial(Family::V4, 443)?;
+        connection.near.set_send_buffer_size(1 << 20)?;
+        connection.near.set_nonblocking(true)?;
+        let pause = Duration::from_millis(10);
+        world.far.read_on(connection.far, 2_000, pause)?;
+        let mut socket = connection.near.try_clone()?;
+        thread::spawn(move || {
+            loop {
+                // A full buffer is no reason to end.
+                drop(socket.write(&[b'x'; 2_800]));
+                thread::sleep(pause);
+            }
+        });
+        kept.push(connection);
+    }
+    until("queues of some length", || {
+        let lines = kernel::table()?;
+        let grown = lines.iter().filter(|line| line.send_q > 5_000).count();
+        Ok((grown < connections).then(|| format!("{grown} of {connections}")))
+    })?;
+    Ok(kept)
+}
+
+const GROWTH: &str = "send-q-growth";
+
+fn of_queues_that_outgrow_their_readers(world: &mut World) -> Result<()> {
+    let connections = outgrow(world, 12)?;
+    let diagnosis = look_often(world, &["send-q-growth.backlog=0.1"], "3");
+    let found = world.fires(
+        "12 queues, of which 5 at least grow from look to look",
+        &diagnosis,
+        GROWTH,
+        Severity::Info,
+    );
+    if let Some(found) = found {
+        let subject = &found.subject;
+        let right = subject.kind == "process" && subject.pid == Some(std::process::id());
+        world.expect(right, || format!("this program writes: {found:?}"));
+    }
+    drop(connections);
+    Ok(())
+}
+
+fn of_four_queues_is_none(world: &mut World) -> Result<()> {
+    let connections = outgrow(world, 4)?;
+    let diagnosis = look_often(world, &["send-q-growth.backlog=0.1"], "3");
+    world.quiet("4 queues", &diagnosis, GROWTH);
+    drop(connections);
     Ok(())
 }
 
