@@ -67,7 +67,7 @@ struct Asked {
     exact: bool,
     list: bool,
     nocapture: bool,
-    /// only those that are `#[ignore]`d, which none is
+    /// only those that are left out by default, which none is
     ignored: bool,
     threads: Option<usize>,
     exec: Option<String>,
