@@ -580,3 +580,8 @@ fn columns_of_every_kind_are_tried() {
         );
     }
 }
+
+#[test]
+fn a_host_called_like_an_operator_is_quoted_when_printed() {
+    same_after_printing("src = eq").unwrap();
+}
