@@ -212,9 +212,7 @@ mod tests {
     use crate::analyze::Settings;
 
     fn severity(scenario: Scenario) -> Option<Severity> {
-        let mut settings = Settings::default();
-        settings.only(&[DETECTOR.id.to_owned()]).unwrap();
-        let finding = scenario.analyze(&settings).findings.pop();
+        let finding = scenario.judge(DETECTOR.id).findings.pop();
         finding.map(|finding| finding.severity)
     }
 

@@ -416,9 +416,7 @@ mod tests {
     use crate::model::Analysis;
 
     fn alone(scenario: Scenario) -> Analysis {
-        let mut settings = Settings::default();
-        settings.only(&[DETECTOR.id.to_owned()]).unwrap();
-        scenario.analyze(&settings)
+        scenario.judge(DETECTOR.id)
     }
 
     fn first(scenario: Scenario) -> Option<Finding> {

@@ -418,9 +418,7 @@ mod tests {
     const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
 
     fn judge(scenario: Scenario) -> Option<Finding> {
-        let mut settings = Settings::default();
-        settings.only(&[DETECTOR.id.into()]).unwrap();
-        scenario.analyze(&settings).findings.pop()
+        scenario.judge(DETECTOR.id).findings.pop()
     }
 
     #[test]
@@ -568,9 +566,7 @@ mod tests {
                 );
                 scenario.push(socket, &[]);
             }
-            let mut settings = Settings::default();
-            settings.only(&[DETECTOR.id.into()]).unwrap();
-            scenario.analyze(&settings).findings
+            scenario.judge(DETECTOR.id).findings
         };
         let found = bind(90);
         let [finding] = &found[..] else {

@@ -256,9 +256,7 @@ mod tests {
     use crate::model::Analysis;
 
     fn alone(scenario: Scenario) -> Analysis {
-        let mut settings = Settings::default();
-        settings.only(&[DETECTOR.id.to_owned()]).unwrap();
-        scenario.analyze(&settings)
+        scenario.judge(DETECTOR.id)
     }
 
     fn severity(scenario: Scenario) -> Option<Severity> {

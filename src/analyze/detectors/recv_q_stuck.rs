@@ -375,13 +375,10 @@ fn served(n: u32, all: u32, bytes: u32, ms: u64) -> Scenario {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::Settings;
     use crate::model::{Analysis, TcpInfo, Timer, tcp_info};
 
     fn analyze(scenario: Scenario) -> Analysis {
-        let mut settings = Settings::default();
-        settings.only(&[DETECTOR.id.to_owned()]).unwrap();
-        scenario.analyze(&settings)
+        scenario.judge(DETECTOR.id)
     }
 
     fn severity(scenario: Scenario) -> Option<Severity> {

@@ -230,13 +230,10 @@ fn unanswered(n: u32, all: u32, backoff: u8) -> Scenario {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::Settings;
     use crate::model::{Severity, TcpInfo, tcp_info};
 
     fn findings(scenario: Scenario) -> Vec<Finding> {
-        let mut settings = Settings::default();
-        settings.only(&[DETECTOR.id.to_owned()]).unwrap();
-        scenario.analyze(&settings).findings
+        scenario.judge(DETECTOR.id).findings
     }
 
     fn severity(scenario: Scenario) -> Option<Severity> {

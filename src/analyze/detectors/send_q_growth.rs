@@ -365,13 +365,10 @@ fn limited(looks: &[u32], share: u64) -> Scenario {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::Settings;
     use crate::model::{Analysis, tcp_info};
 
     fn analyze(scenario: Scenario) -> Analysis {
-        let mut settings = Settings::default();
-        settings.only(&[DETECTOR.id.to_owned()]).unwrap();
-        scenario.analyze(&settings)
+        scenario.judge(DETECTOR.id)
     }
 
     fn severity(scenario: Scenario) -> Option<Severity> {

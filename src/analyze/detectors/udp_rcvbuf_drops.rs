@@ -331,15 +331,12 @@ fn lost(drops: u32, local: Endpoint, multicast: i64, read: i64) -> Scenario {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::Settings;
     use crate::model::{Analysis, Memory};
 
     const ANY: Endpoint = Endpoint::v4([0; 4], 8125);
 
     fn analysis(scenario: Scenario) -> Analysis {
-        let mut settings = Settings::default();
-        settings.only(&[DETECTOR.id.to_owned()]).unwrap();
-        scenario.analyze(&settings)
+        scenario.judge(DETECTOR.id)
     }
 
     fn of(scenario: Scenario) -> Option<Finding> {

@@ -175,9 +175,7 @@ mod tests {
     use crate::analyze::Settings;
 
     fn of(scenario: Scenario) -> Option<Finding> {
-        let mut settings = Settings::default();
-        settings.only(&[DETECTOR.id.to_owned()]).unwrap();
-        scenario.analyze(&settings).findings.pop()
+        scenario.judge(DETECTOR.id).findings.pop()
     }
 
     /// A queue with a limit of 16 in two looks.
