@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::answers::{Diagnosis, Finding, Severity};
@@ -186,16 +187,16 @@ impl Holder {
             })
             .collect::<Result<_>>()?;
         let holder = Self(
-            Command::new("sh")
-                .args(["-c", &format!("ulimit -S -n {LIMIT} && exec sleep 60")])
+            Command::new("sleep")
+                .arg("60")
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()
-                .context("cannot run sh")?,
+                .context("cannot run sleep")?,
         );
         drop(sockets);
-        // A shell, and a program that is being loaded, have files of their own.
+        // A program that is being loaded has files of its own.
         let stat = format!("/proc/{}/stat", holder.pid());
         let mut sleeps = 0;
         until("the holder", || {
@@ -207,6 +208,11 @@ impl Holder {
             };
             Ok((sleeps < 5).then_some(text))
         })?;
+        // Only now: it could not be loaded without a descriptor to spare.
+        let pid = Pid::from_raw(holder.0.id().try_into()?);
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let current = Some(LIMIT as u64);
+        prlimit(pid, Resource::Nofile, Rlimit { current, maximum })?;
         Ok(holder)
     }
 
