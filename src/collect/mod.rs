@@ -166,6 +166,7 @@ impl Row<'_> {
         };
         let attributes = Attributes {
             memory: ends.raw_memory(),
+            listed_drops: ends.listed_drops(),
             shutdown: ends.shutdown(),
             ..Attributes::default()
         };
@@ -388,8 +389,9 @@ pub fn beside<T>(
         Ok((rows, mut more)) => {
             // What is said of the collector is said of TCP.
             (more.collector, more.fell_back) = (coverage.collector, None);
+            let unseen = more.unseen(protocol);
             coverage.merge(more);
-            Some(rows)
+            (!unseen).then_some(rows)
         }
         Err(Error::NotRecorded(_)) => None,
         Err(error) => {
@@ -461,12 +463,14 @@ pub fn pulse(
     };
     // Without these the second look knows less of them, and its detectors say so.
     if also.udp
-        && let Ok((datagrams, _)) = udp(source)
+        && let Ok((datagrams, coverage)) = udp(source)
+        && !coverage.unseen(Protocol::Udp)
     {
         pulse.udp = Some(datagrams.iter().filter_map(Queue::of_datagram).collect());
     }
     if also.unix
-        && let Ok((locals, _)) = unix(source, &mut Inodes::default())
+        && let Ok((locals, coverage)) = unix(source, &mut Inodes::default())
+        && !coverage.unseen(Protocol::Unix)
     {
         pulse.unix = Some(locals.iter().filter_map(Queue::of_local).collect());
     }

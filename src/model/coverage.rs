@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::protocol::Protocol;
 use super::state::TcpState;
 
 /// Where the rows came from.
@@ -48,6 +49,10 @@ pub struct Coverage {
     pub unknown_states: u64,
     /// parts that could not be read at all, each a sentence fragment (`IPv6: no such table`)
     pub missing: Vec<String>,
+    /// protocols that were asked for and that this kernel does not have, so that there are no such sockets: no gap
+    pub absent: Vec<Protocol>,
+    /// protocols that were read from `/proc/net` while others were not, and why
+    pub from_proc: Vec<(Protocol, String)>,
     /// whether owners were looked for
     pub owners_read: bool,
     /// processes whose descriptors could not be read for lack of privilege
@@ -77,6 +82,44 @@ impl Coverage {
         self.interrupted == 0 && self.lost == 0 && self.undecoded == 0 && self.missing.is_empty()
     }
 
+    /// Whether nothing could be read of the protocol, so that no rows are not "none".
+    pub fn unseen(&self, protocol: Protocol) -> bool {
+        let mut parts = self.missing.iter();
+        parts.any(|part| {
+            let rest = part.strip_prefix(protocol.sockets());
+            rest.is_some_and(|rest| rest.starts_with(':'))
+        })
+    }
+
+    /// What it says of the tables of one protocol.
+    #[must_use]
+    pub fn about(&self, protocol: Protocol) -> Self {
+        let (mut missing, mut absent, mut from_proc) = (
+            self.missing.clone(),
+            self.absent.clone(),
+            self.from_proc.clone(),
+        );
+        missing.retain(|part| Protocol::of_part(part) == Some(protocol));
+        absent.retain(|other| *other == protocol);
+        from_proc.retain(|(other, _)| *other == protocol);
+        Self {
+            collector: self.collector,
+            missing,
+            absent,
+            from_proc,
+            ..Self::default()
+        }
+    }
+
+    /// One sentence for each protocol that was asked for and that this kernel does not have.
+    pub fn absences(&self) -> Vec<String> {
+        let said = |protocol: &Protocol| {
+            let (label, sockets) = (protocol.label(), protocol.sockets());
+            format!("this kernel has no {label} (or has not loaded it): there are no {sockets}")
+        };
+        self.absent.iter().map(said).collect()
+    }
+
     /// Adds what another part of the same reading does not know.
     pub fn merge(&mut self, other: Self) {
         self.collector = other.collector;
@@ -88,6 +131,16 @@ impl Coverage {
         for part in other.missing {
             if !self.missing.contains(&part) {
                 self.missing.push(part);
+            }
+        }
+        for protocol in other.absent {
+            if !self.absent.contains(&protocol) {
+                self.absent.push(protocol);
+            }
+        }
+        for (protocol, why) in other.from_proc {
+            if self.from_proc.iter().all(|(known, _)| *known != protocol) {
+                self.from_proc.push((protocol, why));
             }
         }
         self.owners_read |= other.owners_read;
@@ -110,6 +163,12 @@ impl Coverage {
         if let Some(why) = &self.fell_back {
             warnings.push(format!(
                 "read from /proc/net, because {why}: no tcp_info, cookies, queue limits or bound-inactive sockets"
+            ));
+        }
+        for (protocol, why) in &self.from_proc {
+            let (sockets, lost) = (protocol.sockets(), not_in_proc(*protocol));
+            warnings.push(format!(
+                "{sockets} read from /proc/net, because {why}: no {lost}"
             ));
         }
         if self.lost > 0 {
@@ -150,6 +209,17 @@ impl Coverage {
             );
         }
         warnings
+    }
+}
+
+/// What a table of `/proc/net` does not have of the protocol's sockets.
+const fn not_in_proc(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Unix => "cookies, queues, peers or users",
+        Protocol::Packet => "cookies, fanout groups, rings or memory",
+        Protocol::Netlink => "cookies, peers, memory or groups above 32",
+        Protocol::Sctp => "cookies, sctp_info or memory",
+        _ => "cookies, interfaces or memory",
     }
 }
 
@@ -214,5 +284,31 @@ mod tests {
             ..Coverage::default()
         };
         assert!(fallback.complete() && fallback.warnings().len() == 1);
+        let one = Coverage {
+            from_proc: vec![(Protocol::Raw, "there is no raw_diag".into())],
+            ..Coverage::default()
+        };
+        assert!(one.complete() && one.warnings()[0].starts_with("RAW sockets read from /proc"));
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_have_is_no_gap() {
+        let absent = Coverage {
+            absent: vec![Protocol::Sctp],
+            ..Coverage::default()
+        };
+        let mut coverage = absent.clone();
+        coverage.merge(absent);
+        assert!(coverage.complete() && coverage.warnings().is_empty());
+        let said = coverage.absences();
+        assert!(said.len() == 1 && said[0].starts_with("this kernel has no SCTP"));
+        assert!(!coverage.unseen(Protocol::Sctp));
+        let gap = |part: &str| Coverage {
+            missing: vec![part.to_owned()],
+            ..Coverage::default()
+        };
+        assert!(gap("UDP-Lite sockets: no").unseen(Protocol::UdpLite));
+        assert!(!gap("UDP-Lite sockets: no").unseen(Protocol::Udp));
+        assert!(!gap("UDP over IPv6: no").unseen(Protocol::Udp));
     }
 }
