@@ -48,6 +48,8 @@ mod record;
 mod refused;
 #[path = "live/silence.rs"]
 mod silence;
+#[path = "live/ssdump.rs"]
+mod ssdump;
 #[path = "live/stalls.rs"]
 mod stalls;
 #[path = "live/states.rs"]
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         counters::TESTS,
         hostile::TESTS,
         record::TESTS,
+        ssdump::TESTS,
         stories::TESTS,
         silence::TESTS,
         waiting::TESTS,

@@ -130,7 +130,7 @@ Examples:
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Where the data comes from, and how it is shown")]
 pub struct Common {
-    /// Read a capture instead of this machine
+    /// Read a capture, or what `ss -D` wrote, instead of this machine
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub from: Option<PathBuf>,
     /// How to read sockets

@@ -18,6 +18,8 @@ mod screens;
 #[cfg(test)]
 mod sources;
 #[cfg(test)]
+mod ssdump;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod words;
