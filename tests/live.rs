@@ -46,6 +46,8 @@ mod owners;
 mod record;
 #[path = "live/refused.rs"]
 mod refused;
+#[path = "schema/mod.rs"]
+mod schema;
 #[path = "live/silence.rs"]
 mod silence;
 #[path = "live/ssdump.rs"]

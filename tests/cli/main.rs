@@ -14,6 +14,11 @@ mod files;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+#[path = "../schema/mod.rs"]
+mod schema;
+#[cfg(test)]
+mod schemas;
+#[cfg(test)]
 mod screens;
 #[cfg(test)]
 mod sources;
