@@ -40,6 +40,8 @@ mod hostile;
 mod kernel;
 #[path = "live/many.rs"]
 mod many;
+#[path = "live/names.rs"]
+mod names;
 #[path = "live/owners.rs"]
 mod owners;
 #[path = "live/record.rs"]
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         workloads::TESTS,
         many::TESTS,
         owners::TESTS,
+        names::TESTS,
         host::TESTS,
         refused::TESTS,
         counters::TESTS,

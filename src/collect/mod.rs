@@ -1,5 +1,6 @@
 //! The only place that reads the system. A [`Source`] pushes rows; what it could not see is in its [`Coverage`].
 
+pub mod hosts;
 pub mod live;
 pub mod names;
 pub mod netlink;

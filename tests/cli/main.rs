@@ -14,6 +14,8 @@ mod files;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod resolved;
+#[cfg(test)]
 #[path = "../schema/mod.rs"]
 mod schema;
 #[cfg(test)]

@@ -23,18 +23,13 @@ pub const SCHEMAS: &[(&str, &str)] = &[
 /// What the others refer to.
 const COMMON: &str = "linger.common.1.json";
 
-/// Every file, parsed.
+/// Every file, parsed; `null` where that fails, which fits nothing.
 pub static FILES: LazyLock<BTreeMap<&str, Value>> = LazyLock::new(|| {
     let names = SCHEMAS.iter().map(|(_, file)| *file).chain([COMMON]);
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/schema");
     let read = |name| {
-        let text = std::fs::read_to_string(format!("{directory}/{name}"));
-        let text = text.unwrap_or_else(|error| panic!("{name}: {error}"));
-        let schema = serde_json::from_str(&text);
-        (
-            name,
-            schema.unwrap_or_else(|error| panic!("{name}: {error}")),
-        )
+        let text = std::fs::read_to_string(format!("{directory}/{name}")).unwrap_or_default();
+        (name, serde_json::from_str(&text).unwrap_or_default())
     };
     names.map(read).collect()
 });
@@ -52,53 +47,59 @@ pub fn faults(document: &Value) -> Vec<String> {
 
 /// What is wrong with a value that `reference`, a file or a place in one, describes.
 pub fn against(reference: &str, value: &Value) -> Vec<String> {
-    let mut faults: Vec<String> = validator(reference)
-        .iter_errors(value)
-        .map(|error| {
-            // What does not fit may be a whole document.
-            let said: String = error.to_string().chars().rev().take(300).collect();
-            let said: String = said.chars().rev().collect();
-            format!("{}: {said}", error.instance_path())
-        })
-        .collect();
+    let validator = match validator(reference) {
+        Ok(validator) => validator,
+        Err(error) => return vec![format!("{reference}: {error}")],
+    };
+    let errors = validator.iter_errors(value).map(|error| {
+        // What does not fit may be a whole document.
+        let said = error.to_string();
+        let start = said.char_indices().rev().nth(300).map_or(0, |(at, _)| at);
+        let end = said.get(start..).unwrap_or_default();
+        format!("{}: {end}", error.instance_path())
+    });
+    let mut faults: Vec<String> = errors.collect();
     if faults.is_empty() {
-        undescribed(&[resolve("", reference)], value, "", &mut faults);
+        let schemas: Vec<Place> = resolve("", reference).into_iter().collect();
+        undescribed(&schemas, value, "", &mut faults);
     }
     faults
 }
 
 /// The validator of `reference`, made once.
-fn validator(reference: &str) -> Arc<Validator> {
+fn validator(reference: &str) -> Result<Arc<Validator>, String> {
     static MADE: Mutex<BTreeMap<String, Arc<Validator>>> = Mutex::new(BTreeMap::new());
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    let new = || Arc::new(compiled(reference));
-    made.entry(reference.to_owned()).or_insert_with(new).clone()
-}
-
-fn compiled(reference: &str) -> Validator {
+    if let Some(validator) = made.get(reference) {
+        return Ok(Arc::clone(validator));
+    }
     // In one document, each file by its name, so that nothing is looked up anywhere.
     let named = FILES.iter().map(|(name, file)| {
         let mut file = file.clone();
-        file["$id"] = format!("test:///{name}").into();
+        if let Some(schema) = file.as_object_mut() {
+            schema.insert("$id".to_owned(), format!("test:///{name}").into());
+        }
         ((*name).to_owned(), file)
     });
     let defs: serde_json::Map<String, Value> = named.collect();
     let whole = serde_json::json!({ "$id": "test:///all", "$ref": reference, "$defs": defs });
-    jsonschema::draft202012::options()
+    let validator = jsonschema::draft202012::options()
         .build(&whole)
-        .unwrap_or_else(|error| panic!("{reference}: {error}"))
+        .map_err(|error| error.to_string())?;
+    let validator = Arc::new(validator);
+    made.insert(reference.to_owned(), Arc::clone(&validator));
+    Ok(validator)
 }
 
 /// A schema, and the file that it is in.
 type Place = (&'static str, &'static Value);
 
-/// The schema at `reference`, as seen from `file`.
-fn resolve(file: &str, reference: &str) -> Place {
+/// The schema at `reference`, as seen from `file`. Where there is none, the validator has said so.
+fn resolve(file: &str, reference: &str) -> Option<Place> {
     let (named, pointer) = reference.split_once('#').unwrap_or((reference, ""));
     let file = if named.is_empty() { file } else { named };
-    let whole = FILES.get_key_value(file);
-    let found = whole.and_then(|(file, whole)| Some((*file, whole.pointer(pointer)?)));
-    found.unwrap_or_else(|| panic!("no {reference} in {file}"))
+    let (file, whole) = FILES.get_key_value(file)?;
+    Some((*file, whole.pointer(pointer)?))
 }
 
 /// Adds the keys of `value` that none of `schemas` describes.
@@ -139,8 +140,9 @@ fn undescribed(schemas: &[Place], value: &Value, path: &str, faults: &mut Vec<St
 /// The schema and those that it is made of; of several forms those whose constants fit the value.
 fn gather((file, schema): Place, value: &Value, all: &mut Vec<Place>) {
     all.push((file, schema));
-    if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
-        gather(resolve(file, reference), value, all);
+    let reference = schema.get("$ref").and_then(Value::as_str);
+    if let Some(place) = reference.and_then(|reference| resolve(file, reference)) {
+        gather(place, value, all);
     }
     for key in ["allOf", "anyOf", "oneOf"] {
         let forms = schema.get(key).and_then(Value::as_array);
