@@ -40,6 +40,8 @@ pub enum Value<'a> {
         port: u16,
         /// the interface that this end is bound to
         interface: Option<Interface<'a>>,
+        /// their names, where they were looked up
+        names: EndNames<'a>,
     },
     /// an interface
     Interface(Interface<'a>),
@@ -60,6 +62,15 @@ pub enum Value<'a> {
     Owners(Holders<'a>),
     /// their ids alone
     Pids(Holders<'a>),
+}
+
+/// What an address and a port are called. A host's name is chosen by others and not yet safe to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndNames<'a> {
+    /// of the address
+    pub host: Option<&'a str>,
+    /// of the port
+    pub service: Option<&'a str>,
 }
 
 impl<'a> Value<'a> {
@@ -83,10 +94,13 @@ impl<'a> Value<'a> {
                 ip,
                 port,
                 interface,
+                ..
             } => Self::Endpoint {
                 ip: ip.to_canonical(),
                 port,
                 interface,
+                // Two hosts may have one name.
+                names: EndNames::default(),
             },
             Self::Timer { timer, .. } => Self::of(timer.name(), Self::text),
             other => other,
