@@ -54,7 +54,7 @@ impl Order {
 }
 
 /// A row that outlives the message it came in.
-struct Kept {
+pub struct Kept {
     key: Option<Key>,
     number: u64,
     socket: Socket,
@@ -63,6 +63,71 @@ struct Kept {
     memory: Option<Box<[u8]>>,
     congestion: Option<Box<[u8]>>,
     ends: KeptEnds,
+}
+
+impl Kept {
+    /// Keeps a row, to be sorted by `key` and, where it is equal, by `number`.
+    pub fn new(record: &Record<'_>, key: Option<Key>, number: u64) -> Self {
+        let Attributes {
+            tcp_info,
+            memory,
+            congestion,
+            shutdown,
+            v6only,
+            tos,
+            tclass,
+            mark,
+            class_id,
+            cgroup_id,
+            listed_drops,
+        } = *record.attributes;
+        Self {
+            key,
+            number,
+            socket: *record.socket,
+            attributes: Attributes {
+                tcp_info: None,
+                memory: None,
+                congestion: None,
+                shutdown,
+                v6only,
+                tos,
+                tclass,
+                mark,
+                class_id,
+                cgroup_id,
+                listed_drops,
+            },
+            tcp_info: tcp_info.map(Into::into),
+            memory: memory.map(Into::into),
+            congestion: congestion.map(Into::into),
+            ends: record.ends.keep(),
+        }
+    }
+
+    /// Hands the row on, as `like` with its own socket, attributes and ends.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub fn show(
+        &self,
+        like: &Like<'_>,
+        write: &mut dyn FnMut(&Record<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let attributes = Attributes {
+            tcp_info: self.tcp_info.as_deref(),
+            memory: self.memory.as_deref(),
+            congestion: self.congestion.as_deref(),
+            ..self.attributes
+        };
+        let mut written = Ok(());
+        self.ends.with(|ends| {
+            like(&self.socket, &attributes, ends, &mut |record| {
+                written = write(record);
+            });
+        });
+        written
+    }
 }
 
 /// The rows so far.
@@ -86,41 +151,8 @@ impl Rows {
 
     /// Keeps a row.
     pub fn push(&mut self, record: &Record<'_>) {
-        let Attributes {
-            tcp_info,
-            memory,
-            congestion,
-            shutdown,
-            v6only,
-            tos,
-            tclass,
-            mark,
-            class_id,
-            cgroup_id,
-            listed_drops,
-        } = *record.attributes;
-        self.rows.push(Kept {
-            key: self.order.field.value(record).key(),
-            number: self.pushed,
-            socket: *record.socket,
-            attributes: Attributes {
-                tcp_info: None,
-                memory: None,
-                congestion: None,
-                shutdown,
-                v6only,
-                tos,
-                tclass,
-                mark,
-                class_id,
-                cgroup_id,
-                listed_drops,
-            },
-            tcp_info: tcp_info.map(Into::into),
-            memory: memory.map(Into::into),
-            congestion: congestion.map(Into::into),
-            ends: record.ends.keep(),
-        });
+        let key = self.order.field.value(record).key();
+        self.rows.push(Kept::new(record, key, self.pushed));
         self.pushed += 1;
         if let Some(top) = self.top
             && self.rows.len() >= top.saturating_mul(2).saturating_add(SLACK)
@@ -145,22 +177,7 @@ impl Rows {
         write: &mut dyn FnMut(&Record<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         self.cut(self.top.unwrap_or(usize::MAX));
-        for row in &self.rows {
-            let attributes = Attributes {
-                tcp_info: row.tcp_info.as_deref(),
-                memory: row.memory.as_deref(),
-                congestion: row.congestion.as_deref(),
-                ..row.attributes
-            };
-            let mut written = Ok(());
-            row.ends.with(|ends| {
-                like(&row.socket, &attributes, ends, &mut |record| {
-                    written = write(record);
-                });
-            });
-            written?;
-        }
-        Ok(())
+        self.rows.iter().try_for_each(|row| row.show(like, write))
     }
 }
 

@@ -7,6 +7,7 @@ pub mod ends;
 pub mod finding;
 pub mod host;
 pub mod nearest;
+pub mod numbers;
 pub mod owner;
 pub mod printable;
 pub mod protocol;
