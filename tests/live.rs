@@ -28,6 +28,8 @@ mod controls;
 mod counters;
 #[path = "live/findings.rs"]
 mod findings;
+#[path = "live/fingers.rs"]
+mod fingers;
 #[path = "live/harness.rs"]
 mod harness;
 #[path = "live/healthy.rs"]
@@ -95,5 +97,6 @@ fn main() -> ExitCode {
         silence::TESTS,
         waiting::TESTS,
         stalls::TESTS,
+        fingers::TESTS,
     ])
 }

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Write};
 use std::net::IpAddr;
 
+use super::end;
 use super::text::{self, Safe};
 use crate::fields::{Holders, Interface, Value};
 use crate::model::{Age, Timer};
@@ -15,6 +16,9 @@ pub fn write(out: &mut impl Write, value: &Value<'_>, descriptors: bool) -> fmt:
     match value {
         Value::Absent => out.write_char('-'),
         Value::State(state) => write!(out, "{state}"),
+        Value::Unconnected => out.write_str("UNCONNECTED"),
+        Value::Name(name) => end::write_name(out, *name),
+        Value::End(end) => end::write(out, end),
         Value::Count(n)
         | Value::Bytes(n)
         | Value::BytesPerSecond(n)
@@ -103,7 +107,7 @@ fn write_owners(out: &mut impl Write, holders: &Holders<'_>, descriptors: bool) 
     }
 }
 
-fn write_interface(out: &mut impl Write, interface: &Interface<'_>) -> fmt::Result {
+pub(super) fn write_interface(out: &mut impl Write, interface: &Interface<'_>) -> fmt::Result {
     match interface.name {
         Some(name) => write!(out, "{}", Safe(name)),
         None => write!(out, "if{}", interface.index),

@@ -12,6 +12,8 @@ mod edited;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod fingers;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod resolved;

@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 
 use super::Object;
-use super::sockets::{Slug, shut};
+use super::sockets::{Slug, UNCONNECTED, shut};
 use crate::fields::{Field, Needs, Record, Value};
 use crate::model::Age;
 use crate::model::tcp_info::MEMBERS;
+use crate::render::cell;
 
 /// A column and its key.
 #[derive(Clone, Debug)]
@@ -42,6 +43,13 @@ impl Column {
         match value {
             Value::Absent => object.value(key, ()),
             Value::State(state) => object.plain(key, Slug(*state)),
+            Value::Unconnected => object.plain(key, UNCONNECTED),
+            Value::Name(name) => object.name(key, *name),
+            Value::End(_) => {
+                let mut text = String::new();
+                cell::write(&mut text, value, false).map_err(io::Error::other)?;
+                object.value(key, text)
+            }
             Value::Count(n)
             | Value::Bytes(n)
             | Value::BytesPerSecond(n)
@@ -113,7 +121,7 @@ pub(super) fn write_names<W: Write>(
 pub(super) fn is_in_a_part(field: &Field) -> bool {
     // What needs nothing is identity, state, queue or timer; of the others only those that came later are not in a part.
     match field.needs {
-        Needs::Row => field.id != "user",
+        Needs::Row => !["user", "netid"].contains(&field.id),
         Needs::TcpInfo => {
             ["age", "waiting-on"].contains(&field.id)
                 || MEMBERS.iter().any(|member| member.key == field.id)
