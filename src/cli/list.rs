@@ -8,11 +8,11 @@ use rustc_hash::FxHashMap;
 use super::args::{self, Output};
 use super::failure::Failure;
 use super::listed::{self, Choice, Form, Sink, Writer};
-use super::{lookup, source, terminal};
+use super::selection::Selection;
+use super::{lookup, selection, source, terminal};
 use crate::collect::{Row, Source, Want, names};
 use crate::fields::{self, Names, Needed, NoNames, Record};
 use crate::model::{AgeFacts, Attributes, Coverage, Snapshot, Socket, StateSet, TcpState, words};
-use crate::query::Filter;
 use crate::render::cell;
 use crate::render::groups::Groups;
 use crate::render::json::{GROUPS, Head, Parts, SOCKETS, Sockets, Tail};
@@ -61,7 +61,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
         return listed::print_columns();
     }
     let choice = Choice::of(args)?;
-    let filter = Filter::parse(&args.filter)?;
+    let filter = selection::filter(&args.filter, args.filter_file.as_deref())?;
     let mut machine = source::open(&args.common)?;
     let mut names = Numbers::of(machine.as_ref());
     let filter = filter
@@ -90,6 +90,9 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     if filter.asks_mark() {
         marks_are_told(machine.as_mut(), &want)?;
     }
+    let by_owner = filter.needed().owners;
+    let selection = Selection::new(filter);
+    selection.check(machine.as_mut())?;
     // Before the rows, because they stream.
     let (owners, mut coverage) = if needed.owners {
         let (owners, coverage) = machine.owners();
@@ -152,7 +155,6 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
 
     let mut failed = None;
     let mut unowned = 0u64;
-    let by_owner = filter.needed().owners;
     let like = |socket: &Socket, attributes: &Attributes<'_>, show: &mut dyn FnMut(&Record<'_>)| {
         show(&Record {
             socket,
@@ -162,7 +164,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             names: &names,
         });
     };
-    let dumped = machine.dump(&want, &mut |row| {
+    let dumped = selection.dump(machine.as_mut(), &want, &mut |filter, row| {
         let Row::Inet { socket, attributes } = row else {
             return ControlFlow::Continue(());
         };

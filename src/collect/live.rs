@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::netlink::Netlink;
 use super::procfs::{ProcRoot, Procfs};
 use super::{Error, Inodes, Row, RowSink, Source, Tee, Want};
-use crate::model::{Coverage, Cpu, Facts, Host, Owners, Protocol, StateSet, Unlisted};
+use crate::model::{Coverage, Cpu, Facts, Host, Owners, Program, Protocol, StateSet, Unlisted};
 
 /// How sockets are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,10 +61,20 @@ impl Live {
         &mut self,
         want: &Want,
         row: &mut RowSink<'_>,
+        tee: Option<&mut Tee<'_>>,
+    ) -> Result<Coverage, Error> {
+        self.read(want, &Program::default(), row, tee)
+    }
+
+    fn read(
+        &mut self,
+        want: &Want,
+        program: &Program,
+        row: &mut RowSink<'_>,
         mut tee: Option<&mut Tee<'_>>,
     ) -> Result<Coverage, Error> {
         if self.choice != Choice::Procfs {
-            match self.by_netlink(want, row, tee.as_deref_mut()) {
+            match self.by_netlink(want, program, row, tee.as_deref_mut()) {
                 // Each protocol has a module of its own, which may be missing while the others are there.
                 Err(Error::NoSockDiag(_))
                     if self.choice == Choice::Auto && want.protocol != Protocol::Tcp => {}
@@ -74,6 +84,13 @@ impl Live {
                 }
                 other => return other,
             }
+        }
+        if program.required {
+            let why = "/proc/net does not tell".to_owned();
+            return Err(Error::Unfiltered(match &self.fell_back {
+                Some(reason) => format!("{reason}, and {why}"),
+                None => why,
+            }));
         }
         let coverage = self.procfs.dump_teed(want, row, tee);
         let mut coverage = coverage.map_err(|error| match (&self.fell_back, error) {
@@ -89,6 +106,7 @@ impl Live {
     fn by_netlink(
         &mut self,
         want: &Want,
+        program: &Program,
         row: &mut RowSink<'_>,
         tee: Option<&mut Tee<'_>>,
     ) -> Result<Coverage, Error> {
@@ -96,7 +114,7 @@ impl Live {
             Some(netlink) => netlink,
             none => none.insert(Netlink::open()?),
         };
-        let mut coverage = netlink.dump(want, row, tee)?;
+        let mut coverage = netlink.dump(want, program, row, tee)?;
         if !self.root.is_own() && !same_namespace(&self.root) {
             coverage.missing.push(
                 "owners and settings of these sockets: the proc root shows another network namespace"
@@ -124,6 +142,15 @@ fn same_namespace(root: &ProcRoot) -> bool {
 impl Source for Live {
     fn dump(&mut self, want: &Want, row: &mut RowSink<'_>) -> Result<Coverage, Error> {
         self.dump_teed(want, row, None)
+    }
+
+    fn select(
+        &mut self,
+        want: &Want,
+        program: &Program,
+        row: &mut RowSink<'_>,
+    ) -> Result<Coverage, Error> {
+        self.read(want, program, row, None)
     }
 
     fn owners(&mut self) -> (Owners, Coverage) {

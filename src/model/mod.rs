@@ -8,6 +8,7 @@ pub mod host;
 pub mod nearest;
 pub mod owner;
 pub mod printable;
+pub mod program;
 pub mod snapshot;
 pub mod socket;
 pub mod state;
@@ -26,6 +27,7 @@ pub use finding::{
 pub use host::{Facts, Host};
 pub use nearest::nearest;
 pub use owner::{Owners, Process};
+pub use program::{Part, Program};
 pub use snapshot::{Datagram, Listener, Pulse, Queue, Snapshot, Unlisted};
 pub use socket::{Attributes, Endpoint, Family, Memory, Protocol, Socket, Timer};
 pub use state::{StateSet, TcpState};

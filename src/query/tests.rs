@@ -294,12 +294,6 @@ fn errors_point_at_the_word_and_say_what_to_write() {
         ),
         ("()", "')' is not understood", ")", "parentheses"),
         ("= :1", "'=' is not understood", "=", "'state STATE'"),
-        (
-            "autobound",
-            "'autobound' is known to the kernel only, and not yet asked for",
-            "autobound",
-            "sport >= :32768",
-        ),
     ];
     for (text, says, under, hint) in table {
         let (message, marked, hinted) = wrong(text);
