@@ -37,7 +37,7 @@ impl Test {
                 _ => record.cgroup() == Some(path),
             },
             Self::Autobound(known) => *known == Some(true),
-            Self::User { uid, .. } => uid.is_some() && *uid == socket.owner_uid(),
+            Self::User { uid, .. } => uid.is_some() && *uid == record.uid(),
             Self::Timer(timer) => *timer == socket.timer,
             Self::Number(field, op, wanted) => number(&field.value(record), *op, *wanted),
             Self::Text(field, pattern) => text(field.id, &field.value(record), pattern),

@@ -169,6 +169,7 @@ fn entry<T>(fixture: &Fixture, mark: Option<u32>, look: impl FnOnce(&Record<'_>)
     look(&Record {
         socket: &fixture.socket,
         attributes: &attributes,
+        ends: crate::model::Ends::Ip,
         owners: Some(&fixture.owners),
         ages: &fixture.ages,
         names: &TestNames,

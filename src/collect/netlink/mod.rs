@@ -73,7 +73,7 @@ impl Netlink {
         };
         let mut answered = false;
         for table in want.tables() {
-            let forms: &[Vec<u8>] = match program.part(table.family()) {
+            let forms: &[Vec<u8>] = match program.part(table.family) {
                 Part::Nothing => continue,
                 Part::Everything => &[],
                 Part::Filtered(forms) => forms,
@@ -111,7 +111,7 @@ impl Netlink {
                 }
                 Ok(Progress::Failed(source)) => {
                     return Err(Error::Dump {
-                        what: table.label().to_owned(),
+                        what: table.label(),
                         source,
                     });
                 }
@@ -156,7 +156,7 @@ impl Netlink {
                     }
                     Err(Errno::AGAIN) => {
                         return Err(Error::Dump {
-                            what: table.label().to_owned(),
+                            what: table.label(),
                             source: io::Error::new(
                                 io::ErrorKind::TimedOut,
                                 format!("the kernel was silent for {} s", SILENCE.as_secs()),
@@ -212,10 +212,16 @@ fn no_program(error: &io::Error) -> bool {
 
 /// The error of a table; a module that is missing by its name.
 fn why(table: Table, error: &io::Error) -> String {
-    let module = match table.protocol() {
+    let module = match table.protocol {
         Protocol::Tcp => return describe(error),
-        Protocol::Udp => "udp_diag",
+        Protocol::Mptcp => "mptcp_diag",
+        Protocol::Udp | Protocol::UdpLite => "udp_diag",
+        Protocol::Raw => "raw_diag",
+        Protocol::Sctp => "sctp_diag",
         Protocol::Unix => "unix_diag",
+        Protocol::Packet => "af_packet_diag",
+        Protocol::Netlink => "netlink_diag",
+        Protocol::Vsock => "vsock_diag",
     };
     match Errno::from_io_error(error) {
         Some(Errno::NOENT) => format!("ENOENT, the kernel has no {module} module"),

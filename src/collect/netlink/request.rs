@@ -4,7 +4,9 @@ use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_sock_diag::SockDiagMessage;
-use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
+use netlink_packet_sock_diag::constants::{
+    AF_INET, AF_INET6, IPPROTO_RAW, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE,
+};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use netlink_packet_sock_diag::unix;
 
@@ -19,10 +21,10 @@ const INET_DIAG_REQ_BYTECODE: u16 = 1;
 
 /// The request, with a program that says which rows the kernel may leave out.
 pub fn of(table: Table, want: &Want, form: Option<&[u8]>, sequence: u32) -> Vec<u8> {
-    let (family, socket_id) = match table {
-        Table::Tcp(Family::Ipv4) | Table::Udp(Family::Ipv4) => (AF_INET, SocketId::new_v4()),
-        Table::Tcp(Family::Ipv6) | Table::Udp(Family::Ipv6) => (AF_INET6, SocketId::new_v6()),
-        Table::Unix => return finished(unix_request(want), None, sequence),
+    let (family, socket_id) = match table.family {
+        Some(Family::Ipv4) => (AF_INET, SocketId::new_v4()),
+        Some(Family::Ipv6) => (AF_INET6, SocketId::new_v6()),
+        None => return finished(unix_request(want), None, sequence),
     };
     let mut extensions = ExtensionFlags::empty();
     let mut ask = |wanted: bool, flag: ExtensionFlags| {
@@ -36,9 +38,12 @@ pub fn of(table: Table, want: &Want, form: Option<&[u8]>, sequence: u32) -> Vec<
     ask(want.tos, ExtensionFlags::TOS | ExtensionFlags::TCLASS);
     let request = SockDiagMessage::InetRequest(InetRequest {
         family,
-        protocol: match table.protocol() {
+        protocol: match table.protocol {
             Protocol::Udp => IPPROTO_UDP,
-            Protocol::Tcp | Protocol::Unix => IPPROTO_TCP,
+            Protocol::UdpLite => IPPROTO_UDPLITE,
+            Protocol::Raw => IPPROTO_RAW,
+            Protocol::Sctp => IPPROTO_SCTP,
+            _ => IPPROTO_TCP,
         },
         extensions,
         states: StateFlags::from_bits_retain(want.states.mask()),
