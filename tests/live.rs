@@ -16,6 +16,8 @@
 mod answers;
 #[path = "live/blame.rs"]
 mod blame;
+#[path = "live/bytecode.rs"]
+mod bytecode;
 #[path = "live/closing.rs"]
 mod closing;
 #[path = "live/collect.rs"]
@@ -46,6 +48,8 @@ mod owners;
 mod record;
 #[path = "live/refused.rs"]
 mod refused;
+#[path = "live/scene.rs"]
+mod scene;
 #[path = "live/silence.rs"]
 mod silence;
 #[path = "live/stalls.rs"]
@@ -87,5 +91,6 @@ fn main() -> ExitCode {
         silence::TESTS,
         waiting::TESTS,
         stalls::TESTS,
+        bytecode::TESTS,
     ])
 }

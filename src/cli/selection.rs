@@ -82,7 +82,7 @@ impl Selection {
     /// # Errors
     /// For `autobound` where no kernel can be asked.
     pub fn check(&self, machine: &mut dyn Source) -> Result<(), Failure> {
-        if !self.passes.iter().any(|pass| pass.program.required) {
+        if !self.passes.iter().any(|pass| pass.autobound.is_some()) {
             return Ok(());
         }
         let want = Want::states(StateSet::of(TcpState::Listen));
@@ -116,16 +116,24 @@ impl Selection {
     ) -> Result<Coverage, collect::Error> {
         let mut coverage = Coverage::default();
         let mut stopped = false;
-        for Pass { filter, program } in &self.passes {
+        for pass in &self.passes {
             let want = Want {
-                states: want.states.intersection(filter.states()),
+                states: want.states.intersection(pass.filter.states()),
                 ..*want
             };
-            let more = machine.select(&want, program, &mut |found| {
-                let flow = row(filter, found);
+            let mut row = |found: Row<'_>| {
+                let flow = row(&pass.filter, found);
                 stopped = flow.is_break();
                 flow
-            })?;
+            };
+            let more = if want.protocol.over_ip() {
+                machine.select(&want, &pass.program, &mut row)?
+            } else if pass.autobound == Some(true) {
+                // Ports are of IP: what has none is not autobound, and the kernel filters it by nothing.
+                continue;
+            } else {
+                machine.dump(&want, &mut row)?
+            };
             coverage.merge(more);
             if stopped {
                 break;

@@ -375,18 +375,17 @@ fn autobound_takes_a_dump_for_each_answer_that_can_fit() {
         assert!(passes.iter().all(|pass| pass.program.required), "{text}");
         let first = |pass: &super::Pass| match &pass.program.ipv4 {
             Part::Filtered(forms) => forms[0].len(),
-            other => panic!("{text}: {other:?}"),
+            Part::Nothing => 0,
+            Part::Everything => panic!("{text}: all"),
         };
         passes.iter().map(first).collect::<Vec<_>>()
     };
-    assert_eq!(passes("autobound"), [4]);
-    assert_eq!(passes("not autobound"), [8]);
-    assert_eq!(passes("autobound sport >= :1024 process = x"), [12]);
+    assert_eq!(passes("autobound"), [4, 0]);
+    assert_eq!(passes("not autobound"), [0, 8]);
+    assert_eq!(passes("autobound sport >= :1024 process = x"), [12, 0]);
     assert_eq!(passes("autobound or sport = :22"), [4, 16]);
     assert_eq!(passes("autobound or process = x"), [4, 8]);
-    let never = Filter::parse(&["autobound and not autobound".to_owned()]);
-    let never = never.unwrap().passes();
-    assert!(never.len() == 1 && never[0].program.is_nothing());
+    assert_eq!(passes("autobound and not autobound"), [0, 0]);
 }
 
 #[test]

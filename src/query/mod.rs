@@ -121,9 +121,10 @@ impl Filter {
             return vec![Pass {
                 filter: self,
                 program,
+                autobound: None,
             }];
         };
-        let [first, second] = [true, false].map(|autobound| {
+        let pass = |autobound: bool| {
             let test = Expr::Test(Test::Autobound(None));
             let test = if autobound { test } else { test.negated() };
             let judged = expr.clone().assuming(autobound);
@@ -140,15 +141,10 @@ impl Filter {
                     required: true,
                     ..program
                 },
+                autobound: Some(autobound),
             }
-        });
-        if second.program.is_nothing() {
-            vec![first]
-        } else if first.program.is_nothing() {
-            vec![second]
-        } else {
-            vec![first, second]
-        }
+        };
+        vec![pass(true), pass(false)]
     }
 
     /// What the kernel may leave out.
@@ -205,6 +201,8 @@ pub struct Pass {
     pub filter: Filter,
     /// what the kernel may leave out of it
     pub program: Program,
+    /// whether its rows are autobound, where that is asked
+    pub autobound: Option<bool>,
 }
 
 /// As text that reads back as the same filter.
