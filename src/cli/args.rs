@@ -100,9 +100,9 @@ const LIST_EXAMPLES: &str = "FILTER is every word that is not an option, whereve
   fwmark = MARK[/MASK]       takes CAP_NET_ADMIN
   cgroup = PATH, cgroup ~ GLOB
                              from the root of the hierarchy or its mount
-  autobound                  the kernel chose the port (not bound to one by
-                             bind(2)); only a live kernel can say, so not
-                             with --from or --collector procfs
+  autobound                  no bind(2) named the port: most clients, and
+                             accepted connections; only a live kernel tells,
+                             so not with --from or --collector procfs
   process = NAME, process ~ GLOB, pid = N
   user = NAME, uid = N, unit = NAME
   timer = NAME               retransmit, keepalive, persist, time-wait, none

@@ -86,10 +86,10 @@ const DIFFERENCES: &str = "A filter that ss accepts means the same here. Where s
     understood; a name with several addresses means each of them. Unasked, TIME-WAIT and SYN-RECEIVED are shown too, and \
     BOUND-INACTIVE only with -a, -B or by name. fwmark without CAP_NET_ADMIN is an error and not a wrong answer. \
     autobound is what the kernel means by it, a socket without SOCK_BINDPORT_LOCK: one whose port no bind(2) named, \
-    TIME-WAIT and SYN-RECEIVED always among them; a bound port within ip_local_port_range does not fit it, and every \
-    socket fits either it or its opposite. It cannot be told from /proc/net or a capture, and is an error there. A file \
-    of -F may have state clauses, may be joined to a filter on the line, and its lines may be long. 'sport >= *' is not \
-    understood.";
+    accepted connections, TIME-WAIT and SYN-RECEIVED always among them; a bound port within ip_local_port_range does not \
+    fit it, and every socket fits either it or its opposite. It cannot be told from /proc/net or a capture, and is an \
+    error there. A file of -F may have state clauses, may be joined to a filter on the line, and its lines may be long. \
+    'sport >= *' is not understood.";
 
 /// The page of a command: what clap knows, then examples, exit status and neighbours.
 fn command_page(command: clap::Command, title: &str) -> Result<Vec<u8>, Failure> {

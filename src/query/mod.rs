@@ -10,6 +10,8 @@
 //! that live, `/proc` and captured rows are selected alike.
 
 mod bytecode;
+#[cfg(test)]
+mod compat;
 mod error;
 mod eval;
 mod expr;
