@@ -16,6 +16,8 @@
 mod answers;
 #[path = "live/blame.rs"]
 mod blame;
+#[path = "live/bytecode.rs"]
+mod bytecode;
 #[path = "live/closing.rs"]
 mod closing;
 #[path = "live/collect.rs"]
@@ -50,6 +52,8 @@ mod owners;
 mod record;
 #[path = "live/refused.rs"]
 mod refused;
+#[path = "live/scene.rs"]
+mod scene;
 #[path = "schema/mod.rs"]
 mod schema;
 #[path = "live/silence.rs"]
@@ -97,6 +101,7 @@ fn main() -> ExitCode {
         silence::TESTS,
         waiting::TESTS,
         stalls::TESTS,
+        bytecode::TESTS,
         fingers::TESTS,
     ])
 }

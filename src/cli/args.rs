@@ -99,6 +99,10 @@ const LIST_EXAMPLES: &str = "FILTER is every word that is not an option, whereve
                              the one of its route
   fwmark = MARK[/MASK]       takes CAP_NET_ADMIN
   cgroup = PATH, cgroup ~ GLOB
+                             from the root of the hierarchy or its mount
+  autobound                  no bind(2) named the port: most clients, and
+                             accepted connections; only a live kernel tells,
+                             so not with --from or --collector procfs
   process = NAME, process ~ GLOB, pid = N
   user = NAME, uid = N, unit = NAME
   timer = NAME               retransmit, keepalive, persist, time-wait, none
@@ -108,6 +112,8 @@ const LIST_EXAMPLES: &str = "FILTER is every word that is not an option, whereve
 They are joined by and, or, not, && || ! and parentheses; `and` may be left out, and binds tighter than `or`. \
 The state clauses of one alternative add up; an alternative without one means the states of -a, -l, -B or none of \
 these. What is not known fits no comparison; of an age that is known within bounds only what is sure counts.
+
+-F reads an expression from a file: any number of lines, of any length; lines that begin with # are comments.
 
 Unasked, everything but LISTEN, CLOSED and BOUND-INACTIVE is shown; -a shows all, -l LISTEN only, and of what has no \
 LISTEN, such as UDP, what waits for anybody. 'linger man list' says all of it.
@@ -126,6 +132,7 @@ Examples:
   linger list --group-by peer-address --top 10 state established
   linger list --group-by waiting-on,peer   us, the peer or the network?
   linger list exclude established --json   as one JSON document
+  linger list -F web.filter state estab    the expression of a file, and more
   linger list --output jsonl | jq .state   one object a line
   linger -tua --output csv > sockets.csv   for a spreadsheet";
 
@@ -237,6 +244,9 @@ pub struct Explain {
     /// The story of each socket that fits, of ten at most: how it came into its state, what it awaits, what ends that
     #[arg(long, value_name = "FILTER", num_args = 1.., conflicts_with = "what")]
     pub socket: Vec<String>,
+    /// As --socket, with the filter, or more of it, in a file; - is standard input
+    #[arg(short = 'F', long = "filter", value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "what")]
+    pub filter_file: Option<PathBuf>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "its members speak for themselves")]
     pub common: Common,
@@ -387,6 +397,9 @@ pub struct List {
     /// Form of the output
     #[arg(long, value_enum, value_name = "FORM", default_value_t = Output::Table)]
     pub output: Output,
+    /// Read the filter from a file, - being standard input; a socket has to fit the words of the line too
+    #[arg(short = 'F', long = "filter", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub filter_file: Option<PathBuf>,
     /// Which sockets, in the language of ss: state close-wait, dst 10.0.0.0/8, sport = :443
     #[arg(value_name = "FILTER")]
     pub filter: Vec<String>,

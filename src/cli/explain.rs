@@ -26,7 +26,7 @@ use crate::render::text::{Safe, wrap};
 /// # Errors
 /// For a word that names nothing, or a capture that cannot be read.
 pub fn run(args: &args::Explain) -> Result<(), Failure> {
-    if !args.socket.is_empty() {
+    if !args.socket.is_empty() || args.filter_file.is_some() {
         return stories::run(args);
     }
     let screen = terminal::screen(args.common.color);

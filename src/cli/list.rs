@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use super::args::{self, Output};
 use super::failure::Failure;
 use super::listed::{self, Choice, Form, Sink, Writer};
+use super::selection::{self, Selection};
 use super::tables::{Tables, unasked};
 use super::{fingers, lookup, source, terminal, views};
 use crate::collect::hosts::{self, Hosts, Wanted};
@@ -93,7 +94,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     {
         return Err(fingers::not_a_form(form));
     }
-    let filter = Filter::parse(&args.filter)?;
+    let filter = selection::filter(&args.filter, args.filter_file.as_deref())?;
     let mut machine = source::open(&args.common)?;
     let mut names = Numbers::of(machine.as_ref());
     let filter = filter.resolve(&mut lookup::Names::new(machine.as_mut(), &names.interfaces))?;
@@ -138,6 +139,14 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             ..want
         };
         marks_are_told(machine.as_mut(), &want)?;
+    }
+    let by_owner = filter.needed().owners;
+    let selections: Vec<(Protocol, Selection)> = filters
+        .iter()
+        .map(|(protocol, filter)| (*protocol, Selection::new(filter.clone())))
+        .collect();
+    if let Some((_, selection)) = selections.first() {
+        selection.check(machine.as_mut())?;
     }
     // Before the rows, because they stream.
     let (owners, mut coverage) = if needed.owners {
@@ -237,7 +246,6 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
 
     let mut failed = None;
     let mut unowned = 0u64;
-    let by_owner = filter.needed().owners;
     let like = |socket: &Socket,
                 attributes: &Attributes<'_>,
                 ends: Ends<'_>,
@@ -253,15 +261,15 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     };
     let (mut rows, mut broke) = (Coverage::default(), None);
     let mut enough = false;
-    for (protocol, filter) in &filters {
+    for (protocol, selection) in &selections {
         let want = Want {
             protocol: *protocol,
-            states: filter.states().of_protocol(*protocol),
+            states: selection.states().of_protocol(*protocol),
             // The kernel tells the queues of these with their memory alone.
             memory: want.memory || matches!(protocol, Protocol::Packet | Protocol::Netlink),
             ..want
         };
-        let dumped = machine.dump(&want, &mut |row| {
+        let dumped = selection.dump(machine.as_mut(), &want, &mut |filter, row| {
             let (socket, attributes, ends) = row.parts();
             let mut flow = ControlFlow::Continue(());
             like(&socket, &attributes, ends, &mut |record| {

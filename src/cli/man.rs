@@ -88,7 +88,11 @@ const DIFFERENCES: &str = "A filter that ss accepts means the same here. Where s
     BOUND-INACTIVE only with -a, -B or by name; of UDP, RAW and UNIX what is UNCONNECTED is not hidden, and without an \
     option of a protocol it is TCP alone. 'state listening' means UNCONNECTED where there is no LISTEN, as -l does. Patterns \
     of UNIX names heed case. fwmark without CAP_NET_ADMIN is an error and not a wrong answer. \
-    'sport >= *' and autobound are not understood.";
+    autobound is what the kernel means by it, a socket without SOCK_BINDPORT_LOCK: one whose port no bind(2) named, \
+    accepted connections, TIME-WAIT and SYN-RECEIVED always among them; a bound port within ip_local_port_range does not \
+    fit it, and every socket fits either it or its opposite. It cannot be told from /proc/net or a capture, and is an \
+    error there. A file of -F may have state clauses, may be joined to a filter on the line, and its lines may be long. \
+    'sport >= *' is not understood.";
 
 /// The page of a command: what clap knows, then examples, exit status and neighbours.
 fn command_page(command: clap::Command, title: &str) -> Result<Vec<u8>, Failure> {

@@ -15,6 +15,7 @@ mod lookup;
 mod man;
 mod observe;
 mod record;
+mod selection;
 mod sorted;
 mod source;
 mod status;

@@ -156,7 +156,7 @@ pub fn intent(arguments: Vec<OsString>) -> Intent {
         return Intent::Run(rest);
     }
     // A filter has several words, and options of `list` say that rows are wanted.
-    let clause = ["state", "exclude", "excl"].contains(&word);
+    let clause = ["state", "exclude", "excl", "autobound"].contains(&word);
     if words.len() > 1 || lists || clause {
         return Intent::Run(with("list", None));
     }
@@ -201,6 +201,9 @@ mod tests {
             ("-x", "list -x"),
             ("help", "--help"),
             ("state", "list state"),
+            ("autobound", "list autobound"),
+            ("-F web.filter", "list -F web.filter"),
+            ("--filter=- -tan", "list --filter=- -tan"),
             ("help diagnose", "diagnose --help"),
             ("-uln", "list -uln"),
             ("state close-wait", "list state close-wait"),

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::netlink::Netlink;
 use super::procfs::{ProcRoot, Procfs, tables};
 use super::{Error, Inodes, Row, RowSink, Source, Tee, Want};
-use crate::model::{Coverage, Cpu, Facts, Host, Owners, Protocol, StateSet, Unlisted};
+use crate::model::{Coverage, Cpu, Facts, Host, Owners, Program, Protocol, StateSet, Unlisted};
 
 /// How sockets are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,11 +69,21 @@ impl Live {
         &mut self,
         want: &Want,
         row: &mut RowSink<'_>,
+        tee: Option<&mut Tee<'_>>,
+    ) -> Result<Coverage, Error> {
+        self.read(want, &Program::default(), row, tee)
+    }
+
+    fn read(
+        &mut self,
+        want: &Want,
+        program: &Program,
+        row: &mut RowSink<'_>,
         mut tee: Option<&mut Tee<'_>>,
     ) -> Result<Coverage, Error> {
         let mut module = None;
         if self.choice != Choice::Procfs {
-            match self.by_netlink(want, row, tee.as_deref_mut()) {
+            match self.by_netlink(want, program, row, tee.as_deref_mut()) {
                 // Each protocol has a module of its own, which may be missing while the others are there.
                 Err(Error::NoSockDiag(why)) if want.protocol != Protocol::Tcp => {
                     match self.without_module(want.protocol, why)? {
@@ -87,6 +97,13 @@ impl Live {
                 }
                 other => return other,
             }
+        }
+        if program.required {
+            let why = "/proc/net does not tell".to_owned();
+            return Err(Error::Unfiltered(match &self.fell_back {
+                Some(reason) => format!("{reason}, and {why}"),
+                None => why,
+            }));
         }
         let coverage = self.procfs.dump_teed(want, row, tee);
         let why = module.as_ref().or(self.fell_back.as_ref());
@@ -133,6 +150,7 @@ impl Live {
     fn by_netlink(
         &mut self,
         want: &Want,
+        program: &Program,
         row: &mut RowSink<'_>,
         tee: Option<&mut Tee<'_>>,
     ) -> Result<Coverage, Error> {
@@ -140,7 +158,7 @@ impl Live {
             Some(netlink) => netlink,
             none => none.insert(Netlink::open()?),
         };
-        let mut coverage = netlink.dump(want, row, tee)?;
+        let mut coverage = netlink.dump(want, program, row, tee)?;
         if !self.root.is_own() && !same_namespace(&self.root) {
             coverage.missing.push(
                 "owners and settings of these sockets: the proc root shows another network namespace"
@@ -168,6 +186,15 @@ fn same_namespace(root: &ProcRoot) -> bool {
 impl Source for Live {
     fn dump(&mut self, want: &Want, row: &mut RowSink<'_>) -> Result<Coverage, Error> {
         self.dump_teed(want, row, None)
+    }
+
+    fn select(
+        &mut self,
+        want: &Want,
+        program: &Program,
+        row: &mut RowSink<'_>,
+    ) -> Result<Coverage, Error> {
+        self.read(want, program, row, None)
     }
 
     fn owners(&mut self) -> (Owners, Coverage) {

@@ -16,8 +16,8 @@ use rustc_hash::FxHashSet;
 
 use crate::model::{
     Attributes, Collector, Coverage, Cpu, Datagram, Ends, Facts, Family, Host, Listener, Local,
-    NetlinkSocket, Owners, PacketSocket, Protocol, Pulse, Queue, Snapshot, Socket, StateSet,
-    TcpInfo, TcpState, UnixSocket, Unlisted, VsockSocket,
+    NetlinkSocket, Owners, PacketSocket, Program, Protocol, Pulse, Queue, Snapshot, Socket,
+    StateSet, TcpInfo, TcpState, UnixSocket, Unlisted, VsockSocket,
 };
 
 /// What is needed. Nobody pays for what no column and no detector asks.
@@ -201,6 +201,23 @@ pub trait Source {
     /// When no socket table could be read at all, or reading broke off.
     fn dump(&mut self, want: &Want, row: &mut RowSink<'_>) -> Result<Coverage, Error>;
 
+    /// As [`Source::dump`], where rows that `program` does not let through may be left out. Who cannot filter by it pushes
+    /// them all.
+    ///
+    /// # Errors
+    /// As [`Source::dump`]; [`Error::Unfiltered`] if the program is required and cannot be applied.
+    fn select(
+        &mut self,
+        want: &Want,
+        program: &Program,
+        row: &mut RowSink<'_>,
+    ) -> Result<Coverage, Error> {
+        if program.required {
+            return Err(Error::Unfiltered("they are read from a file".to_owned()));
+        }
+        self.dump(want, row)
+    }
+
     /// Who holds which socket. Gaps are counted in the coverage, never fatal.
     fn owners(&mut self) -> (Owners, Coverage);
 
@@ -260,6 +277,9 @@ pub enum Error {
         /// the kernel's error
         source: std::io::Error,
     },
+    /// only a kernel that filters can say what was asked
+    #[error("only the kernel that has these sockets knows, and it cannot be asked: {0}")]
+    Unfiltered(String),
     /// a file could not be read
     #[error("cannot read '{}': {source}", path.display())]
     File {

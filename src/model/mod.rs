@@ -11,6 +11,7 @@ pub mod nearest;
 pub mod numbers;
 pub mod owner;
 pub mod printable;
+pub mod program;
 pub mod protocol;
 pub mod sctp;
 pub mod snapshot;
@@ -32,6 +33,7 @@ pub use finding::{
 pub use host::{Facts, Host};
 pub use nearest::nearest;
 pub use owner::{Owners, Process};
+pub use program::{Part, Program};
 pub use protocol::Protocol;
 pub use snapshot::{Datagram, Listener, Pulse, Queue, Snapshot, Unlisted};
 pub use socket::{Attributes, Endpoint, Family, Memory, Socket, Timer};

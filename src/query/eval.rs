@@ -34,10 +34,12 @@ impl Test {
                 .attributes
                 .mark
                 .is_some_and(|own| own & mask == *mark),
-            Self::Cgroup { path, id } => {
-                let by_id = id.is_some() && *id == record.attributes.cgroup_id;
-                by_id || record.cgroup() == Some(path)
-            }
+            // The socket's own cgroup, by its id, rules over the path of whoever holds the socket now.
+            Self::Cgroup { path, id } => match (id, record.attributes.cgroup_id) {
+                (Some(id), Some(own)) => *id == own,
+                _ => record.cgroup() == Some(path),
+            },
+            Self::Autobound(known) => *known == Some(true),
             Self::User { uid, .. } => uid.is_some() && *uid == record.uid(),
             Self::Timer(timer) => *timer == socket.timer,
             Self::Number(field, op, wanted) => number(&field.value(record), *op, *wanted),

@@ -72,7 +72,7 @@ mod tests {
     use crate::collect::netlink::Netlink;
     use crate::collect::procfs::Procfs;
     use crate::collect::{Inodes, Source};
-    use crate::model::{Cpu, Family, Owners, Protocol, Unlisted};
+    use crate::model::{Cpu, Family, Owners, Program, Protocol, Unlisted};
     use crate::record::testing::{self, begun, rows};
 
     #[test]
@@ -98,7 +98,9 @@ mod tests {
                 };
                 let coverage = if by_netlink {
                     let tee: &mut collect::Tee<'_> = &mut writer.tee();
-                    Netlink::open().unwrap().dump(&want, sink, Some(tee))
+                    Netlink::open()
+                        .unwrap()
+                        .dump(&want, &Program::default(), sink, Some(tee))
                 } else {
                     Procfs::default().dump_teed(&want, sink, Some(&mut writer.tee()))
                 };

@@ -381,7 +381,7 @@ mod tests {
     use crate::collect::netlink::Netlink;
     use crate::model::Process;
     use crate::model::owner::Link;
-    use crate::model::{Family, StateSet, TcpState};
+    use crate::model::{Family, Program, StateSet, TcpState};
     use crate::record::testing::{self, ALL, begun, by_hand, ports, rows, section};
 
     #[test]
@@ -399,6 +399,7 @@ mod tests {
             .unwrap()
             .dump(
                 &want,
+                &Program::default(),
                 &mut |row| {
                     live.push(format!("{row:?}"));
                     ControlFlow::Continue(())

@@ -12,6 +12,7 @@ mod edited;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod filters;
 mod fingers;
 #[cfg(test)]
 mod hostile;

@@ -184,7 +184,7 @@ fn states_are_looked_at_here_where_the_kernel_does_not() {
 fn a_request_for_mptcp_names_it_in_an_attribute() {
     let want = Want::all(Protocol::Mptcp);
     let table = Table::of(Protocol::Mptcp, Family::Ipv4);
-    let bytes = super::request(table, &want, 9);
+    let bytes = super::request::of(table, &want, None, 9);
     assert_eq!(bytes[..4], (bytes.len() as u32).to_ne_bytes());
     // `struct inet_diag_req_v2` has 56 bytes.
     assert_eq!((bytes.len(), bytes[16], bytes[17]), (16 + 56 + 8, 2, 0));
@@ -193,7 +193,7 @@ fn a_request_for_mptcp_names_it_in_an_attribute() {
         [8u16.to_ne_bytes(), 3u16.to_ne_bytes()].concat()
     );
     assert_eq!(bytes[76..], 262u32.to_ne_bytes());
-    let tcp = super::request(Family::Ipv4.into(), &Want::states(StateSet::ALL), 9);
+    let tcp = super::request::of(Family::Ipv4.into(), &Want::states(StateSet::ALL), None, 9);
     assert_eq!((tcp.len(), tcp[17]), (72, 6));
 }
 
@@ -201,7 +201,7 @@ fn a_request_for_mptcp_names_it_in_an_attribute() {
 fn other_requests_have_the_header_of_a_dump() {
     for protocol in [Protocol::Packet, Protocol::Netlink, Protocol::Vsock] {
         let want = Want::all(protocol);
-        let bytes = super::request(Table::without_family(protocol), &want, 9);
+        let bytes = super::request::of(Table::without_family(protocol), &want, None, 9);
         assert_eq!(
             bytes[..4],
             (bytes.len() as u32).to_ne_bytes(),
