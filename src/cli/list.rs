@@ -23,13 +23,15 @@ use crate::render::text::width;
 const BUFFER: usize = 64 * 1024;
 
 /// The names of this machine's interfaces and users; a capture's interfaces are not known.
-struct Numbers {
-    interfaces: FxHashMap<u32, String>,
+pub struct Numbers {
+    /// index -> name
+    pub interfaces: FxHashMap<u32, String>,
     users: FxHashMap<u32, String>,
 }
 
 impl Numbers {
-    fn of(machine: &dyn Source) -> Self {
+    /// Of users none yet: they are read where a column shows them.
+    pub fn of(machine: &dyn Source) -> Self {
         Self {
             interfaces: if machine.is_capture() {
                 FxHashMap::default()
@@ -212,7 +214,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
 }
 
 /// Whether the socket has a holder that was not found.
-fn is_unowned(record: &Record<'_>) -> bool {
+pub fn is_unowned(record: &Record<'_>) -> bool {
     let inode = record.socket.inode;
     inode != 0
         && record

@@ -6,6 +6,7 @@ mod diagnose;
 mod document;
 mod explain;
 mod failure;
+mod kill;
 mod list;
 mod listed;
 mod lookup;
@@ -14,6 +15,7 @@ mod observe;
 mod record;
 mod sorted;
 mod source;
+mod state_dir;
 mod status;
 mod stories;
 mod subject;
@@ -85,6 +87,7 @@ fn execute(command: Command) -> Result<u8, Failure> {
         Command::List(args) => list::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Record(args) => record::run(&args),
+        Command::Kill(args) => kill::run(&args),
         Command::Subject(args) => match subject::find(&args.subject, &args)? {
             Some(found) => subject::run(&args, &found),
             None => Err(not_understood(&args.subject)),

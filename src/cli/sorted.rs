@@ -96,6 +96,7 @@ impl Rows {
             class_id,
             cgroup_id,
             listed_drops,
+            message: _,
         } = *record.attributes;
         self.rows.push(Kept {
             key: self.order.field.value(record).key(),
@@ -113,6 +114,7 @@ impl Rows {
                 class_id,
                 cgroup_id,
                 listed_drops,
+                message: None,
             },
             tcp_info: tcp_info.map(Into::into),
             memory: memory.map(Into::into),

@@ -4,6 +4,7 @@
 //! wanted; the answers are decoded in place and pushed.
 
 mod decode;
+mod destroy;
 mod stream;
 
 use std::io;
@@ -20,7 +21,8 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-pub use self::stream::{Progress, Stream};
+pub use self::destroy::{Destroyed, Refusal, has_net_admin};
+pub use self::stream::{Progress, Stream, end};
 use super::{Error, RowSink, Table, Tee, Want};
 use crate::model::{Collector, Coverage, Family, Protocol};
 
@@ -174,6 +176,21 @@ fn request(table: Table, want: &Want, sequence: u32) -> Vec<u8> {
         Table::Tcp(Family::Ipv6) | Table::Udp(Family::Ipv6) => (AF_INET6, SocketId::new_v6()),
         Table::Unix => return finished(unix_request(want), sequence),
     };
+    let request = SockDiagMessage::InetRequest(InetRequest {
+        family,
+        protocol: match table.protocol() {
+            Protocol::Udp => IPPROTO_UDP,
+            Protocol::Tcp | Protocol::Unix => IPPROTO_TCP,
+        },
+        extensions: extensions(want),
+        states: StateFlags::from_bits_retain(want.states.mask()),
+        socket_id,
+    });
+    finished(request, sequence)
+}
+
+/// The attributes that have to be asked for.
+fn extensions(want: &Want) -> ExtensionFlags {
     let mut extensions = ExtensionFlags::empty();
     let mut ask = |wanted: bool, flag: ExtensionFlags| {
         if wanted {
@@ -184,17 +201,7 @@ fn request(table: Table, want: &Want, sequence: u32) -> Vec<u8> {
     ask(want.memory, ExtensionFlags::SKMEMINFO);
     ask(want.congestion, ExtensionFlags::CONG);
     ask(want.tos, ExtensionFlags::TOS | ExtensionFlags::TCLASS);
-    let request = SockDiagMessage::InetRequest(InetRequest {
-        family,
-        protocol: match table.protocol() {
-            Protocol::Udp => IPPROTO_UDP,
-            Protocol::Tcp | Protocol::Unix => IPPROTO_TCP,
-        },
-        extensions,
-        states: StateFlags::from_bits_retain(want.states.mask()),
-        socket_id,
-    });
-    finished(request, sequence)
+    extensions
 }
 
 fn unix_request(want: &Want) -> SockDiagMessage {

@@ -7,6 +7,7 @@
 
 mod column;
 mod groups;
+mod kill;
 mod sockets;
 
 use std::fmt::Display;
@@ -19,6 +20,7 @@ use serde_json::ser::Formatter;
 use crate::model::printable::{all_printable, is_printable};
 
 pub use groups::{GROUPS, members, write_groups};
+pub use kill::{Counts, KILL, Kill, Killed};
 pub use sockets::{Parts, SOCKETS, Sockets, write_socket};
 
 /// What every document begins with.
