@@ -38,6 +38,10 @@ mod host;
 mod hostile;
 #[path = "live/kernel.rs"]
 mod kernel;
+#[path = "live/kill.rs"]
+mod kill;
+#[path = "live/kill_refused.rs"]
+mod kill_refused;
 #[path = "live/many.rs"]
 mod many;
 #[path = "live/owners.rs"]
@@ -87,5 +91,7 @@ fn main() -> ExitCode {
         silence::TESTS,
         waiting::TESTS,
         stalls::TESTS,
+        kill::TESTS,
+        kill_refused::TESTS,
     ])
 }

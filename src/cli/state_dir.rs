@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn the_environment_says_where() {
-        let table: &[(bool, &[(&str, &str)], Option<&str>)] = &[
+        type Case<'a> = (bool, &'a [(&'a str, &'a str)], Option<&'a str>);
+        let table: &[Case<'_>] = &[
             (
                 true,
                 &[("STATE_DIRECTORY", "/var/lib/linger-kill:/x")],

@@ -150,13 +150,18 @@ pub fn effect(socket: &Socket) -> Effect {
         (_, TimeWait) => (NOBODY, NOT_TOLD),
         // An orphan of which only a mini-socket is left.
         (_, FinWait2) if socket.timer == Timer::TimeWait => (NOBODY, NOT_TOLD),
-        (_, Established | CloseWait) if !held => (
+        (_, Established) if !held => (
             "accept() still returns it, and its next use fails with ECONNABORTED",
             RESET,
         ),
+        (_, CloseWait) if !held => (
+            "accept() still returns it, and a write to it fails with ECONNABORTED",
+            RESET,
+        ),
         (_, FinWait1 | FinWait2) if !held => (NOBODY, RESET),
+        // `tcp_recvmsg_locked()`: a FIN that has arrived comes before an error.
         (_, CloseWait) => (
-            "its program gets ECONNABORTED at the next use, if it ever uses it, and keeps the descriptor until it closes it",
+            "its program reads the end of file as before, gets ECONNABORTED if it writes, and keeps the descriptor",
             RESET,
         ),
         (_, Established | FinWait1 | FinWait2) => {

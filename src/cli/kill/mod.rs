@@ -180,8 +180,10 @@ pub fn run(args: &args::Kill) -> Result<(), Failure> {
             warnings: &warnings,
         },
     };
-    shown.print(&killing)?;
-    verdict(&sockets, doomed)
+    let printed = shown.print(&killing);
+    // That a reader has gone does not make a failure a success.
+    verdict(&sockets, doomed)?;
+    printed
 }
 
 /// What is wrong before anything is read.
