@@ -50,13 +50,18 @@ pub const NOT_TO_BE_FOUND: Objection = Objection {
     option: None,
 };
 
+/// Of another protocol than TCP and UDP.
+pub const OTHER: Objection = Objection {
+    why: "only sockets of TCP and UDP are destroyed",
+    option: None,
+};
+
 /// Why a socket had better be left alone; `None` if nothing is against its end.
 pub fn objection(socket: &Socket, allowed: Allowed) -> Option<&'static Objection> {
     let (objection, overruled) = match (socket.protocol, socket.state) {
+        (protocol, _) if !matches!(protocol, Protocol::Tcp | Protocol::Udp) => (&OTHER, false),
         _ if socket.cookie.is_none() => (&NOT_TO_BE_FOUND, false),
-        (Protocol::Unix, _) | (Protocol::Tcp, TcpState::BoundInactive | TcpState::Closed) => {
-            (&NOT_TO_BE_FOUND, false)
-        }
+        (Protocol::Tcp, TcpState::BoundInactive | TcpState::Closed) => (&NOT_TO_BE_FOUND, false),
         (Protocol::Udp, TcpState::Closed) | (Protocol::Tcp, TcpState::Listen) => {
             (&LISTENER, allowed.listeners)
         }
@@ -133,11 +138,11 @@ pub fn effect(socket: &Socket) -> Effect {
     };
     let held = socket.inode != 0;
     let (program, peer) = match (socket.protocol, socket.state) {
-        (Protocol::Udp | Protocol::Unix, Closed) => (
+        (Protocol::Udp, Closed) => (
             "its program gets ECONNABORTED once; a port that it has bound by its own choice stays bound",
             "nobody is told",
         ),
-        (Protocol::Udp | Protocol::Unix, _) => (
+        (Protocol::Udp, _) => (
             "its program gets ECONNABORTED at the next use, and the socket has lost its peer",
             NOT_TOLD,
         ),
@@ -265,6 +270,8 @@ mod tests {
             ..socket(Protocol::Tcp, TcpState::Established)
         };
         assert_eq!(objection(&nameless, all), Some(&NOT_TO_BE_FOUND));
+        let unix = socket(Protocol::Unix, TcpState::Established);
+        assert_eq!(objection(&unix, all), Some(&OTHER));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::text::{Safe, wrap};
 use crate::fields::{Names, Record};
 use crate::knowledge::killing::{Effect, Fate, effect};
 use crate::model::words::{count, thousands};
-use crate::model::{AgeFacts, Attributes, Owners, Socket};
+use crate::model::{AgeFacts, Attributes, Ends, Owners, Socket};
 
 /// So many rows are looked through; a preview of more says how many there are.
 const SHOWN: usize = 100;
@@ -35,6 +35,7 @@ impl Killing<'_> {
         show(&Record {
             socket,
             attributes: &Attributes::default(),
+            ends: Ends::Ip,
             owners: Some(self.owners),
             ages: &AgeFacts::default(),
             names: self.names,

@@ -121,5 +121,5 @@ fn fill(path: &Path, evidence: &Evidence<'_>) -> Result<(), Error> {
 }
 
 fn is_of(target: &Target, table: Table) -> bool {
-    table.protocol() == target.socket.protocol && table.family() == Some(target.socket.family)
+    table == Table::of(target.socket.protocol, target.socket.family)
 }

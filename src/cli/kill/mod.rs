@@ -19,7 +19,9 @@ use crate::collect::{self, Row, Source, Want};
 use crate::fields::Record;
 use crate::knowledge::killing::{Allowed, Fate, objection};
 use crate::model::words::count;
-use crate::model::{AgeFacts, Attributes, Coverage, Owners, Protocol, Socket, StateSet, TcpState};
+use crate::model::{
+    AgeFacts, Attributes, Coverage, Ends, Owners, Protocol, Socket, StateSet, TcpState,
+};
 use crate::query::Filter;
 use crate::render::json::{Counts, Head, KILL, Kill, Killed, Tail};
 use crate::render::kill::Killing;
@@ -52,6 +54,7 @@ impl Judge {
         judge(&Record {
             socket,
             attributes,
+            ends: Ends::Ip,
             owners: Some(&self.owners),
             ages: &self.ages,
             names: &self.names,

@@ -13,13 +13,13 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
     NetlinkPayload, NetlinkSerializable,
 };
-use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6};
 use netlink_packet_sock_diag::inet::{InetRequest, SocketId, StateFlags};
 use netlink_packet_sock_diag::{SockDiagDestroy, SockDiagMessage};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use super::{BUFFER, Netlink, Progress, Stream, extensions};
+use super::{BUFFER, Netlink, Progress, Stream, extensions, number};
 use crate::collect::{Error, Row, Want};
 use crate::model::{Coverage, Family, Protocol, Socket, StateSet};
 
@@ -208,10 +208,7 @@ fn named(socket: &Socket, cookie: NonZeroU64) -> InetRequest {
             Family::Ipv4 => AF_INET,
             Family::Ipv6 => AF_INET6,
         },
-        protocol: match socket.protocol {
-            Protocol::Udp => IPPROTO_UDP,
-            Protocol::Tcp | Protocol::Unix => IPPROTO_TCP,
-        },
+        protocol: number(socket.protocol),
         extensions: extensions(&Want::states(StateSet::EMPTY)),
         states: StateFlags::all(),
         socket_id: SocketId {
