@@ -42,6 +42,10 @@ mod host;
 mod hostile;
 #[path = "live/kernel.rs"]
 mod kernel;
+#[path = "live/kill.rs"]
+mod kill;
+#[path = "live/kill_refused.rs"]
+mod kill_refused;
 #[path = "live/many.rs"]
 mod many;
 #[path = "live/names.rs"]
@@ -103,5 +107,7 @@ fn main() -> ExitCode {
         stalls::TESTS,
         bytecode::TESTS,
         fingers::TESTS,
+        kill::TESTS,
+        kill_refused::TESTS,
     ])
 }

@@ -63,6 +63,9 @@ pub enum Command {
         after_help = "The file holds the kernel's own answers, the owners, settings and counters, and the second look that `diagnose` takes. It is readable by its owner only.\n\nExamples:\n  linger record web-7.linger\n  linger --from web-7.linger\n  linger list -tanp --from web-7.linger state close-wait\n  linger diagnose --from web-7.linger"
     )]
     Record(Record),
+    /// Destroy sockets: a preview first, then with --yes
+    #[command(after_help = KILL_EXAMPLES)]
+    Kill(Kill),
     /// Everything about one port, program, pid or address
     #[command(name = "subject", hide = true)]
     Subject(SubjectArgs),
@@ -135,6 +138,34 @@ Examples:
   linger list -F web.filter state estab    the expression of a file, and more
   linger list --output jsonl | jq .state   one object a line
   linger -tua --output csv > sockets.csv   for a spreadsheet";
+
+const KILL_EXAMPLES: &str = "FILTER is that of `linger list`, and must not be empty; without a state in it the states are those of `list`: \
+everything but LISTEN, CLOSED and BOUND-INACTIVE. Without --yes nothing is touched: the sockets are shown, with what \
+their programs and peers will notice.
+
+With --yes each socket is looked at once more and destroyed by its cookie (SOCK_DESTROY), so that only the very socket \
+dies, even if its ports were used again meanwhile, and only if it still fits. This takes CAP_NET_ADMIN. Before that a \
+capture of the sockets that fit is written, with their owners, because the evidence goes with them: into --state-dir, \
+else $STATE_DIRECTORY, else /var/lib/linger for root, else $XDG_STATE_HOME/linger or ~/.local/state/linger. Where it \
+cannot be written nothing is destroyed.
+
+Killing is no cure. A destroyed CLOSE-WAIT socket leaves its descriptor open: the program leaks on, unseen. TIME-WAIT \
+protects the next connection from late segments (RFC 9293 section 3.6.1), costs no descriptor and goes by itself \
+within 60 s. A program without its listener does not serve any more. These are left alone, each unless its option is \
+given.
+
+Exit status: 0 if every socket that was to be destroyed was, or was gone before, or if none fits; 1 if one could not \
+be, or if all that fit are left alone; 2 for wrong usage.
+
+Examples:
+  linger kill dst 10.0.0.7                          what would die
+  linger kill dst 10.0.0.7 --yes                    destroy it
+  linger kill 'state established and process = batch and age > 1h' --yes
+  linger kill state syn-sent dport = :5432 --yes    connect() fails at once
+  linger kill state close-wait pid = 2211 --close-wait --yes
+  linger kill 'sport = :8080' --listeners           the listener and its connections
+  linger kill dst 10.0.0.7 --yes --json | jq '.sockets[] | .result'
+  linger list -p --from /var/lib/linger/kill-20261123T160615.123Z.linger";
 
 /// What every command takes that reads sockets.
 #[derive(Clone, Debug, Default, Args)]
@@ -261,6 +292,47 @@ pub struct Record {
     /// Replace the file if it exists
     #[arg(long)]
     pub force: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its members speak for themselves")]
+    pub common: Common,
+}
+
+/// `linger kill`
+#[derive(Clone, Debug, Default, Args)]
+pub struct Kill {
+    /// Destroy them; without it they are only shown
+    #[arg(long)]
+    pub yes: bool,
+    /// TCP sockets (the default)
+    #[arg(short = 't', long)]
+    pub tcp: bool,
+    /// UDP sockets
+    #[arg(short = 'u', long)]
+    pub udp: bool,
+    /// Sockets of IPv4 only
+    #[arg(short = '4', long)]
+    pub ipv4: bool,
+    /// Sockets of IPv6 only
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
+    /// LISTEN sockets too, and of UDP those without a peer
+    #[arg(long)]
+    pub listeners: bool,
+    /// CLOSE-WAIT sockets too, although their programs keep the descriptors
+    #[arg(long)]
+    pub close_wait: bool,
+    /// TIME-WAIT sockets too, although they protect the next connection and go by themselves
+    #[arg(long)]
+    pub time_wait: bool,
+    /// Where the capture is written
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub state_dir: Option<PathBuf>,
+    /// Write no capture of the sockets before they are destroyed
+    #[arg(long, conflicts_with = "state_dir")]
+    pub no_capture: bool,
+    /// Which sockets, in the language of `linger list`
+    #[arg(value_name = "FILTER")]
+    pub filter: Vec<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "its members speak for themselves")]
     pub common: Common,

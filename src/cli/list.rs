@@ -34,8 +34,9 @@ const BUFFER: usize = 64 * 1024;
 const RESOLVED_WITHIN: Duration = Duration::from_secs(2);
 
 /// The names of this machine's interfaces and users; a capture's interfaces are not known.
-struct Numbers {
-    interfaces: FxHashMap<u32, String>,
+pub struct Numbers {
+    /// index -> name
+    pub interfaces: FxHashMap<u32, String>,
     users: FxHashMap<u32, String>,
     /// with `-r`
     hosts: Hosts,
@@ -44,7 +45,8 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn of(machine: &dyn Source) -> Self {
+    /// Of users none yet: they are read where a column shows them.
+    pub fn of(machine: &dyn Source) -> Self {
         Self {
             interfaces: if machine.is_capture() {
                 FxHashMap::default()
@@ -321,7 +323,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
 }
 
 /// Whether the socket has a holder that was not found.
-fn is_unowned(record: &Record<'_>) -> bool {
+pub fn is_unowned(record: &Record<'_>) -> bool {
     let inode = record.socket.inode;
     // The kernel's own ends of NETLINK have a file that nobody opens.
     let kernel = matches!(record.ends, Ends::Netlink(netlink) if netlink.portid == 0);

@@ -8,6 +8,7 @@ mod explain;
 mod failure;
 mod fingers;
 mod fold;
+mod kill;
 mod list;
 mod list_page;
 mod listed;
@@ -18,6 +19,7 @@ mod record;
 mod selection;
 mod sorted;
 mod source;
+mod state_dir;
 mod status;
 mod stories;
 mod subject;
@@ -92,6 +94,7 @@ fn execute(command: Command) -> Result<u8, Failure> {
         Command::List(args) => list::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Record(args) => record::run(&args),
+        Command::Kill(args) => kill::run(&args),
         Command::Subject(args) => match subject::find(&args.subject, &args)? {
             Some(found) => subject::run(&args, &found),
             None => Err(not_understood(&args.subject)),

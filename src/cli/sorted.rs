@@ -86,6 +86,7 @@ impl Kept {
             class_id,
             cgroup_id,
             listed_drops,
+            message: _,
         } = *record.attributes;
         Self {
             key,
@@ -107,6 +108,7 @@ impl Kept {
                 class_id,
                 cgroup_id,
                 listed_drops,
+                message: None,
             },
             tcp_info: tcp_info.map(Into::into),
             others: [mptcp_info, sctp_info, locals, peers].map(|bytes| bytes.map(Into::into)),

@@ -112,8 +112,8 @@ pub fn again_at(path: &Path) -> String {
     format!(" --from {}", quoted(path))
 }
 
-/// A name of a file, safe to show and quoted for a shell where it must be.
-fn quoted(path: &Path) -> String {
+/// A name of a file or a filter, safe to show and quoted for a shell where it must be.
+pub fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     let plain = path
         .chars()
@@ -130,7 +130,8 @@ pub fn note(coverage: &Coverage) {
     notes(&coverage.warnings());
 }
 
-fn notes(warnings: &[String]) {
+/// A note on standard error for each.
+pub fn notes(warnings: &[String]) {
     for warning in warnings {
         // A standard error that is gone is no reason to fail, and none to panic.
         let _ = writeln!(std::io::stderr(), "note: {}", Safe(warning));

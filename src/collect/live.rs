@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::netlink::Netlink;
+use super::netlink::{Destroyed, Netlink};
 use super::procfs::{ProcRoot, Procfs, tables};
 use super::{Error, Inodes, Row, RowSink, Source, Tee, Want};
-use crate::model::{Coverage, Cpu, Facts, Host, Owners, Program, Protocol, StateSet, Unlisted};
+use crate::model::{
+    Coverage, Cpu, Facts, Host, Owners, Program, Protocol, Socket, StateSet, Unlisted,
+};
 
 /// How sockets are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,6 +147,24 @@ impl Live {
             coverage.missing.push(part);
         }
         Ok(Instead::Said(Box::new(coverage)))
+    }
+
+    /// Destroys a socket that a dump over netlink has shown, if `wanted` still says so of the socket as it is now. The
+    /// request goes through the netlink socket of the dump, and so to the same network namespace.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn destroy(
+        &mut self,
+        socket: &Socket,
+        want: &Want,
+        wanted: &mut dyn FnMut(Row<'_>) -> bool,
+    ) -> Result<Destroyed, Error> {
+        let netlink = match &mut self.netlink {
+            Some(netlink) => netlink,
+            none => none.insert(Netlink::open()?),
+        };
+        netlink.destroy(socket, want, wanted)
     }
 
     fn by_netlink(

@@ -314,6 +314,8 @@ pub struct Attributes<'a> {
     pub class_id: Option<u32>,
     /// `INET_DIAG_CGROUP_ID`
     pub cgroup_id: Option<u64>,
+    /// the whole netlink message, header included, for who keeps it; a row of `/proc/net` has none
+    pub message: Option<&'a [u8]>,
 }
 
 impl Attributes<'_> {

@@ -9,6 +9,7 @@ pub mod findings;
 pub mod groups;
 pub mod info;
 pub mod json;
+pub mod kill;
 pub mod machine;
 pub mod paint;
 pub mod rows;

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod built;
 mod decode;
+mod destroy;
 mod others;
 mod request;
 mod stream;
@@ -17,7 +18,8 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-pub use self::stream::{Progress, Stream, TCPDIAG_GETSOCK};
+pub use self::destroy::{Destroyed, Refusal, has_net_admin};
+pub use self::stream::{Progress, Stream, TCPDIAG_GETSOCK, end};
 use super::{Error, Row, RowSink, Table, Tee, Want};
 use crate::model::{Collector, Coverage, Part, Program, Protocol};
 

@@ -36,28 +36,10 @@ pub fn of(table: Table, want: &Want, form: Option<&[u8]>, sequence: u32) -> Vec<
         None if table.protocol == Protocol::Unix => return finished(unix_request(want), sequence),
         None => return framed(&others::request(table.protocol, want), sequence),
     };
-    let mut extensions = ExtensionFlags::empty();
-    let mut ask = |wanted: bool, flag: ExtensionFlags| {
-        if wanted {
-            extensions |= flag;
-        }
-    };
-    ask(want.tcp_info, ExtensionFlags::INFO);
-    ask(want.memory, ExtensionFlags::SKMEMINFO);
-    ask(want.congestion, ExtensionFlags::CONG);
-    ask(want.tos, ExtensionFlags::TOS | ExtensionFlags::TCLASS);
     let request = SockDiagMessage::InetRequest(InetRequest {
         family,
-        protocol: match table.protocol {
-            Protocol::Udp => IPPROTO_UDP,
-            Protocol::UdpLite => IPPROTO_UDPLITE,
-            Protocol::Raw => IPPROTO_RAW,
-            Protocol::Sctp => IPPROTO_SCTP,
-            // 262 does not fit. A kernel that does not know the attribute must not take it for TCP's 6.
-            Protocol::Mptcp => 0,
-            _ => IPPROTO_TCP,
-        },
-        extensions,
+        protocol: number(table.protocol),
+        extensions: extensions(want),
         states: StateFlags::from_bits_retain(match table.protocol {
             // An association has states of its own, and a socket that does not listen comes only beside those that do.
             Protocol::Sctp => StateSet::ALL.mask(),
@@ -77,6 +59,34 @@ pub fn of(table: Table, want: &Want, form: Option<&[u8]>, sequence: u32) -> Vec<
         append(&mut bytes, INET_DIAG_REQ_BYTECODE, form);
     }
     bytes
+}
+
+/// The protocol's number for `sdiag_protocol`.
+pub const fn number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Udp => IPPROTO_UDP,
+        Protocol::UdpLite => IPPROTO_UDPLITE,
+        Protocol::Raw => IPPROTO_RAW,
+        Protocol::Sctp => IPPROTO_SCTP,
+        // 262 does not fit. A kernel that does not know the attribute must not take it for TCP's 6.
+        Protocol::Mptcp => 0,
+        _ => IPPROTO_TCP,
+    }
+}
+
+/// The attributes that have to be asked for.
+pub fn extensions(want: &Want) -> ExtensionFlags {
+    let mut extensions = ExtensionFlags::empty();
+    let mut ask = |wanted: bool, flag: ExtensionFlags| {
+        if wanted {
+            extensions |= flag;
+        }
+    };
+    ask(want.tcp_info, ExtensionFlags::INFO);
+    ask(want.memory, ExtensionFlags::SKMEMINFO);
+    ask(want.congestion, ExtensionFlags::CONG);
+    ask(want.tos, ExtensionFlags::TOS | ExtensionFlags::TCLASS);
+    extensions
 }
 
 /// Appends an attribute that the request's own encoder does not know, and corrects the request's length. What does not

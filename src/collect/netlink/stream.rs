@@ -6,9 +6,10 @@ use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 
 use netlink_packet_core::{
-    NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer,
+    DoneMessage, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
+    NLMSG_OVERRUN, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
+use netlink_packet_sock_diag::{SOCK_DIAG_BY_FAMILY, SockDiagMessage};
 
 use rustc_hash::FxHashSet;
 
@@ -78,7 +79,8 @@ impl Stream {
                 return Progress::More;
             };
             let length = message.length() as usize;
-            let progress = self.message(&message, want, coverage, row);
+            let whole = rest.get(..length).unwrap_or_default();
+            let progress = self.message(&message, whole, want, coverage, row);
             if !matches!(progress, Progress::More) {
                 return progress;
             }
@@ -92,6 +94,7 @@ impl Stream {
     fn message(
         &mut self,
         message: &NetlinkBuffer<&[u8]>,
+        whole: &[u8],
         want: &Want,
         coverage: &mut Coverage,
         row: &mut RowSink<'_>,
@@ -108,7 +111,7 @@ impl Stream {
         }
         let payload = message.payload();
         match message.message_type() {
-            SOCK_DIAG_BY_FAMILY | TCPDIAG_GETSOCK => self.row(payload, want, coverage, row),
+            SOCK_DIAG_BY_FAMILY | TCPDIAG_GETSOCK => self.row(payload, whole, want, coverage, row),
             NLMSG_NOOP => Progress::More,
             NLMSG_OVERRUN => {
                 coverage.lost += 1;
@@ -130,6 +133,7 @@ impl Stream {
     fn row(
         &mut self,
         payload: &[u8],
+        whole: &[u8],
         want: &Want,
         coverage: &mut Coverage,
         row: &mut RowSink<'_>,
@@ -146,7 +150,8 @@ impl Stream {
                 Protocol::Vsock => {
                     others::vsock(payload).map(|socket| (Row::Vsock(socket), socket.state, true))
                 }
-                protocol => decode::inet(payload, protocol).map(|(socket, attributes)| {
+                protocol => decode::inet(payload, protocol).map(|(socket, mut attributes)| {
+                    attributes.message = Some(whole);
                     let wanted = want.family(socket.family)
                         && (protocol != Protocol::Sctp || self.first_of(&socket, &attributes));
                     let state = socket.state;
@@ -171,6 +176,20 @@ impl Stream {
             ControlFlow::Break(()) => Progress::Stopped,
         }
     }
+}
+
+/// The message that ends a dump without an error, for a capture of chosen messages.
+pub fn end() -> Vec<u8> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_MULTIPART;
+    let mut message = NetlinkMessage::<SockDiagMessage>::new(
+        header,
+        NetlinkPayload::Done(DoneMessage::default()),
+    );
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
 }
 
 impl Stream {

@@ -8,6 +8,7 @@
 mod column;
 mod ends;
 mod groups;
+mod kill;
 mod sockets;
 
 use std::fmt::Display;
@@ -21,6 +22,7 @@ use crate::model::printable::{all_printable, is_printable};
 use crate::model::unix::Name;
 
 pub use groups::{GROUPS, members, write_groups};
+pub use kill::{Counts, KILL, Kill, Killed};
 pub use sockets::{Parts, SOCKETS, Sockets, write_socket};
 pub(super) use sockets::{Slug, UNCONNECTED, shut};
 

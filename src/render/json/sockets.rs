@@ -143,8 +143,21 @@ fn write_with(
     parts: Parts,
     more: &[Column],
 ) -> io::Result<()> {
-    let socket = record.socket;
     let mut object = Object::begin(out)?;
+    write_members(&mut object, record, parts)?;
+    for column in more {
+        column.write(&mut object, &column.field.value(record))?;
+    }
+    object.end()
+}
+
+/// The same as members of an object that goes on.
+pub(super) fn write_members<W: Write>(
+    object: &mut Object<'_, W>,
+    record: &Record<'_>,
+    parts: Parts,
+) -> io::Result<()> {
+    let socket = record.socket;
     object.plain("protocol", socket.protocol.name())?;
     object.plain("family", record.family())?;
     match socket.state {
@@ -153,7 +166,7 @@ fn write_with(
         }
         state => object.plain("state", Slug(state))?,
     }
-    ends::write(&mut object, record)?;
+    ends::write(object, record)?;
     if let Some(interface) = record.interface() {
         match interface.name {
             Some(name) => object.value("interface", name)?,
@@ -180,23 +193,20 @@ fn write_with(
         }
     }
     if parts.extended {
-        write_extended(&mut object, record)?;
+        write_extended(object, record)?;
     }
     if parts.owners {
-        write_owners(&mut object, record)?;
+        write_owners(object, record)?;
     }
     if parts.info {
-        write_info(&mut object, record)?;
+        write_info(object, record)?;
     }
     if parts.memory
         && let Some(memory) = record.attributes.memory()
     {
         write_memory(object.key("memory")?, &memory)?;
     }
-    for column in more {
-        column.write(&mut object, &column.field.value(record))?;
-    }
-    object.end()
+    Ok(())
 }
 
 /// The addresses and ports of both ends.
