@@ -26,6 +26,8 @@ mod collectors;
 mod controls;
 #[path = "live/counters.rs"]
 mod counters;
+#[path = "live/everywhere.rs"]
+mod everywhere;
 #[path = "live/findings.rs"]
 mod findings;
 #[path = "live/harness.rs"]
@@ -40,6 +42,8 @@ mod hostile;
 mod kernel;
 #[path = "live/many.rs"]
 mod many;
+#[path = "live/netns.rs"]
+mod netns;
 #[path = "live/owners.rs"]
 mod owners;
 #[path = "live/record.rs"]
@@ -87,5 +91,7 @@ fn main() -> ExitCode {
         silence::TESTS,
         waiting::TESTS,
         stalls::TESTS,
+        netns::TESTS,
+        everywhere::TESTS,
     ])
 }

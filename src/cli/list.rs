@@ -2,6 +2,7 @@
 
 use std::io::{self, BufWriter};
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
@@ -9,9 +10,12 @@ use super::args::{self, Output};
 use super::failure::Failure;
 use super::listed::{self, Choice, Form, Sink, Writer};
 use super::{lookup, source, terminal};
+use crate::collect::netns::Namespaces;
 use crate::collect::{Row, Source, Want, names};
 use crate::fields::{self, Names, Needed, NoNames, Record};
-use crate::model::{AgeFacts, Attributes, Coverage, Snapshot, Socket, StateSet, TcpState, words};
+use crate::model::{
+    AgeFacts, Attributes, Coverage, Namespace, Snapshot, Socket, StateSet, TcpState, words,
+};
 use crate::query::Filter;
 use crate::render::cell;
 use crate::render::groups::Groups;
@@ -26,10 +30,14 @@ const BUFFER: usize = 64 * 1024;
 struct Numbers {
     interfaces: FxHashMap<u32, String>,
     users: FxHashMap<u32, String>,
+    /// where there are several
+    namespaces: Option<Rc<Namespaces>>,
+    /// where there is one
+    namespace: Option<Namespace>,
 }
 
 impl Numbers {
-    fn of(machine: &dyn Source) -> Self {
+    fn of(machine: &dyn Source, common: &args::Common) -> Self {
         Self {
             interfaces: if machine.is_capture() {
                 FxHashMap::default()
@@ -37,13 +45,30 @@ impl Numbers {
                 names::interfaces()
             },
             users: FxHashMap::default(),
+            namespaces: machine.namespaces(),
+            namespace: source::namespace(common, &machine.host()),
         }
+    }
+
+    /// The settings that ages depend on in the namespace of a socket, where there are several.
+    fn ages(&self, netns: u16) -> Option<&AgeFacts> {
+        self.namespaces.as_ref()?.ages(netns)
     }
 }
 
 impl Names for Numbers {
-    fn interface(&self, index: u32) -> Option<&str> {
-        self.interfaces.get(&index).map(String::as_str)
+    fn interface(&self, netns: u16, index: u32) -> Option<&str> {
+        match &self.namespaces {
+            Some(all) => all.interface(netns, index),
+            None => self.interfaces.get(&index).map(String::as_str),
+        }
+    }
+
+    fn namespace(&self, netns: u16) -> Option<&Namespace> {
+        match &self.namespaces {
+            Some(all) => all.get(netns),
+            None => self.namespace.as_ref(),
+        }
     }
 
     fn user(&self, uid: u32) -> Option<&str> {
@@ -63,7 +88,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     let choice = Choice::of(args)?;
     let filter = Filter::parse(&args.filter)?;
     let mut machine = source::open(&args.common)?;
-    let mut names = Numbers::of(machine.as_ref());
+    let mut names = Numbers::of(machine.as_ref(), &args.common);
     let filter = filter
         .resolve(&mut lookup::Names::new(machine.as_mut(), &names.interfaces))?
         .within(unasked(args));
@@ -124,6 +149,11 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
         Output::Table | Output::Jsonl => None,
     };
     let columns = &choice.columns;
+    // Of several namespaces each row says which one is its own; of a table's columns only if none were asked for.
+    let netns = fields::by_id("netns")
+        .ok()
+        .filter(|_| names.namespaces.is_some());
+    let json_columns: Vec<_> = columns.iter().copied().chain(netns).collect();
     let writer = match (head, output) {
         (head, output) if grouped => Writer::Groups {
             groups: Groups::new(choice.groups.clone(), output != Output::Table),
@@ -136,17 +166,17 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             out,
         },
         (Some(head), _) => {
-            Writer::Json(Sockets::document(out, &head, parts)?.with_columns(columns))
+            Writer::Json(Sockets::document(out, &head, parts)?.with_columns(&json_columns))
         }
         (None, Output::Table) => {
             let columns = if columns.is_empty() {
-                default_columns()
+                netns.into_iter().chain(default_columns()).collect()
             } else {
                 columns.clone()
             };
             Writer::Table(Box::new(Table::new(out, columns, options(args))))
         }
-        (None, _) => Writer::Json(Sockets::lines(out, parts).with_columns(columns)),
+        (None, _) => Writer::Json(Sockets::lines(out, parts).with_columns(&json_columns)),
     };
     let mut sink = Sink::new(writer, &choice);
 
@@ -158,7 +188,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             socket,
             attributes,
             owners: owners.as_ref(),
-            ages: &ages,
+            ages: names.ages(socket.netns).unwrap_or(&ages),
             names: &names,
         });
     };
@@ -197,7 +227,12 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     coverage.merge(rows);
     coverage.unowned = unowned;
     let warnings = coverage.warnings();
+    let looked = names
+        .namespaces
+        .as_ref()
+        .map_or_else(Vec::new, |all| all.looked());
     let tail = Tail {
+        namespaces: &looked,
         complete: coverage.complete(),
         warnings: &warnings,
     };

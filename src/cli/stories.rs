@@ -38,6 +38,7 @@ struct Found {
 /// # Errors
 /// For a filter that is not understood, or when the sockets cannot be read.
 pub fn run(args: &args::Explain) -> Result<(), Failure> {
+    source::only_one(&args.common, "a socket's story is told")?;
     let filter = Filter::parse(&args.socket)?;
     let mut machine = source::open(&args.common)?;
     let found = find(filter, machine.as_mut())?;

@@ -3,16 +3,19 @@
 pub mod live;
 pub mod names;
 pub mod netlink;
+pub mod netns;
 pub mod procfs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rustc_hash::FxHashSet;
 
+use self::netns::Namespaces;
 use crate::model::{
     Attributes, Collector, Coverage, Cpu, Datagram, Facts, Family, Host, Listener, Local, Owners,
     Protocol, Pulse, Queue, Snapshot, Socket, StateSet, TcpInfo, TcpState, UnixSocket, Unlisted,
@@ -153,6 +156,18 @@ pub enum Row<'a> {
     Unix(UnixSocket<'a>),
 }
 
+impl Row<'_> {
+    /// The row as one of the namespace with this number.
+    #[must_use]
+    pub const fn within(mut self, namespace: u16) -> Self {
+        match &mut self {
+            Self::Inet { socket, .. } => socket.netns = namespace,
+            Self::Unix(socket) => socket.netns = namespace,
+        }
+        self
+    }
+}
+
 /// Takes rows as they come; `Break` ends the dump early.
 pub type RowSink<'f> = dyn FnMut(Row<'_>) -> ControlFlow<()> + 'f;
 
@@ -193,6 +208,11 @@ pub trait Source {
 
     /// Moves to the next sample, at least `wait` later. `false`: there is none (a capture holds what it holds).
     fn advance(&mut self, wait: Duration) -> bool;
+
+    /// The namespaces that [`Socket::netns`] counts; `None` where the source is one of [`Source::host`]'s.
+    fn namespaces(&self) -> Option<Rc<Namespaces>> {
+        None
+    }
 
     /// Whether this is a capture.
     fn is_capture(&self) -> bool {
@@ -239,6 +259,9 @@ pub enum Error {
     /// a capture broke off or is no capture
     #[error("{0}")]
     Capture(String),
+    /// a network namespace could not be looked at
+    #[error(transparent)]
+    Namespace(#[from] netns::Error),
 }
 
 /// Inodes of sockets.
@@ -314,6 +337,9 @@ pub fn snapshot(source: &mut dyn Source, want: &Want, also: Also) -> Result<Snap
         snapshot.unix = beside(Protocol::Unix, read, &mut snapshot.coverage);
     }
     snapshot.facts = source.facts();
+    snapshot.namespaces = source
+        .namespaces()
+        .map_or_else(Vec::new, |all| all.looked());
     if also.owners {
         let (owners, coverage) = source.owners();
         let collector = snapshot.coverage.collector;

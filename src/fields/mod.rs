@@ -14,15 +14,20 @@ pub mod value;
 
 use crate::model::nearest::nearest;
 use crate::model::tcp_info::Member;
-use crate::model::{Age, AgeFacts, Attributes, Owners, Socket, TcpInfo, WaitingOn};
+use crate::model::{Age, AgeFacts, Attributes, Namespace, Owners, Socket, TcpInfo, WaitingOn};
 
 pub use needs::{Kind, Needed, Needs};
 pub use value::{Holders, Interface, Key, NoOwner, Value};
 
 /// Names that the kernel's numbers stand for. What is not known stays a number.
 pub trait Names {
-    /// The name of the interface with `index`.
-    fn interface(&self, _index: u32) -> Option<&str> {
+    /// The name of the interface with `index` in the namespace that a socket's `netns` counts.
+    fn interface(&self, _netns: u16, _index: u32) -> Option<&str> {
+        None
+    }
+
+    /// The network namespace that a socket's `netns` counts.
+    fn namespace(&self, _netns: u16) -> Option<&Namespace> {
         None
     }
 
@@ -76,7 +81,7 @@ impl<'a> Record<'a> {
         let index = self.socket.ifindex;
         (index != 0).then(|| Interface {
             index,
-            name: self.names.interface(index),
+            name: self.names.interface(self.socket.netns, index),
         })
     }
 
@@ -186,6 +191,7 @@ pub static ALL: &[Field] = &[
     identity::INTERFACE,
     identity::INODE,
     identity::COOKIE,
+    identity::NETNS,
     owner::PROCESS,
     owner::PID,
     owner::UID,
@@ -295,7 +301,7 @@ pub(crate) mod tests {
     pub(crate) struct TestNames;
 
     impl Names for TestNames {
-        fn interface(&self, index: u32) -> Option<&str> {
+        fn interface(&self, _netns: u16, index: u32) -> Option<&str> {
             (index == 2).then_some("eth0")
         }
 
@@ -474,9 +480,11 @@ pub(crate) mod tests {
                     Value::Millis(_) | Value::Micros(_) | Value::Age(_) => {
                         field.kind() == Kind::Time
                     }
-                    Value::Text(_) | Value::Owners(_) | Value::Interface(_) | Value::Address(_) => {
-                        field.kind() == Kind::Text
-                    }
+                    Value::Text(_)
+                    | Value::Owners(_)
+                    | Value::Interface(_)
+                    | Value::Namespace(_)
+                    | Value::Address(_) => field.kind() == Kind::Text,
                     Value::Endpoint { .. } | Value::Shutdown(_) => field.kind() == Kind::Other,
                 };
                 assert!(fits, "{}", field.id);

@@ -5,6 +5,7 @@ pub mod coverage;
 pub mod cpu;
 pub mod finding;
 pub mod host;
+pub mod namespace;
 pub mod nearest;
 pub mod owner;
 pub mod printable;
@@ -24,6 +25,7 @@ pub use finding::{
     Actor, Analysis, Evidence, Finding, Overall, Severity, Story, Subject, Unknown, stories,
 };
 pub use host::{Facts, Host};
+pub use namespace::{Looked, Namespace};
 pub use nearest::nearest;
 pub use owner::{Owners, Process};
 pub use snapshot::{Datagram, Listener, Pulse, Queue, Snapshot, Unlisted};

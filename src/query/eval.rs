@@ -118,6 +118,7 @@ fn text(id: &str, value: &Value<'_>, pattern: &Pattern) -> bool {
                         .strip_suffix(".service")
                         .is_some_and(|bare| pattern.matches(bare))
         }
+        Value::Namespace(namespace) => pattern.matches(&namespace.label),
         Value::Flag(yes) => pattern.matches(if *yes { "yes" } else { "no" }),
         Value::Owners(holders) => holders
             .processes()

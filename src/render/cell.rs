@@ -43,6 +43,17 @@ pub fn write(out: &mut impl Write, value: &Value<'_>, descriptors: bool) -> fmt:
             write!(out, ":{}", Port(*port))
         }
         Value::Interface(interface) => write_interface(out, interface),
+        // Without blanks, like any cell.
+        Value::Namespace(namespace) => {
+            write!(out, "{}", Safe(&namespace.label))?;
+            match (&namespace.name, namespace.pid) {
+                (None, Some(pid)) => {
+                    let comm = namespace.comm.as_deref().unwrap_or_default();
+                    write!(out, ",{}[{pid}]", Safe(comm))
+                }
+                _ => Ok(()),
+            }
+        }
         Value::Timer {
             timer,
             expires_ms,
