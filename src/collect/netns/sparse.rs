@@ -6,7 +6,8 @@
 //! * `TCP: inuse`, `TCP6: inuse`: what is in the tables, LISTEN included; not the mini-sockets, and not what is bound
 //!   only.
 //! * `TCP: tw`: TIME-WAIT and orphans in FIN-WAIT-2, of both families.
-//! * `sockets: used`: every socket that programs have, of any kind; so what is bound only is among them.
+//! * `sockets: used`: every socket that programs have, of any kind; so what is bound only is among them, beside UNIX
+//!   sockets, which have a table of each namespace's own.
 //!
 //! A handshake that is not complete (SYN-RECEIVED) is counted nowhere. It takes a listener, and a segment that came in.
 //! LISTEN sockets are in a table of their own, which is cheap to walk, so they are read and counted first.
@@ -49,14 +50,16 @@ impl Counts {
         }
     }
 
-    /// Whether some program may have a socket that is only bound: one more than TCP's tables have. What else there is is
-    /// not held against it, because sockets of the kernel are counted by protocol and not by `used`.
-    fn may_be_bound(&self) -> bool {
+    /// Whether some program may have a socket that is only bound: one more than TCP's tables and the table of UNIX sockets
+    /// have. What else is counted by protocol is not held against it, because of those the kernel has some of its own,
+    /// which `used` leaves out.
+    fn may_be_bound(&self, unix: &mut dyn FnMut() -> i64) -> bool {
         let counted: i64 = ["TCP.inuse", "TCP6.inuse"]
             .iter()
             .filter_map(|gauge| self.of(gauge))
             .sum();
-        self.of("sockets.used").is_none_or(|used| used > counted)
+        self.of("sockets.used")
+            .is_none_or(|used| used > counted && used > counted + unix())
     }
 }
 
@@ -68,13 +71,14 @@ struct Listeners {
 }
 
 /// Which of the `wanted` states a table may have sockets in, LISTEN aside. `heard` tells whether the namespace ever received
-/// a segment; it is asked only where that matters.
+/// a segment, `unix` how many UNIX sockets it has; both are asked only where that matters.
 fn possible(
     wanted: StateSet,
     family: Family,
     counts: &Counts,
     listeners: Listeners,
     heard: &mut dyn FnMut() -> bool,
+    unix: &mut dyn FnMut() -> i64,
 ) -> StateSet {
     let bound = StateSet::of(TcpState::BoundInactive);
     let rest = wanted.without(StateSet::of(TcpState::Listen));
@@ -89,7 +93,8 @@ fn possible(
     };
     let mut states = StateSet::EMPTY;
     if in_use > own {
-        states = states.union(rest.without(bound));
+        // The walk is made: what is bound only comes with it.
+        states = rest;
     }
     if waiting > 0 {
         states = states.union(rest.intersection(set(MINI)));
@@ -98,10 +103,29 @@ fn possible(
     if !requests.is_empty() && any > 0 && heard() {
         states = states.union(requests);
     }
-    if counts.may_be_bound() {
+    let asked = !rest.intersection(bound).is_empty() && !states.contains(TcpState::BoundInactive);
+    if asked && counts.may_be_bound(unix) {
         states = states.union(rest.intersection(bound));
     }
     states
+}
+
+/// How many UNIX sockets `live` sees; what cannot be seen is not counted.
+fn unix_sockets(live: &mut Live) -> i64 {
+    let mut sockets = 0;
+    let want = Want {
+        memory: false,
+        ..Want::all(Protocol::Unix)
+    };
+    let dumped = live.dump_teed(
+        &want,
+        &mut |_| {
+            sockets += 1;
+            ControlFlow::Continue(())
+        },
+        None,
+    );
+    dumped.map_or(0, |_| sockets)
 }
 
 /// Dumps what `live` sees from the namespace that the calling thread is in, like [`Live::dump_teed`].
@@ -177,7 +201,14 @@ pub fn dump(
     }
     let mut heard = || facts::segments_received(root).is_none_or(|segments| segments > 0);
     for family in [Family::Ipv4, Family::Ipv6] {
-        let states = possible(want.states, family, &counts, listeners, &mut heard);
+        let states = possible(
+            want.states,
+            family,
+            &counts,
+            listeners,
+            &mut heard,
+            &mut || unix_sockets(live),
+        );
         if states.is_empty() || !want.family(family) || stopped {
             continue;
         }
@@ -220,6 +251,7 @@ mod tests {
         Counts(all)
     }
 
+    /// In a namespace with two UNIX sockets.
     fn walked(gauges: &[(&str, i64)], ipv4: i64, ipv6: i64, heard: bool) -> [StateSet; 2] {
         [Family::Ipv4, Family::Ipv6].map(|family| {
             possible(
@@ -228,6 +260,7 @@ mod tests {
                 &counts(gauges),
                 Listeners { ipv4, ipv6 },
                 &mut || heard,
+                &mut || 2,
             )
         })
     }
@@ -243,15 +276,18 @@ mod tests {
         assert_eq!(walked(&listening, 2, 0, true), [request, none]);
         let [v4, v6] = walked(&[("TCP.inuse", 3), ("sockets.used", 3)], 2, 0, true);
         assert!(v4.contains(TcpState::Established) && v4.contains(TcpState::TimeWait));
-        assert!(!v4.contains(TcpState::BoundInactive) && v6.is_empty());
+        assert!(v4.contains(TcpState::BoundInactive) && v6.is_empty());
         // TIME-WAIT is of either family.
         assert_eq!(walked(&[("TCP.tw", 1)], 0, 0, true), [mini, mini]);
         // A handshake over IPv4 may be with a listener of IPv6.
         let v6 = [("TCP6.inuse", 1), ("sockets.used", 1)];
         assert_eq!(walked(&v6, 0, 1, true), [request, request]);
-        // Something that is not counted by protocol may be bound to a port.
+        // What is neither in TCP's tables nor a UNIX socket may be bound to a port.
         let bound = StateSet::of(TcpState::BoundInactive);
-        assert_eq!(walked(&[("sockets.used", 1)], 0, 0, true), [bound, bound]);
+        assert_eq!(walked(&[("sockets.used", 2)], 0, 0, true), [none, none]);
+        assert_eq!(walked(&[("sockets.used", 3)], 0, 0, true), [bound, bound]);
+        let kernels = [("UDP.inuse", 1), ("sockets.used", 3)];
+        assert_eq!(walked(&kernels, 0, 0, true), [bound, bound]);
     }
 
     #[test]
@@ -265,12 +301,23 @@ mod tests {
             &nothing,
             listeners,
             &mut || false,
+            &mut || 0,
         );
         assert_eq!(all, rest);
         let mut unasked = || -> bool { panic!("nobody asked for handshakes") };
         let one = StateSet::of(TcpState::Established);
         let counts = counts(&[("TCP.inuse", 1)]);
         let listeners = Listeners { ipv4: 1, ipv6: 0 };
-        assert!(possible(one, Family::Ipv4, &counts, listeners, &mut unasked).is_empty());
+        assert!(
+            possible(
+                one,
+                Family::Ipv4,
+                &counts,
+                listeners,
+                &mut unasked,
+                &mut || 0
+            )
+            .is_empty()
+        );
     }
 }
