@@ -10,7 +10,7 @@ use super::source;
 use crate::fields::{NoNames, Record};
 use crate::model::finding::Muted;
 use crate::model::{
-    AgeFacts, Analysis, Attributes, Finding, Namespace, Overall, Snapshot, Unknown,
+    AgeFacts, Analysis, Attributes, Ends, Finding, Namespace, Overall, Snapshot, Unknown,
 };
 use crate::render::json::{self, Envelope, Parts, Tail};
 
@@ -128,6 +128,7 @@ pub fn sockets(rows: &[u32], snapshot: &Snapshot) -> Result<Vec<Value>, Failure>
         let record = Record {
             socket,
             attributes: &attributes,
+            ends: Ends::Ip,
             owners: Some(&snapshot.owners),
             ages: &ages,
             names: &NoNames,

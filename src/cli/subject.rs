@@ -105,7 +105,6 @@ fn by_form(word: &str) -> Option<Subject> {
 /// # Errors
 /// For a port or pid that is none, or when the machine cannot be read.
 pub fn find(word: &str, args: &args::SubjectArgs) -> Result<Option<Subject>, Failure> {
-    source::only_one(&args.common, "a subject is")?;
     match by_form(word) {
         Some(Subject::Pid(pid)) => return existing(pid, args).map(Some),
         Some(subject) => return Ok(Some(subject)),
@@ -226,6 +225,8 @@ impl View<'_> {
 /// # Errors
 /// When the machine cannot be read.
 pub fn run(args: &args::SubjectArgs, subject: &Subject) -> Result<(), Failure> {
+    // Not before: a slip of the fingers is told as such.
+    source::only_one(&args.common, "a subject is")?;
     let settings = observe::settings(&args.select, &args.common)?;
     let plan = Plan {
         samples: 1,

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::{Error, Found, Handle, Traveller, all, sparse};
 use crate::collect::live::{Choice, Live};
 use crate::collect::procfs::{ProcRoot, Procfs};
-use crate::collect::{self, Inodes, Row, RowSink, Source, Want};
+use crate::collect::{self, Inodes, RowSink, Source, Want};
 use crate::model::owner::Link;
 use crate::model::{Coverage, Cpu, Facts, Host, Namespace, Owners, Unlisted};
 
@@ -117,10 +117,7 @@ impl Source for Inside {
             root,
             want,
             &mut |one| {
-                listed.insert(match &one {
-                    Row::Inet { socket, .. } => socket.inode,
-                    Row::Unix(socket) => socket.inode,
-                });
+                listed.insert(one.inode());
                 row(one.within(number))
             },
             None,
@@ -186,6 +183,7 @@ mod tests {
     use std::ops::ControlFlow;
 
     use super::*;
+    use crate::collect::Row;
     use crate::model::StateSet;
 
     #[test]

@@ -24,6 +24,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 pub use self::everywhere::{Everywhere, Namespaces};
 pub use self::find::{Found, Place, all, find};
 pub use self::inside::{Inside, insides};
+use crate::collect::Row;
 use crate::model::Namespace;
 
 /// `NSFS_MAGIC` (`include/uapi/linux/magic.h`).
@@ -275,6 +276,21 @@ impl<H: Borrow<Handle>> Traveller<H> {
             self.at.set(home.inode);
         }
         Ok(())
+    }
+}
+
+impl Row<'_> {
+    /// The row as one of the namespace with this number.
+    #[must_use]
+    const fn within(mut self, namespace: u16) -> Self {
+        match &mut self {
+            Self::Inet { socket, .. } => socket.netns = namespace,
+            Self::Unix(socket) => socket.netns = namespace,
+            Self::Packet(socket) => socket.netns = namespace,
+            Self::Netlink(socket) => socket.netns = namespace,
+            Self::Vsock(socket) => socket.netns = namespace,
+        }
+        self
     }
 }
 

@@ -41,13 +41,18 @@ impl Counts {
     /// What a family's table has of the protocol; `None` where that is not counted. Without IPv6 there is no count, and
     /// no table that would have to be walked for it.
     fn in_use(&self, table: Table) -> Option<i64> {
-        match table {
-            Table::Tcp(Family::Ipv4) => self.of("TCP.inuse"),
-            Table::Tcp(Family::Ipv6) => self.of("TCP6.inuse"),
-            Table::Udp(Family::Ipv4) => self.of("UDP.inuse"),
-            Table::Udp(Family::Ipv6) => self.of("UDP6.inuse"),
-            _ => None,
-        }
+        let gauge = match (table.protocol, table.family?) {
+            (Protocol::Tcp, Family::Ipv4) => "TCP.inuse",
+            (Protocol::Tcp, Family::Ipv6) => "TCP6.inuse",
+            (Protocol::Udp, Family::Ipv4) => "UDP.inuse",
+            (Protocol::Udp, Family::Ipv6) => "UDP6.inuse",
+            (Protocol::UdpLite, Family::Ipv4) => "UDPLITE.inuse",
+            (Protocol::UdpLite, Family::Ipv6) => "UDPLITE6.inuse",
+            (Protocol::Raw, Family::Ipv4) => "RAW.inuse",
+            (Protocol::Raw, Family::Ipv6) => "RAW6.inuse",
+            _ => return None,
+        };
+        self.of(gauge)
     }
 
     /// Whether some program may have a socket that is only bound: one more than TCP's tables and the table of UNIX sockets
@@ -82,7 +87,7 @@ fn possible(
 ) -> StateSet {
     let bound = StateSet::of(TcpState::BoundInactive);
     let rest = wanted.without(StateSet::of(TcpState::Listen));
-    let (Some(in_use), Some(waiting)) = (counts.in_use(Table::Tcp(family)), counts.of("TCP.tw"))
+    let (Some(in_use), Some(waiting)) = (counts.in_use(Table::from(family)), counts.of("TCP.tw"))
     else {
         return rest;
     };
@@ -140,12 +145,7 @@ pub fn dump(
     mut tee: Option<&mut Tee<'_>>,
 ) -> Result<Coverage, Error> {
     let counts = Counts(facts::sockstat(root));
-    let table = |family| match want.protocol {
-        Protocol::Tcp => Some(Table::Tcp(family)),
-        Protocol::Udp => Some(Table::Udp(family)),
-        _ => None,
-    };
-    let empty = |family| table(family).and_then(|table| counts.in_use(table)) == Some(0);
+    let empty = |family| counts.in_use(Table::of(want.protocol, family)) == Some(0);
     if want.protocol != Protocol::Tcp {
         let want = Want {
             ipv4: want.ipv4 && !empty(Family::Ipv4),
