@@ -331,6 +331,7 @@ fn feed_unix(push: &mut dyn FnMut(&Record<'_>) -> io::Result<()>) -> u64 {
             warm = asked();
         }
         let unix = UnixSocket {
+            netns: 0,
             cookie: None,
             inode: n % KINDS + 1,
             kind: UnixKind::Stream,

@@ -28,6 +28,8 @@ mod collectors;
 mod controls;
 #[path = "live/counters.rs"]
 mod counters;
+#[path = "live/everywhere.rs"]
+mod everywhere;
 #[path = "live/findings.rs"]
 mod findings;
 #[path = "live/fingers.rs"]
@@ -50,6 +52,8 @@ mod kill_refused;
 mod many;
 #[path = "live/names.rs"]
 mod names;
+#[path = "live/netns.rs"]
+mod netns;
 #[path = "live/owners.rs"]
 mod owners;
 #[path = "live/record.rs"]
@@ -109,5 +113,7 @@ fn main() -> ExitCode {
         fingers::TESTS,
         kill::TESTS,
         kill_refused::TESTS,
+        netns::TESTS,
+        everywhere::TESTS,
     ])
 }

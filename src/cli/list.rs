@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -14,10 +15,11 @@ use super::selection::{self, Selection};
 use super::tables::{Tables, unasked};
 use super::{fingers, lookup, source, terminal, views};
 use crate::collect::hosts::{self, Hosts, Wanted};
+use crate::collect::netns::Namespaces;
 use crate::collect::{self, Row, Source, Want, names};
 use crate::fields::{self, Names, Needed, NoNames, Record};
 use crate::model::{
-    AgeFacts, Attributes, Coverage, Ends, Protocol, Snapshot, Socket, StateSet, words,
+    AgeFacts, Attributes, Coverage, Ends, Namespace, Protocol, Snapshot, Socket, StateSet, words,
 };
 use crate::query::Filter;
 use crate::render::cell;
@@ -42,11 +44,15 @@ pub struct Numbers {
     hosts: Hosts,
     /// with `-r`
     services: FxHashMap<(Protocol, u16), String>,
+    /// where there are several
+    namespaces: Option<Rc<Namespaces>>,
+    /// where there is one
+    namespace: Option<Namespace>,
 }
 
 impl Numbers {
     /// Of users none yet: they are read where a column shows them.
-    pub fn of(machine: &dyn Source) -> Self {
+    pub fn of(machine: &dyn Source, common: &args::Common) -> Self {
         Self {
             interfaces: if machine.is_capture() {
                 FxHashMap::default()
@@ -56,13 +62,30 @@ impl Numbers {
             users: FxHashMap::default(),
             hosts: Hosts::default(),
             services: FxHashMap::default(),
+            namespaces: machine.namespaces(),
+            namespace: source::namespace(common, &machine.host()),
         }
+    }
+
+    /// The settings that ages depend on in the namespace of a socket, where there are several.
+    fn ages(&self, netns: u16) -> Option<&AgeFacts> {
+        self.namespaces.as_ref()?.ages(netns)
     }
 }
 
 impl Names for Numbers {
-    fn interface(&self, index: u32) -> Option<&str> {
-        self.interfaces.get(&index).map(String::as_str)
+    fn interface(&self, netns: u16, index: u32) -> Option<&str> {
+        match &self.namespaces {
+            Some(all) => all.interface(netns, index),
+            None => self.interfaces.get(&index).map(String::as_str),
+        }
+    }
+
+    fn namespace(&self, netns: u16) -> Option<&Namespace> {
+        match &self.namespaces {
+            Some(all) => all.get(netns),
+            None => self.namespace.as_ref(),
+        }
     }
 
     fn user(&self, uid: u32) -> Option<&str> {
@@ -98,7 +121,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     }
     let filter = selection::filter(&args.filter, args.filter_file.as_deref())?;
     let mut machine = source::open(&args.common)?;
-    let mut names = Numbers::of(machine.as_ref());
+    let mut names = Numbers::of(machine.as_ref(), &args.common);
     let filter = filter.resolve(&mut lookup::Names::new(machine.as_mut(), &names.interfaces))?;
     let folds = folds(args, &filter, output);
     // What is shown unasked depends on the protocol.
@@ -117,7 +140,15 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             extended: args.extended,
         }
     };
-    let columns = &views::columns(output, &choice.columns, tables, parts);
+    let mut columns = views::columns(output, &choice.columns, tables, parts);
+    // Of several namespaces each row says which one is its own; of a table's columns only if none were asked for.
+    if let Ok(netns) = fields::by_id("netns")
+        && names.namespaces.is_some()
+        && (choice.columns.is_empty() || matches!(output, Output::Json | Output::Jsonl))
+    {
+        columns.insert(0, netns);
+    }
+    let columns = &columns;
     let needed = filter
         .needed()
         .and(choice.needed())
@@ -229,7 +260,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             out,
         },
         (Some(head), _) => {
-            Writer::Json(Sockets::document(out, &head, parts)?.with_columns(columns))
+            Writer::Json(Sockets::document(out, &head, parts)?.with_columns(&columns))
         }
         (None, Output::Table | Output::Wide) => Writer::Table(Box::new(Table::new(
             out,
@@ -257,7 +288,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             attributes,
             ends,
             owners: owners.as_ref(),
-            ages: &ages,
+            ages: names.ages(socket.netns).unwrap_or(&ages),
             names: &names,
         });
     };
@@ -308,7 +339,12 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     coverage.merge(rows);
     coverage.unowned = unowned;
     let warnings = coverage.warnings();
+    let looked = names
+        .namespaces
+        .as_ref()
+        .map_or_else(Vec::new, |all| all.looked());
     let tail = Tail {
+        namespaces: &looked,
         complete: coverage.complete(),
         warnings: &warnings,
     };

@@ -28,6 +28,7 @@ pub fn run(args: &args::Record) -> Result<(), Failure> {
             "leave --from out, or copy the file".to_owned(),
         ));
     }
+    source::only_one(&args.common, "a capture is")?;
     let mut machine = source::live(&args.common)?;
     let mut writer = Writer::create(&args.file, args.force)?;
     writer.host(&machine.host())?;

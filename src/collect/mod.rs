@@ -4,16 +4,19 @@ pub mod hosts;
 pub mod live;
 pub mod names;
 pub mod netlink;
+pub mod netns;
 pub mod procfs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rustc_hash::FxHashSet;
 
+use self::netns::Namespaces;
 use crate::model::{
     Attributes, Collector, Coverage, Cpu, Datagram, Ends, Facts, Family, Host, Listener, Local,
     NetlinkSocket, Owners, PacketSocket, Program, Protocol, Pulse, Queue, Snapshot, Socket,
@@ -249,6 +252,11 @@ pub trait Source {
         true
     }
 
+    /// The namespaces that [`Socket::netns`] counts; `None` where the source is one of [`Source::host`]'s.
+    fn namespaces(&self) -> Option<Rc<Namespaces>> {
+        None
+    }
+
     /// Whether this is a capture.
     fn is_capture(&self) -> bool {
         false
@@ -297,6 +305,9 @@ pub enum Error {
     /// a capture broke off or is no capture
     #[error("{0}")]
     Capture(String),
+    /// a network namespace could not be looked at
+    #[error(transparent)]
+    Namespace(#[from] netns::Error),
 }
 
 /// Inodes of sockets.
@@ -373,6 +384,9 @@ pub fn snapshot(source: &mut dyn Source, want: &Want, also: Also) -> Result<Snap
     }
     snapshot.facts = source.facts();
     snapshot.coverage.no_facts = !source.has_facts();
+    snapshot.namespaces = source
+        .namespaces()
+        .map_or_else(Vec::new, |all| all.looked());
     if also.owners {
         let (owners, coverage) = source.owners();
         let collector = snapshot.coverage.collector;

@@ -20,8 +20,8 @@ use std::net::IpAddr;
 use crate::model::nearest::nearest;
 use crate::model::tcp_info::Member;
 use crate::model::{
-    Age, AgeFacts, Attributes, Ends, Owners, Protocol, Socket, TcpInfo, TcpState, UnixKind,
-    WaitingOn,
+    Age, AgeFacts, Attributes, Ends, Namespace, Owners, Protocol, Socket, TcpInfo, TcpState,
+    UnixKind, WaitingOn,
 };
 
 pub use ends::End;
@@ -31,8 +31,13 @@ pub use value::{EndNames, Holders, Interface, Key, NoOwner, Value};
 
 /// Names that the kernel's numbers stand for. What is not known stays a number.
 pub trait Names {
-    /// The name of the interface with `index`.
-    fn interface(&self, _index: u32) -> Option<&str> {
+    /// The name of the interface with `index` in the namespace that a socket's `netns` counts.
+    fn interface(&self, _netns: u16, _index: u32) -> Option<&str> {
+        None
+    }
+
+    /// The network namespace that a socket's `netns` counts.
+    fn namespace(&self, _netns: u16) -> Option<&Namespace> {
         None
     }
 
@@ -148,7 +153,7 @@ impl<'a> Record<'a> {
         let index = self.socket.ifindex;
         (index != 0).then(|| Interface {
             index,
-            name: self.names.interface(index),
+            name: self.names.interface(self.socket.netns, index),
         })
     }
 
@@ -275,6 +280,7 @@ pub static ALL: &[Field] = &[
     identity::INTERFACE,
     identity::INODE,
     identity::COOKIE,
+    identity::NETNS,
     owner::PROCESS,
     owner::PID,
     owner::UID,

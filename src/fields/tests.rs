@@ -20,7 +20,7 @@ pub(crate) struct Fixture {
 pub(crate) struct TestNames;
 
 impl Names for TestNames {
-    fn interface(&self, index: u32) -> Option<&str> {
+    fn interface(&self, _netns: u16, index: u32) -> Option<&str> {
         (index == 2).then_some("eth0")
     }
 
@@ -206,6 +206,7 @@ fn a_column_is_compared_with_what_its_values_are() {
                 | Value::Name(_)
                 | Value::Owners(_)
                 | Value::Interface(_)
+                | Value::Namespace(_)
                 | Value::Address(_) => field.kind() == Kind::Text,
                 Value::Endpoint { .. } | Value::End(_) | Value::Shutdown(_) => {
                     field.kind() == Kind::Other

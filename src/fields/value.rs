@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::End;
 use crate::model::unix::Name;
-use crate::model::{Age, Owners, Process, Socket, TcpState, Timer};
+use crate::model::{Age, Namespace, Owners, Process, Socket, TcpState, Timer};
 
 /// A value of a row.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +53,8 @@ pub enum Value<'a> {
     End(End<'a>),
     /// an interface
     Interface(Interface<'a>),
+    /// a network namespace; not yet safe to print
+    Namespace(&'a Namespace),
     /// a running timer
     Timer {
         /// which
@@ -144,6 +146,7 @@ impl<'a> Value<'a> {
             Self::Port(port) => Key::Number(u64::from(*port)),
             Self::Endpoint { ip, port, .. } => Key::Address(bits(ip), *port),
             Self::Interface(interface) => Key::Number(u64::from(interface.index)),
+            Self::Namespace(namespace) => Key::Text(namespace.label.as_str().into()),
             Self::Timer { expires_ms, .. } => Key::Number(u64::from(*expires_ms)),
             Self::Shutdown(directions) => Key::Number(u64::from(*directions)),
             Self::Age(age) => Key::Number(age.low_ms),

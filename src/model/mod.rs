@@ -7,6 +7,7 @@ pub mod ends;
 pub mod finding;
 pub mod host;
 pub mod mptcp_info;
+pub mod namespace;
 pub mod nearest;
 pub mod numbers;
 pub mod owner;
@@ -31,6 +32,7 @@ pub use finding::{
     Actor, Analysis, Evidence, Finding, Overall, Severity, Story, Subject, Unknown, stories,
 };
 pub use host::{Facts, Host};
+pub use namespace::{Looked, Namespace};
 pub use nearest::nearest;
 pub use owner::{Owners, Process};
 pub use program::{Part, Program};

@@ -129,6 +129,7 @@ fn text(id: &str, value: &Value<'_>, pattern: &Pattern) -> bool {
                         .is_some_and(|bare| pattern.matches(bare))
         }
         Value::Name(name) => pattern.fits(name.chars()),
+        Value::Namespace(namespace) => pattern.matches(&namespace.label),
         Value::Flag(yes) => pattern.matches(if *yes { "yes" } else { "no" }),
         Value::Owners(holders) => holders
             .processes()

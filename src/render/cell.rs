@@ -52,6 +52,17 @@ pub fn write(out: &mut impl Write, value: &Value<'_>, descriptors: bool) -> fmt:
             }
         }
         Value::Interface(interface) => write_interface(out, interface),
+        // Without blanks, like any cell.
+        Value::Namespace(namespace) => {
+            write!(out, "{}", Safe(&namespace.label))?;
+            match (&namespace.name, namespace.pid) {
+                (None, Some(pid)) => {
+                    let comm = namespace.comm.as_deref().unwrap_or_default();
+                    write!(out, ",{}[{pid}]", Safe(comm))
+                }
+                _ => Ok(()),
+            }
+        }
         Value::Timer {
             timer,
             expires_ms,
@@ -200,7 +211,7 @@ mod tests {
     fn names_stand_for_their_numbers_whole_and_safe() {
         struct Named;
         impl Names for Named {
-            fn interface(&self, _: u32) -> Option<&str> {
+            fn interface(&self, _: u16, _: u32) -> Option<&str> {
                 Some("eth0")
             }
             fn host(&self, ip: IpAddr) -> Option<&str> {

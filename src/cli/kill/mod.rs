@@ -85,8 +85,9 @@ pub fn run(args: &args::Kill) -> Result<(), Failure> {
         collector: CollectorChoice::Netlink,
         ..args.common.clone()
     };
+    source::only_one(&common, "sockets are destroyed")?;
     let mut machine = source::live(&common)?;
-    let names = Numbers::of(&machine);
+    let names = Numbers::of(&machine, &args.common);
     let mut unasked = StateSet::DEFAULT;
     if args.listeners {
         let listening = StateSet::of(TcpState::Listen).union(StateSet::of(TcpState::Closed));
@@ -179,6 +180,7 @@ pub fn run(args: &args::Kill) -> Result<(), Failure> {
         head,
         capture: capture.as_deref(),
         tail: Tail {
+            namespaces: &[],
             complete: coverage.complete(),
             warnings: &warnings,
         },

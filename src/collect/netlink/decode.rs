@@ -132,6 +132,7 @@ pub fn unix(payload: &[u8]) -> Option<UnixSocket<'_>> {
         memory: None,
         shutdown: None,
         uid: None,
+        netns: 0,
     };
     each(rest, |kind, value| match kind {
         c::UNIX_DIAG_NAME => socket.name = Some(value).filter(|name| !name.is_empty()),

@@ -133,6 +133,7 @@ mod tests {
     #[test]
     fn a_unix_socket_has_a_name_and_inodes_and_no_ports() {
         let unix = UnixSocket {
+            netns: 0,
             cookie: None,
             inode: 7,
             kind: UnixKind::Datagram,
@@ -180,6 +181,7 @@ mod tests {
     #[test]
     fn links_the_kernel_and_virtual_machines_have_their_own_ends() {
         let packet = PacketSocket {
+            netns: 0,
             cookie: None,
             inode: 7,
             kind: 3,
@@ -205,6 +207,7 @@ mod tests {
         );
         assert_eq!(cells[..4], ["p_raw", "UNCONNECTED", "arp:eth0", "*"]);
         let netlink = NetlinkSocket {
+            netns: 0,
             cookie: None,
             inode: 123,
             state: TcpState::Closed,
@@ -228,6 +231,7 @@ mod tests {
         );
         assert_eq!(cells[..4], ["nl", "UNCONNECTED", "genl:nginx/4242", "*"]);
         let vsock = VsockSocket {
+            netns: 0,
             cookie: None,
             inode: 7,
             kind: 1,

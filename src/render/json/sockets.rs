@@ -118,11 +118,8 @@ impl<W: Write> Sockets<W> {
     /// Those of the writer.
     pub fn finish(mut self, tail: &Tail<'_>) -> io::Result<W> {
         if !self.lines {
-            self.out.write_all(b"\n],\"complete\":")?;
-            write_value(&mut self.out, &tail.complete)?;
-            self.out.write_all(b",\"warnings\":")?;
-            write_value(&mut self.out, tail.warnings)?;
-            self.out.write_all(b"}\n")?;
+            self.out.write_all(b"\n]")?;
+            tail.write(&mut self.out)?;
         }
         self.out.flush()?;
         Ok(self.out)
@@ -549,6 +546,7 @@ mod tests {
                     .finish(&Tail {
                         complete: false,
                         warnings: &warnings,
+                        ..Tail::default()
                     })
                     .unwrap(),
             )
@@ -585,6 +583,7 @@ mod tests {
                 .finish(&Tail {
                     complete: true,
                     warnings: &[],
+                    ..Tail::default()
                 })
                 .unwrap(),
         )
