@@ -42,6 +42,8 @@ mod kernel;
 mod many;
 #[path = "live/owners.rs"]
 mod owners;
+#[path = "live/protocols.rs"]
+mod protocols;
 #[path = "live/record.rs"]
 mod record;
 #[path = "live/refused.rs"]
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         states::TESTS,
         collect::TESTS,
         collectors::TESTS,
+        protocols::TESTS,
         findings::TESTS,
         blame::TESTS,
         closing::TESTS,
