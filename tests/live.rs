@@ -28,6 +28,8 @@ mod controls;
 mod counters;
 #[path = "live/findings.rs"]
 mod findings;
+#[path = "live/fingers.rs"]
+mod fingers;
 #[path = "live/harness.rs"]
 mod harness;
 #[path = "live/healthy.rs"]
@@ -40,6 +42,8 @@ mod hostile;
 mod kernel;
 #[path = "live/many.rs"]
 mod many;
+#[path = "live/names.rs"]
+mod names;
 #[path = "live/owners.rs"]
 mod owners;
 #[path = "live/protocols.rs"]
@@ -48,8 +52,12 @@ mod protocols;
 mod record;
 #[path = "live/refused.rs"]
 mod refused;
+#[path = "schema/mod.rs"]
+mod schema;
 #[path = "live/silence.rs"]
 mod silence;
+#[path = "live/ssdump.rs"]
+mod ssdump;
 #[path = "live/stalls.rs"]
 mod stalls;
 #[path = "live/states.rs"]
@@ -81,14 +89,17 @@ fn main() -> ExitCode {
         workloads::TESTS,
         many::TESTS,
         owners::TESTS,
+        names::TESTS,
         host::TESTS,
         refused::TESTS,
         counters::TESTS,
         hostile::TESTS,
         record::TESTS,
+        ssdump::TESTS,
         stories::TESTS,
         silence::TESTS,
         waiting::TESTS,
         stalls::TESTS,
+        fingers::TESTS,
     ])
 }

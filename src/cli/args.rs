@@ -109,10 +109,12 @@ They are joined by and, or, not, && || ! and parentheses; `and` may be left out,
 The state clauses of one alternative add up; an alternative without one means the states of -a, -l, -B or none of \
 these. What is not known fits no comparison; of an age that is known within bounds only what is sure counts.
 
-Unasked, everything but LISTEN, CLOSED and BOUND-INACTIVE is shown; -a shows all, -l LISTEN only.
+Unasked, everything but LISTEN, CLOSED and BOUND-INACTIVE is shown; -a shows all, -l LISTEN only, and of what has no \
+LISTEN, such as UDP, what waits for anybody. 'linger man list' says all of it.
 
 Examples:
-  linger -tlnp                             who listens where
+  linger -tulpn                            who listens where, TCP and UDP
+  linger -xp                               UNIX sockets, and who holds them
   linger -tanp                             everything, with owners
   linger list state close-wait -p          who does not close
   linger list -o state time-wait           with the time left
@@ -124,13 +126,14 @@ Examples:
   linger list --group-by peer-address --top 10 state established
   linger list --group-by waiting-on,peer   us, the peer or the network?
   linger list exclude established --json   as one JSON document
-  linger list --output jsonl | jq .state   one object a line";
+  linger list --output jsonl | jq .state   one object a line
+  linger -tua --output csv > sockets.csv   for a spreadsheet";
 
 /// What every command takes that reads sockets.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Where the data comes from, and how it is shown")]
 pub struct Common {
-    /// Read a capture instead of this machine
+    /// Read a capture, or what `ss -D` wrote, instead of this machine
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub from: Option<PathBuf>,
     /// How to read sockets
@@ -276,14 +279,52 @@ pub enum Output {
     Json,
     /// one object a line
     Jsonl,
+    /// comma-separated values
+    Csv,
+    /// aligned columns, more of them, never wrapped
+    Wide,
 }
 
 /// `linger list`
 #[derive(Clone, Debug, Default, Args)]
+#[command(args_override_self = true)]
 pub struct List {
-    /// TCP sockets (the default)
+    /// TCP sockets (the default; with -l UDP too)
     #[arg(short = 't', long)]
     pub tcp: bool,
+    /// UDP sockets
+    #[arg(short = 'u', long)]
+    pub udp: bool,
+    /// UDP-Lite sockets
+    #[arg(long)]
+    pub udplite: bool,
+    /// RAW sockets
+    #[arg(short = 'w', long)]
+    pub raw: bool,
+    /// UNIX sockets
+    #[arg(short = 'x', long)]
+    pub unix: bool,
+    /// PACKET sockets
+    #[arg(short = '0', long)]
+    pub packet: bool,
+    /// MPTCP sockets, whose subflows are sockets of TCP
+    #[arg(short = 'M', long)]
+    pub mptcp: bool,
+    /// SCTP sockets
+    #[arg(short = 'S', long)]
+    pub sctp: bool,
+    /// VSOCK sockets
+    #[arg(long)]
+    pub vsock: bool,
+    /// NETLINK sockets
+    #[arg(long)]
+    pub netlink: bool,
+    /// Sockets of a family: unix, inet, inet6, link, netlink or vsock
+    #[arg(short = 'f', long, value_name = "FAMILY")]
+    pub family: Option<String>,
+    /// These tables (comma-separated): all, inet, tcp, udp, raw, unix, u_dgr, packet, netlink, ...; !TABLE leaves one out
+    #[arg(short = 'A', long, alias = "socket", value_name = "TABLE,...")]
+    pub query: Vec<String>,
     /// Sockets of IPv4 only
     #[arg(short = '4', long)]
     pub ipv4: bool,
@@ -293,15 +334,23 @@ pub struct List {
     /// Every state, LISTEN and BOUND-INACTIVE included
     #[arg(short = 'a', long)]
     pub all: bool,
-    /// LISTEN only
+    /// LISTEN only; of what has no LISTEN, such as UDP, those that wait for anybody
     #[arg(short = 'l', long)]
     pub listening: bool,
     /// BOUND-INACTIVE only: bound to a port, neither listening nor connected
     #[arg(short = 'B', long)]
     pub bound_inactive: bool,
     /// Numbers instead of names, which is the default: a diagnosis must not wait for a name server
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, overrides_with = "resolve")]
     pub numeric: bool,
+    /// Names of addresses and services, as far as the resolver knows them within 2 s; of -n and -r the last one counts
+    #[arg(
+        short = 'r',
+        long,
+        overrides_with = "numeric",
+        conflicts_with = "group_by"
+    )]
+    pub resolve: bool,
     /// Timers: name, time left, retries
     #[arg(short = 'o', long = "options")]
     pub timers: bool,
@@ -317,6 +366,9 @@ pub struct List {
     /// The processes that hold the socket
     #[arg(short = 'p', long)]
     pub processes: bool,
+    /// One line for a row, whatever it holds
+    #[arg(short = 'O', long)]
+    pub oneline: bool,
     /// Without the line of column names
     #[arg(short = 'H', long)]
     pub no_header: bool,

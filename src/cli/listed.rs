@@ -1,14 +1,16 @@
-//! Where the rows of `list` go: a table, JSON, or counts of groups; at once, or sorted.
+//! Where the rows of `list` go: a table, JSON, CSV, or counts of groups; at once, or sorted.
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use super::args;
 use super::failure::Failure;
+use super::fold::Fold;
 use super::sorted::{Like, Order, Rows};
 use super::terminal;
 use crate::fields::{self, Field, Needed, Record};
-use crate::render::groups::{Groups, write_table};
+use crate::render::csv::Csv;
+use crate::render::groups::{Groups, write_csv, write_table};
 use crate::render::json::{Head, Sockets, Tail, write_groups};
 use crate::render::rows::Table;
 
@@ -81,6 +83,8 @@ pub enum Writer<'a, W: Write> {
     Table(Box<Table<W>>),
     /// a document, or a line for each
     Json(Sockets<W>),
+    /// a line for each, of values
+    Csv(Csv<W>),
     /// counts
     Groups {
         /// so far
@@ -102,6 +106,8 @@ pub enum Form<'a> {
     Document(Head<'a>),
     /// a line for each
     Lines,
+    /// comma-separated, with a head or without
+    Csv(bool),
 }
 
 /// Where rows go, and which of them.
@@ -111,6 +117,7 @@ pub struct Sink<'a, W: Write> {
     /// rows that may still be written; groups are counted over all rows
     left: Option<u64>,
     top: Option<u64>,
+    fold: Option<Fold>,
 }
 
 impl<'a, W: Write> Sink<'a, W> {
@@ -124,7 +131,15 @@ impl<'a, W: Write> Sink<'a, W> {
             sorted: choice.order.map(|order| Rows::new(order, rows)),
             left: top.filter(|_| !grouped),
             top,
+            fold: None,
         }
+    }
+
+    /// The same with TIME-WAIT folded; for a table alone, because a line is no row.
+    #[must_use]
+    pub fn folding(mut self, fold: bool) -> Self {
+        self.fold = fold.then(Fold::default);
+        self
     }
 
     /// Takes a row; `Break` if no more are wanted.
@@ -134,6 +149,11 @@ impl<'a, W: Write> Sink<'a, W> {
     pub fn push(&mut self, record: &Record<'_>) -> io::Result<ControlFlow<()>> {
         if let Some(rows) = &mut self.sorted {
             rows.push(record);
+            return Ok(ControlFlow::Continue(()));
+        }
+        if let Some(fold) = &mut self.fold
+            && fold.takes(record)
+        {
             return Ok(ControlFlow::Continue(()));
         }
         self.writer.push(record)?;
@@ -158,7 +178,10 @@ impl<'a, W: Write> Sink<'a, W> {
         if let Some(rows) = self.sorted.take() {
             rows.each(like, &mut |record| self.writer.push(record))?;
         }
-        self.writer.finish(tail, self.top)
+        if let Some(fold) = &self.fold {
+            fold.each(like, &mut |record| self.writer.push(record))?;
+        }
+        self.writer.finish(tail, self.top, self.fold.as_ref())
     }
 }
 
@@ -167,14 +190,22 @@ impl<W: Write> Writer<'_, W> {
         match self {
             Self::Table(table) => table.push(record),
             Self::Json(sockets) => sockets.push(record),
+            Self::Csv(csv) => csv.push(record),
             Self::Groups { groups, .. } => groups.push(record),
         }
     }
 
-    fn finish(self, tail: &Tail<'_>, top: Option<u64>) -> io::Result<()> {
+    fn finish(self, tail: &Tail<'_>, top: Option<u64>, fold: Option<&Fold>) -> io::Result<()> {
         match self {
-            Self::Table(table) => table.finish()?.flush(),
+            Self::Table(table) => {
+                let mut out = table.finish()?;
+                if let Some(fold) = fold {
+                    fold.line(&mut out)?;
+                }
+                out.flush()
+            }
             Self::Json(sockets) => sockets.finish(tail)?.flush(),
+            Self::Csv(csv) => csv.finish()?.flush(),
             Self::Groups {
                 groups,
                 by,
@@ -188,6 +219,7 @@ impl<W: Write> Writer<'_, W> {
                         write_groups(&mut out, Some(&head), &by, &counted, tail)?;
                     }
                     Form::Lines => write_groups(&mut out, None, &by, &counted, tail)?,
+                    Form::Csv(header) => write_csv(&counted, &by, header, &mut out)?,
                 }
                 out.flush()
             }

@@ -6,7 +6,10 @@ mod diagnose;
 mod document;
 mod explain;
 mod failure;
+mod fingers;
+mod fold;
 mod list;
+mod list_page;
 mod listed;
 mod lookup;
 mod man;
@@ -17,7 +20,9 @@ mod source;
 mod status;
 mod stories;
 mod subject;
+mod tables;
 mod terminal;
+mod views;
 mod words;
 
 use std::ffi::OsString;
@@ -49,6 +54,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
 
 /// Runs what was asked for; the exit code is 0 but where another one was asked for.
 fn dispatch(arguments: Vec<OsString>) -> Result<u8, Failure> {
+    fingers::check(&arguments)?;
     match words::intent(arguments) {
         Intent::Run(arguments) => execute(parse(arguments)?),
         Intent::Word {

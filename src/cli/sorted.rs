@@ -54,7 +54,7 @@ impl Order {
 }
 
 /// A row that outlives the message it came in.
-struct Kept {
+pub struct Kept {
     key: Option<Key>,
     number: u64,
     socket: Socket,
@@ -67,27 +67,9 @@ struct Kept {
     ends: KeptEnds,
 }
 
-/// The rows so far.
-pub struct Rows {
-    order: Order,
-    top: Option<usize>,
-    rows: Vec<Kept>,
-    pushed: u64,
-}
-
-impl Rows {
-    /// No rows yet; the first `top` will be wanted.
-    pub const fn new(order: Order, top: Option<usize>) -> Self {
-        Self {
-            order,
-            top,
-            rows: Vec::new(),
-            pushed: 0,
-        }
-    }
-
-    /// Keeps a row.
-    pub fn push(&mut self, record: &Record<'_>) {
+impl Kept {
+    /// Keeps a row, to be sorted by `key` and, where it is equal, by `number`.
+    pub fn new(record: &Record<'_>, key: Option<Key>, number: u64) -> Self {
         let Attributes {
             tcp_info,
             mptcp_info,
@@ -105,9 +87,9 @@ impl Rows {
             cgroup_id,
             listed_drops,
         } = *record.attributes;
-        self.rows.push(Kept {
-            key: self.order.field.value(record).key(),
-            number: self.pushed,
+        Self {
+            key,
+            number,
             socket: *record.socket,
             attributes: Attributes {
                 tcp_info: None,
@@ -131,7 +113,62 @@ impl Rows {
             memory: memory.map(Into::into),
             congestion: congestion.map(Into::into),
             ends: record.ends.keep(),
+        }
+    }
+
+    /// Hands the row on, as `like` with its own socket, attributes and ends.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub fn show(
+        &self,
+        like: &Like<'_>,
+        write: &mut dyn FnMut(&Record<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let [mptcp_info, sctp_info, locals, peers] = self.others.each_ref().map(Option::as_deref);
+        let attributes = Attributes {
+            tcp_info: self.tcp_info.as_deref(),
+            mptcp_info,
+            sctp_info,
+            locals,
+            peers,
+            memory: self.memory.as_deref(),
+            congestion: self.congestion.as_deref(),
+            ..self.attributes
+        };
+        let mut written = Ok(());
+        self.ends.with(|ends| {
+            like(&self.socket, &attributes, ends, &mut |record| {
+                written = write(record);
+            });
         });
+        written
+    }
+}
+
+/// The rows so far.
+pub struct Rows {
+    order: Order,
+    top: Option<usize>,
+    rows: Vec<Kept>,
+    pushed: u64,
+}
+
+impl Rows {
+    /// No rows yet; the first `top` will be wanted.
+    pub const fn new(order: Order, top: Option<usize>) -> Self {
+        Self {
+            order,
+            top,
+            rows: Vec::new(),
+            pushed: 0,
+        }
+    }
+
+    /// Keeps a row.
+    pub fn push(&mut self, record: &Record<'_>) {
+        let key = self.order.field.value(record).key();
+        self.rows.push(Kept::new(record, key, self.pushed));
         self.pushed += 1;
         if let Some(top) = self.top
             && self.rows.len() >= top.saturating_mul(2).saturating_add(SLACK)
@@ -156,28 +193,7 @@ impl Rows {
         write: &mut dyn FnMut(&Record<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         self.cut(self.top.unwrap_or(usize::MAX));
-        for row in &self.rows {
-            let [mptcp_info, sctp_info, locals, peers] =
-                row.others.each_ref().map(Option::as_deref);
-            let attributes = Attributes {
-                tcp_info: row.tcp_info.as_deref(),
-                mptcp_info,
-                sctp_info,
-                locals,
-                peers,
-                memory: row.memory.as_deref(),
-                congestion: row.congestion.as_deref(),
-                ..row.attributes
-            };
-            let mut written = Ok(());
-            row.ends.with(|ends| {
-                like(&row.socket, &attributes, ends, &mut |record| {
-                    written = write(record);
-                });
-            });
-            written?;
-        }
-        Ok(())
+        self.rows.iter().try_for_each(|row| row.show(like, write))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The only place that reads the system. A [`Source`] pushes rows; what it could not see is in its [`Coverage`].
 
+pub mod hosts;
 pub mod live;
 pub mod names;
 pub mod netlink;
@@ -226,6 +227,11 @@ pub trait Source {
     /// Moves to the next sample, at least `wait` later. `false`: there is none (a capture holds what it holds).
     fn advance(&mut self, wait: Duration) -> bool;
 
+    /// Whether settings and counters are here at all.
+    fn has_facts(&self) -> bool {
+        true
+    }
+
     /// Whether this is a capture.
     fn is_capture(&self) -> bool {
         false
@@ -346,6 +352,7 @@ pub fn snapshot(source: &mut dyn Source, want: &Want, also: Also) -> Result<Snap
         snapshot.unix = beside(Protocol::Unix, read, &mut snapshot.coverage);
     }
     snapshot.facts = source.facts();
+    snapshot.coverage.no_facts = !source.has_facts();
     if also.owners {
         let (owners, coverage) = source.owners();
         let collector = snapshot.coverage.collector;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::protocol::Protocol;
-use super::state::TcpState;
+use super::state::{StateSet, TcpState};
 
 /// Where the rows came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,12 +63,21 @@ pub struct Coverage {
     pub vanished_processes: u32,
     /// whether the search for owners stopped at its deadline
     pub owners_timed_out: bool,
+    /// states that no socket is in, where it is not known whether sockets in them were asked for
+    #[serde(skip)]
+    pub unsure: StateSet,
+    /// whether there are no settings and counters to be read
+    #[serde(skip)]
+    pub no_facts: bool,
+    /// what else a reader should know, each a sentence; it takes nothing away from what was seen
+    #[serde(skip)]
+    pub notes: Vec<String>,
 }
 
 impl Coverage {
     /// Whether everything that was asked for was seen. A fallback is complete: it is another way to see the same.
     pub fn complete(&self) -> bool {
-        self.rows_complete() && !self.owners_hidden() && !self.owners_timed_out
+        self.rows_complete() && !self.owners_hidden() && !self.owners_timed_out && !self.no_facts
     }
 
     /// Whether processes that could not be read may hold sockets whose holder is not known. A process that hides its
@@ -79,7 +88,16 @@ impl Coverage {
 
     /// Whether every socket was seen, owners aside.
     pub fn rows_complete(&self) -> bool {
-        self.interrupted == 0 && self.lost == 0 && self.undecoded == 0 && self.missing.is_empty()
+        self.interrupted == 0
+            && self.lost == 0
+            && self.undecoded == 0
+            && self.missing.is_empty()
+            && self.unsure == StateSet::EMPTY
+    }
+
+    /// Whether the number of sockets in `state` is known, 0 included.
+    pub const fn sees(&self, state: TcpState) -> bool {
+        self.collector.sees(state) && !self.unsure.contains(state)
     }
 
     /// Whether nothing could be read of the protocol, so that no rows are not "none".
@@ -152,6 +170,13 @@ impl Coverage {
             .vanished_processes
             .saturating_add(other.vanished_processes);
         self.owners_timed_out |= other.owners_timed_out;
+        self.unsure = self.unsure.union(other.unsure);
+        self.no_facts |= other.no_facts;
+        for note in other.notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
     }
 
     /// One sentence for each thing that a reader should know, the worst first.
@@ -159,6 +184,12 @@ impl Coverage {
         let mut warnings = Vec::new();
         for part in &self.missing {
             warnings.push(format!("not read: {part}"));
+        }
+        if self.no_facts {
+            warnings.push(format!("not read: {NO_FACTS}"));
+        }
+        if let Some(states) = self.unsure_words() {
+            warnings.push(format!("{states}, if there were any: {UNSURE}"));
         }
         if let Some(why) = &self.fell_back {
             warnings.push(format!(
@@ -208,7 +239,18 @@ impl Coverage {
                 "the search for owners stopped at its deadline: owners are incomplete".to_owned(),
             );
         }
+        warnings.extend_from_slice(&self.notes);
         warnings
+    }
+
+    /// The states of which it is not known whether they were asked for, as a part that is missing.
+    fn unsure_words(&self) -> Option<String> {
+        let states: Vec<String> = TcpState::SHOWN
+            .iter()
+            .filter(|state| self.unsure.contains(**state))
+            .map(ToString::to_string)
+            .collect();
+        (!states.is_empty()).then(|| format!("not read: sockets in {}", states.join(", ")))
     }
 }
 
@@ -222,6 +264,12 @@ const fn not_in_proc(protocol: Protocol) -> &'static str {
         _ => "cookies, interfaces or memory",
     }
 }
+
+/// What [`Coverage::no_facts`] says.
+pub const NO_FACTS: &str = "settings and counters were not recorded";
+
+/// Why nothing is known of the states of [`Coverage::unsure`].
+pub const UNSURE: &str = "the file does not say which states ss was asked for";
 
 fn was(n: u64) -> &'static str {
     if n == 1 { "was" } else { "were" }
@@ -269,6 +317,14 @@ mod tests {
                 owners_timed_out: true,
                 ..Coverage::default()
             },
+            Coverage {
+                unsure: StateSet::of(TcpState::Closing),
+                ..Coverage::default()
+            },
+            Coverage {
+                no_facts: true,
+                ..Coverage::default()
+            },
         ];
         for gap in gaps {
             assert!(!gap.complete(), "{gap:?}");
@@ -310,5 +366,34 @@ mod tests {
         assert!(gap("UDP-Lite sockets: no").unseen(Protocol::UdpLite));
         assert!(!gap("UDP-Lite sockets: no").unseen(Protocol::Udp));
         assert!(!gap("UDP over IPv6: no").unseen(Protocol::Udp));
+    }
+
+    #[test]
+    fn notes_are_said_once_and_are_no_gap() {
+        let mut noted = Coverage {
+            notes: vec!["so it is".into()],
+            ..Coverage::default()
+        };
+        noted.merge(noted.clone());
+        assert!(noted.complete() && noted.warnings() == ["so it is"]);
+    }
+
+    #[test]
+    fn of_states_that_may_not_have_been_asked_for_no_number_is_known() {
+        let mut coverage = Coverage {
+            unsure: StateSet::of(TcpState::Listen),
+            ..Coverage::default()
+        };
+        coverage.merge(Coverage {
+            unsure: StateSet::of(TcpState::TimeWait),
+            ..Coverage::default()
+        });
+        assert!(coverage.sees(TcpState::CloseWait) && !coverage.sees(TcpState::Listen));
+        assert_eq!(
+            coverage.warnings(),
+            [format!(
+                "not read: sockets in LISTEN, TIME-WAIT, if there were any: {UNSURE}"
+            )]
+        );
     }
 }

@@ -8,6 +8,7 @@ pub mod finding;
 pub mod host;
 pub mod mptcp_info;
 pub mod nearest;
+pub mod numbers;
 pub mod owner;
 pub mod printable;
 pub mod protocol;

@@ -116,6 +116,14 @@ impl Protocol {
     pub const fn has_tcp_states(self) -> bool {
         matches!(self, Self::Tcp | Self::Mptcp)
     }
+
+    /// Whether a socket can be made to listen. One of the others waits for anybody while it has no peer.
+    pub const fn can_listen(self) -> bool {
+        matches!(
+            self,
+            Self::Tcp | Self::Mptcp | Self::Sctp | Self::Unix | Self::Vsock
+        )
+    }
 }
 
 #[cfg(test)]

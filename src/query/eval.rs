@@ -5,7 +5,7 @@
 
 use super::expr::{Address, End, Expr, Host, Op, Pattern, Port, Test, mask};
 use crate::fields::{Record, Value};
-use crate::model::{Age, Endpoint, Family, Socket};
+use crate::model::{Age, Endpoint, Ends, Family, Socket};
 
 impl Expr {
     /// Whether it holds for `record`.
@@ -14,7 +14,7 @@ impl Expr {
             Self::All(parts) => parts.iter().all(|part| part.matches(record)),
             Self::Any(parts) => parts.iter().any(|part| part.matches(record)),
             Self::Not(inner) => !inner.matches(record),
-            Self::States(set) => set.contains(record.socket.state),
+            Self::States(set) => set.means(record.socket.state, record.waits_for_anybody()),
             Self::Test(test) => test.matches(record),
         }
     }
@@ -23,7 +23,10 @@ impl Expr {
 impl Test {
     fn matches(&self, record: &Record<'_>) -> bool {
         let socket = record.socket;
+        let over_ip = matches!(record.ends, Ends::Ip);
         match self {
+            Self::Host(_, host) if !over_ip => host.is_any(),
+            Self::Port(..) if !over_ip => false,
             Self::Host(end, host) => host.matches(socket, end.of(socket)),
             Self::Port(end, op, port) => port.compares(*op, end.of(socket)),
             Self::Device { index, .. } => *index == Some(socket.ifindex),
@@ -53,6 +56,11 @@ impl End {
 }
 
 impl Host {
+    /// Whether it is every socket.
+    fn is_any(&self) -> bool {
+        self.family.is_none() && self.address == Address::Any && self.port.is_none()
+    }
+
     fn matches(&self, socket: &Socket, end: &Endpoint) -> bool {
         self.family.is_none_or(|family| family == socket.family)
             && match &self.address {
@@ -118,6 +126,7 @@ fn text(id: &str, value: &Value<'_>, pattern: &Pattern) -> bool {
                         .strip_suffix(".service")
                         .is_some_and(|bare| pattern.matches(bare))
         }
+        Value::Name(name) => pattern.fits(name.chars()),
         Value::Flag(yes) => pattern.matches(if *yes { "yes" } else { "no" }),
         Value::Owners(holders) => holders
             .processes()
@@ -130,14 +139,22 @@ impl Pattern {
     fn matches(&self, text: &str) -> bool {
         match self {
             Self::Exact(wanted) => wanted == text,
+            Self::Glob(glob) => fits(glob, text.chars()),
+        }
+    }
+
+    /// As [`Pattern::matches`], of text that is not in one piece.
+    fn fits(&self, text: impl Iterator<Item = char> + Clone) -> bool {
+        match self {
+            Self::Exact(wanted) => wanted.chars().eq(text),
             Self::Glob(glob) => fits(glob, text),
         }
     }
 }
 
 /// `*` is any text, `?` one character. Goes back to the last `*` only, so its time is the product of the lengths.
-fn fits(glob: &str, text: &str) -> bool {
-    let (mut glob, mut text) = (glob.chars(), text.chars());
+fn fits(glob: &str, mut text: impl Iterator<Item = char> + Clone) -> bool {
+    let mut glob = glob.chars();
     let mut star = None;
     loop {
         let (before, behind) = (text.clone(), text.next());
@@ -189,10 +206,10 @@ mod tests {
             ("", "a", false),
         ];
         for (glob, text, expected) in table {
-            assert_eq!(fits(glob, text), expected, "{glob} {text}");
+            assert_eq!(fits(glob, text.chars()), expected, "{glob} {text}");
         }
         let long = "a".repeat(2_000);
-        assert!(!fits(&format!("{}b", "*a".repeat(500)), &long));
+        assert!(!fits(&format!("{}b", "*a".repeat(500)), long.chars()));
     }
 
     #[test]

@@ -208,7 +208,7 @@ impl Expr {
     }
 
     /// Whether a state clause stands anywhere in it.
-    fn mentions(&self) -> bool {
+    pub(super) fn mentions(&self) -> bool {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::mentions),
             Self::Not(inner) => inner.mentions(),

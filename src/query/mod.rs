@@ -107,6 +107,13 @@ impl Filter {
         asks
     }
 
+    /// Whether it says itself in which states, or with which timer, sockets are wanted.
+    pub fn chooses_states(&self) -> bool {
+        let mut chooses = self.expr.as_ref().is_some_and(Expr::mentions);
+        self.each(&mut |test| chooses |= matches!(test, Test::Timer(_)));
+        chooses
+    }
+
     fn each(&self, see: &mut dyn FnMut(&Test)) {
         if let Some(expr) = &self.expr {
             expr.tests(see);

@@ -390,6 +390,11 @@ fn read(name: Name, op: Written, text: &str, word: &str) -> Option<Expr> {
         Written::Glob => Op::Eq,
     };
     Some(Expr::Test(match name {
+        // As in ss, `src` of a UNIX socket is a pattern of its name.
+        Name::Host(End::Local) if unix_name(text).is_some() => Test::Text(
+            fields::by_id("local-name").ok()?,
+            Pattern::Glob(unix_name(text)?.to_owned()),
+        ),
         Name::Host(end) => host(end, value::host(text)?),
         Name::Port(end) => {
             let (family, rest) = value::family(text).ok()?;
@@ -438,6 +443,12 @@ fn read(name: Name, op: Written, text: &str, word: &str) -> Option<Expr> {
             Kind::Text | Kind::Other => Test::Text(field, Pattern::Exact(text.to_owned())),
         },
     }))
+}
+
+/// What is no address but the name of a UNIX socket.
+fn unix_name(text: &str) -> Option<&str> {
+    let named = text.strip_prefix("unix:");
+    named.or_else(|| text.starts_with(['/', '@']).then_some(text))
 }
 
 /// A port without an address is a test of the port.

@@ -2,6 +2,8 @@
 //! neutralised here.
 
 pub mod cell;
+pub mod csv;
+mod end;
 pub mod explain;
 pub mod findings;
 pub mod groups;

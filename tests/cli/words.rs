@@ -158,7 +158,6 @@ fn slips_of_the_fingers_get_a_hint_and_2() {
         ("pid:x", "'pid:x'", "pid:2211"),
         ("-p diagnose", "'-p'", "linger list"),
         ("--extended status", "'--extended'", "linger list"),
-        ("-tanu", "'-u'", "TCP"),
         ("list --bogus", "'--bogus'", "linger list --help"),
         ("--jsn", "'--jsn'", "'--json'"),
         ("--limit 5", "'--limit'", "'linger --help'"),

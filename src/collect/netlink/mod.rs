@@ -24,7 +24,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-pub use self::stream::{Progress, Stream};
+pub use self::stream::{Progress, Stream, TCPDIAG_GETSOCK};
 use super::{Error, RowSink, Table, Tee, Want};
 use crate::model::{Collector, Coverage, Family, Protocol, StateSet};
 

@@ -16,6 +16,10 @@ use super::{decode, others};
 use crate::collect::{Row, RowSink, Want};
 use crate::model::{Coverage, Protocol, TcpState};
 
+/// The answer to the request before `SOCK_DIAG_BY_FAMILY`, with the same payload (`include/uapi/linux/inet_diag.h`): in
+/// dumps that others recorded.
+pub const TCPDIAG_GETSOCK: u16 = 18;
+
 /// Alignment of messages within a datagram (`NLMSG_ALIGNTO`).
 const ALIGN: usize = 4;
 
@@ -111,7 +115,7 @@ impl Stream {
         }
         let payload = message.payload();
         match message.message_type() {
-            SOCK_DIAG_BY_FAMILY => self.row(payload, want, coverage, row),
+            SOCK_DIAG_BY_FAMILY | TCPDIAG_GETSOCK => self.row(payload, want, coverage, row),
             NLMSG_NOOP => Progress::More,
             NLMSG_OVERRUN => {
                 coverage.lost += 1;

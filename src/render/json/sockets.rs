@@ -4,11 +4,11 @@ use std::fmt::{self, Display};
 use std::io::{self, Write};
 
 use super::column::{Column, is_in_a_part};
-use super::{Head, Object, Tail, write_value};
+use super::{Head, Object, Tail, ends, write_value};
 use crate::fields::{Field, Needs, Record};
 use crate::model::owner::unit_of;
 use crate::model::tcp_info::MEMBERS;
-use crate::model::{Age, Memory, Process, TcpState};
+use crate::model::{Age, Ends, Memory, Process, Socket, TcpState};
 
 /// The schema of the rows of `list`.
 pub const SOCKETS: &str = "linger.sockets/1";
@@ -147,11 +147,13 @@ fn write_with(
     let mut object = Object::begin(out)?;
     object.plain("protocol", socket.protocol.name())?;
     object.plain("family", record.family())?;
-    object.plain("state", Slug(socket.state))?;
-    object.plain("local_address", socket.local_ip())?;
-    object.value("local_port", socket.local.port)?;
-    object.plain("peer_address", socket.remote_ip())?;
-    object.value("peer_port", socket.remote.port)?;
+    match socket.state {
+        TcpState::Closed if !socket.protocol.has_tcp_states() => {
+            object.plain("state", UNCONNECTED)?;
+        }
+        state => object.plain("state", Slug(state))?,
+    }
+    ends::write(&mut object, record)?;
     if let Some(interface) = record.interface() {
         match interface.name {
             Some(name) => object.value("interface", name)?,
@@ -167,6 +169,7 @@ fn write_with(
         object.plain("cookie", format_args!("0x{cookie:x}"))?;
     }
     match socket.timer.name() {
+        None if !matches!(record.ends, Ends::Ip) => {}
         None => object.value("timer", ())?,
         Some(name) => {
             let mut timer = Object::begin(object.key("timer")?)?;
@@ -196,7 +199,19 @@ fn write_with(
     object.end()
 }
 
+/// The addresses and ports of both ends.
+pub(super) fn write_endpoints<W: Write>(
+    object: &mut Object<'_, W>,
+    socket: &Socket,
+) -> io::Result<()> {
+    object.plain("local_address", socket.local_ip())?;
+    object.value("local_port", socket.local.port)?;
+    object.plain("peer_address", socket.remote_ip())?;
+    object.value("peer_port", socket.remote.port)
+}
+
 fn write_extended<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -> io::Result<()> {
+    ends::write_extended(object, record)?;
     let attributes = record.attributes;
     object.known("mark", attributes.mark)?;
     if let Some(path) = record.cgroup() {
@@ -216,7 +231,7 @@ fn write_extended<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -> 
 }
 
 /// Which directions were shut down.
-pub(super) const fn shut(directions: u8) -> &'static str {
+pub(in crate::render) const fn shut(directions: u8) -> &'static str {
     match directions & 3 {
         0 => "none",
         1 => "receive",
@@ -292,8 +307,11 @@ fn write_memory(out: &mut impl Write, memory: &Memory) -> io::Result<()> {
     object.end()
 }
 
+/// The state of what has no TCP states and no peer.
+pub(in crate::render) const UNCONNECTED: &str = "unconnected";
+
 /// A state as JSON has it.
-pub(super) struct Slug(pub(super) TcpState);
+pub(in crate::render) struct Slug(pub(in crate::render) TcpState);
 
 impl Display for Slug {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
