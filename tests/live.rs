@@ -56,6 +56,8 @@ mod names;
 mod netns;
 #[path = "live/owners.rs"]
 mod owners;
+#[path = "live/protocols.rs"]
+mod protocols;
 #[path = "live/record.rs"]
 mod record;
 #[path = "live/refused.rs"]
@@ -90,6 +92,7 @@ fn main() -> ExitCode {
         states::TESTS,
         collect::TESTS,
         collectors::TESTS,
+        protocols::TESTS,
         findings::TESTS,
         blame::TESTS,
         closing::TESTS,

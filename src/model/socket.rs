@@ -41,7 +41,7 @@ impl Family {
 pub struct Endpoint {
     /// the address in network order; IPv4 as `::ffff:a.b.c.d`
     pub address: [u8; 16],
-    /// the port
+    /// the port; of the own end of a RAW socket its protocol, as `idiag_sport` and `/proc/net/raw` have it
     pub port: u16,
 }
 
@@ -156,7 +156,8 @@ pub struct Socket {
     pub inode: u32,
     /// as the kernel sent it; see [`Socket::owner_uid`]
     pub uid: u32,
-    /// bytes received and not yet read (an unread FIN counts 1); for LISTEN the accept queue's length
+    /// bytes received and not yet read (an unread FIN counts 1), of other protocols than TCP with overhead; for LISTEN
+    /// the accept queue's length
     pub recv_q: u32,
     /// bytes sent and not yet acknowledged; for LISTEN the accept queue's limit, see [`Socket::backlog`]
     pub send_q: u32,
