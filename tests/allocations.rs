@@ -12,7 +12,7 @@ use linger::collect::{Row, Want};
 use linger::fields::{self, Field, NoNames, Record};
 use linger::model::owner::Link;
 use linger::model::tcp_info::MEMBERS;
-use linger::model::{AgeFacts, Coverage, Facts, Owners, Process, StateSet, TcpInfo};
+use linger::model::{AgeFacts, Coverage, Ends, Facts, Owners, Process, StateSet, TcpInfo};
 use linger::query::Filter;
 use linger::render::groups::Groups;
 use linger::render::json::{Head, Parts, SOCKETS, Sockets};
@@ -207,6 +207,7 @@ fn feed_records(push: &mut dyn FnMut(&Record<'_>) -> io::Result<()>) -> (u64, u6
         let written = push(&Record {
             socket: &socket,
             attributes: &attributes,
+            ends: Ends::Ip,
             owners: Some(&owners),
             ages: &ages,
             names: &NoNames,

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::source;
 use crate::fields::{NoNames, Record};
 use crate::model::finding::Muted;
-use crate::model::{AgeFacts, Analysis, Attributes, Finding, Overall, Snapshot, Unknown};
+use crate::model::{AgeFacts, Analysis, Attributes, Ends, Finding, Overall, Snapshot, Unknown};
 use crate::render::json::{self, Envelope, Parts, Tail};
 
 /// A finding with its sockets.
@@ -117,6 +117,7 @@ pub fn sockets(rows: &[u32], snapshot: &Snapshot) -> Result<Vec<Value>, Failure>
         let record = Record {
             socket,
             attributes: &attributes,
+            ends: Ends::Ip,
             owners: Some(&snapshot.owners),
             ages: &ages,
             names: &NoNames,

@@ -15,7 +15,7 @@ use crate::collect::hosts::{self, Hosts, Wanted};
 use crate::collect::{Row, Source, Want, names};
 use crate::fields::{self, Names, Needed, NoNames, Record};
 use crate::model::{
-    AgeFacts, Attributes, Coverage, Protocol, Snapshot, Socket, StateSet, TcpState, words,
+    AgeFacts, Attributes, Coverage, Ends, Protocol, Snapshot, Socket, StateSet, TcpState, words,
 };
 use crate::query::Filter;
 use crate::render::cell;
@@ -69,7 +69,12 @@ impl Names for Numbers {
     }
 
     fn service(&self, protocol: Protocol, port: u16) -> Option<&str> {
-        self.services.get(&(protocol, port)).map(String::as_str)
+        let over = match protocol {
+            Protocol::Mptcp => Protocol::Tcp,
+            Protocol::UdpLite => Protocol::Udp,
+            other => other,
+        };
+        self.services.get(&(over, port)).map(String::as_str)
     }
 }
 
@@ -129,22 +134,27 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     }
     if args.resolve {
         let mut wanted = Wanted::default();
-        // Rows stream, so that names have to be known before the first. What fails here fails again below.
-        let _ = machine.dump(&want, &mut |row| {
-            if let Row::Inet { socket, attributes } = row
-                && filter.matches(&Record {
+        // Rows stream, so that names have to be known before the first.
+        for protocol in protocols(args) {
+            let want = Want { protocol, ..want };
+            // What fails here fails again below.
+            let _ = machine.dump(&want, &mut |row| {
+                let (socket, attributes, ends) = row.parts();
+                let record = Record {
                     socket: &socket,
                     attributes: &attributes,
+                    ends,
                     owners: owners.as_ref(),
                     ages: &ages,
                     names: &names,
-                })
-            {
-                wanted.add(socket.remote_ip());
-                wanted.add(socket.local_ip());
-            }
-            ControlFlow::Continue(())
-        });
+                };
+                if filter.matches(&record) {
+                    wanted.add(socket.remote_ip());
+                    wanted.add(socket.local_ip());
+                }
+                ControlFlow::Continue(())
+            });
+        }
         names.hosts = hosts::resolve(wanted, hosts::System, RESOLVED_WITHIN);
         names.services = lookup::services();
         coverage.notes.extend(names.hosts.note().map(str::to_owned));
@@ -197,47 +207,55 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     let mut failed = None;
     let mut unowned = 0u64;
     let by_owner = filter.needed().owners;
-    let like = |socket: &Socket, attributes: &Attributes<'_>, show: &mut dyn FnMut(&Record<'_>)| {
+    let like = |socket: &Socket,
+                attributes: &Attributes<'_>,
+                ends: Ends<'_>,
+                show: &mut dyn FnMut(&Record<'_>)| {
         show(&Record {
             socket,
             attributes,
+            ends,
             owners: owners.as_ref(),
             ages: &ages,
             names: &names,
         });
     };
-    let dumped = machine.dump(&want, &mut |row| {
-        let Row::Inet { socket, attributes } = row else {
-            return ControlFlow::Continue(());
-        };
-        let mut flow = ControlFlow::Continue(());
-        like(&socket, &attributes, &mut |record| {
-            let fits = filter.matches(record);
-            // Where owners are judged, a socket whose holder was not found may have been left out.
-            unowned += u64::from((fits || by_owner) && is_unowned(record));
-            if !fits {
-                return;
-            }
-            flow = sink.push(record).unwrap_or_else(|error| {
-                failed = Some(error);
-                ControlFlow::Break(())
+    let (mut rows, mut broke) = (Coverage::default(), None);
+    let mut enough = false;
+    for protocol in protocols(args) {
+        let want = Want { protocol, ..want };
+        let dumped = machine.dump(&want, &mut |row| {
+            let (socket, attributes, ends) = row.parts();
+            let mut flow = ControlFlow::Continue(());
+            like(&socket, &attributes, ends, &mut |record| {
+                let fits = filter.matches(record);
+                // Where owners are judged, a socket whose holder was not found may have been left out.
+                unowned += u64::from((fits || by_owner) && is_unowned(record));
+                if !fits {
+                    return;
+                }
+                flow = sink.push(record).unwrap_or_else(|error| {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                });
             });
+            enough = flow.is_break();
+            flow
         });
-        flow
-    });
-    if let Some(error) = failed {
-        return Err(error.into());
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        match dumped {
+            Ok(coverage) => rows.merge(coverage),
+            Err(error) => {
+                rows.missing.push(error.to_string());
+                broke = broke.or(Some(error));
+            }
+        }
+        if enough {
+            break;
+        }
     }
-    let (rows, broke) = match dumped {
-        Ok(rows) => (rows, None),
-        Err(error) => (
-            Coverage {
-                missing: vec![error.to_string()],
-                ..Coverage::default()
-            },
-            Some(error),
-        ),
-    };
     coverage.merge(rows);
     coverage.unowned = unowned;
     let warnings = coverage.warnings();
@@ -262,6 +280,11 @@ fn is_unowned(record: &Record<'_>) -> bool {
         && record
             .owners
             .is_some_and(|owners| owners.links_of(inode).is_empty())
+}
+
+/// Whose sockets are listed, in this order.
+fn protocols(_args: &args::List) -> Vec<Protocol> {
+    vec![Protocol::Tcp]
 }
 
 /// The states of a filter that names none.
@@ -351,6 +374,7 @@ pub fn sample(rows: &[u32], snapshot: &Snapshot) -> Vec<String> {
         let record = Record {
             socket,
             attributes: &attributes,
+            ends: Ends::Ip,
             owners: None,
             ages: &ages,
             names: &NoNames,

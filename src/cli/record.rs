@@ -135,8 +135,5 @@ fn beside(
 
 /// Notes the inode of a row.
 fn note(row: &Row<'_>, listed: &mut Inodes) {
-    listed.insert(match row {
-        Row::Inet { socket, .. } => socket.inode,
-        Row::Unix(socket) => socket.inode,
-    });
+    listed.insert(row.inode());
 }

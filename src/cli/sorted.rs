@@ -6,13 +6,14 @@ use std::io;
 use super::failure::Failure;
 use super::listed::column;
 use crate::fields::{Field, Key, Record};
-use crate::model::{Attributes, Socket};
+use crate::model::ends::Kept as KeptEnds;
+use crate::model::{Attributes, Ends, Socket};
 
 /// With `--top N`, so many rows more than N are kept before those that cannot be among the first are dropped.
 const SLACK: usize = 1_024;
 
-/// Makes a record of a socket and its attributes, and shows it.
-pub type Like<'l> = dyn Fn(&Socket, &Attributes<'_>, &mut dyn FnMut(&Record<'_>)) + 'l;
+/// Makes a record of a socket, its attributes and ends, and shows it.
+pub type Like<'l> = dyn Fn(&Socket, &Attributes<'_>, Ends<'_>, &mut dyn FnMut(&Record<'_>)) + 'l;
 
 /// The column that rows are sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,7 @@ struct Kept {
     tcp_info: Option<Box<[u8]>>,
     memory: Option<Box<[u8]>>,
     congestion: Option<Box<[u8]>>,
+    ends: KeptEnds,
 }
 
 /// The rows so far.
@@ -117,6 +119,7 @@ impl Rows {
             tcp_info: tcp_info.map(Into::into),
             memory: memory.map(Into::into),
             congestion: congestion.map(Into::into),
+            ends: record.ends.keep(),
         });
         self.pushed += 1;
         if let Some(top) = self.top
@@ -150,8 +153,10 @@ impl Rows {
                 ..row.attributes
             };
             let mut written = Ok(());
-            like(&row.socket, &attributes, &mut |record| {
-                written = write(record);
+            row.ends.with(|ends| {
+                like(&row.socket, &attributes, ends, &mut |record| {
+                    written = write(record);
+                });
             });
             written?;
         }
@@ -175,11 +180,12 @@ mod tests {
         let fixture = Fixture::new();
         let mut found = Vec::new();
         rows.each(
-            &|socket, attributes, show| {
+            &|socket, attributes, ends, show| {
                 fixture.with(|record| {
                     show(&Record {
                         socket,
                         attributes,
+                        ends,
                         ..*record
                     });
                 });

@@ -14,7 +14,7 @@ use crate::collect::{Row, Source, Want, names};
 use crate::fields::{Holders, NoNames, Record};
 use crate::knowledge::{Scene, Story, tell};
 use crate::model::words::{count, thousands};
-use crate::model::{AgeFacts, Snapshot, Socket, StateSet, TcpInfo, TcpState};
+use crate::model::{AgeFacts, Ends, Snapshot, Socket, StateSet, TcpInfo, TcpState};
 use crate::query::Filter;
 use crate::render::cell;
 use crate::render::story::{story_json, story_text};
@@ -130,6 +130,7 @@ fn find(filter: Filter, machine: &mut dyn Source) -> Result<Found, Failure> {
         let record = Record {
             socket: &socket,
             attributes: &attributes,
+            ends: Ends::Ip,
             owners: Some(&owners),
             ages: &ages,
             names: &NoNames,

@@ -15,8 +15,9 @@ use jiff::Timestamp;
 use rustc_hash::FxHashSet;
 
 use crate::model::{
-    Attributes, Collector, Coverage, Cpu, Datagram, Facts, Family, Host, Listener, Local, Owners,
-    Protocol, Pulse, Queue, Snapshot, Socket, StateSet, TcpInfo, TcpState, UnixSocket, Unlisted,
+    Attributes, Collector, Coverage, Cpu, Datagram, Ends, Facts, Family, Host, Listener, Local,
+    NetlinkSocket, Owners, PacketSocket, Protocol, Pulse, Queue, Snapshot, Socket, StateSet,
+    TcpInfo, TcpState, UnixSocket, Unlisted, VsockSocket,
 };
 
 /// What is needed. Nobody pays for what no column and no detector asks.
@@ -67,10 +68,10 @@ impl Want {
     /// The tables that have what is wanted, in the order in which they are read.
     pub fn tables(&self) -> impl Iterator<Item = Table> + use<> {
         let want = *self;
-        let tables: [Option<Table>; 2] = match want.protocol {
-            Protocol::Tcp => [Family::Ipv4, Family::Ipv6].map(|family| Some(Table::Tcp(family))),
-            Protocol::Udp => [Family::Ipv4, Family::Ipv6].map(|family| Some(Table::Udp(family))),
-            Protocol::Unix => [Some(Table::Unix), None],
+        let tables = if want.protocol.over_ip() {
+            [Family::Ipv4, Family::Ipv6].map(|family| Some(Table::of(want.protocol, family)))
+        } else {
+            [Some(Table::without_family(want.protocol)), None]
         };
         tables
             .into_iter()
@@ -80,7 +81,7 @@ impl Want {
 
     /// Whether rows of `table` are wanted.
     pub fn table(&self, table: Table) -> bool {
-        table.protocol() == self.protocol && table.family().is_none_or(|family| self.family(family))
+        table.protocol == self.protocol && table.family.is_none_or(|family| self.family(family))
     }
 
     /// Whether sockets of `family` are wanted.
@@ -94,41 +95,35 @@ impl Want {
 
 /// One of the kernel's tables: what one request of `sock_diag`, or one file of `/proc/net`, is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Table {
-    /// TCP over a family
-    Tcp(Family),
-    /// UDP over a family
-    Udp(Family),
-    /// the UNIX sockets
-    Unix,
+pub struct Table {
+    /// the protocol of its sockets
+    pub protocol: Protocol,
+    /// their family, where they have addresses of IP
+    pub family: Option<Family>,
 }
 
 impl Table {
-    /// The protocol of its sockets.
-    pub const fn protocol(self) -> Protocol {
-        match self {
-            Self::Tcp(_) => Protocol::Tcp,
-            Self::Udp(_) => Protocol::Udp,
-            Self::Unix => Protocol::Unix,
+    /// The table of a protocol over IP.
+    pub const fn of(protocol: Protocol, family: Family) -> Self {
+        Self {
+            protocol,
+            family: Some(family),
         }
     }
 
-    /// The family of its sockets; UNIX sockets are of none.
-    pub const fn family(self) -> Option<Family> {
-        match self {
-            Self::Tcp(family) | Self::Udp(family) => Some(family),
-            Self::Unix => None,
+    /// The only table of a protocol that has no addresses of IP.
+    pub const fn without_family(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            family: None,
         }
     }
 
     /// The name in sentences.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Tcp(Family::Ipv4) => "TCP over IPv4",
-            Self::Tcp(Family::Ipv6) => "TCP over IPv6",
-            Self::Udp(Family::Ipv4) => "UDP over IPv4",
-            Self::Udp(Family::Ipv6) => "UDP over IPv6",
-            Self::Unix => "UNIX sockets",
+    pub fn label(self) -> String {
+        match self.family {
+            Some(family) => format!("{} over {}", self.protocol.label(), family.label()),
+            None => self.protocol.sockets().to_owned(),
         }
     }
 }
@@ -136,7 +131,7 @@ impl Table {
 /// The TCP table of the family.
 impl From<Family> for Table {
     fn from(family: Family) -> Self {
-        Self::Tcp(family)
+        Self::of(Protocol::Tcp, family)
     }
 }
 
@@ -152,6 +147,42 @@ pub enum Row<'a> {
     },
     /// a UNIX socket
     Unix(UnixSocket<'a>),
+    /// a socket on frames of a link
+    Packet(PacketSocket<'a>),
+    /// a conversation with the kernel
+    Netlink(NetlinkSocket<'a>),
+    /// a socket between a virtual machine and its host
+    Vsock(VsockSocket),
+}
+
+impl Row<'_> {
+    /// The socket, what else the kernel said, and its ends where they are not addresses of IP.
+    pub fn parts(&self) -> (Socket, Attributes<'_>, Ends<'_>) {
+        let ends = match self {
+            Self::Inet { socket, attributes } => return (*socket, *attributes, Ends::Ip),
+            Self::Unix(unix) => Ends::Unix(unix),
+            Self::Packet(packet) => Ends::Packet(packet),
+            Self::Netlink(netlink) => Ends::Netlink(netlink),
+            Self::Vsock(vsock) => Ends::Vsock(vsock),
+        };
+        let attributes = Attributes {
+            memory: ends.raw_memory(),
+            shutdown: ends.shutdown(),
+            ..Attributes::default()
+        };
+        (ends.socket(), attributes, ends)
+    }
+
+    /// The socket's inode; 0 where no process owns it.
+    pub const fn inode(&self) -> u32 {
+        match self {
+            Self::Inet { socket, .. } => socket.inode,
+            Self::Unix(unix) => unix.inode,
+            Self::Packet(packet) => packet.inode,
+            Self::Netlink(netlink) => netlink.inode,
+            Self::Vsock(vsock) => vsock.inode,
+        }
+    }
 }
 
 /// Takes rows as they come; `Break` ends the dump early.
@@ -467,7 +498,7 @@ mod tests {
         fn dump(&mut self, want: &Want, _: &mut RowSink<'_>) -> Result<Coverage, Error> {
             match want.protocol {
                 Protocol::Tcp => Ok(Coverage::default()),
-                Protocol::Udp | Protocol::Unix => (self.other)(),
+                _ => (self.other)(),
             }
         }
         fn owners(&mut self) -> (Owners, Coverage) {
@@ -539,9 +570,13 @@ mod tests {
         let tables = |want: Want| want.tables().collect::<Vec<_>>();
         let mut want = Want::all(Protocol::Udp);
         want.ipv4 = false;
-        assert_eq!(tables(want), [Table::Udp(Family::Ipv6)]);
+        assert_eq!(tables(want), [Table::of(Protocol::Udp, Family::Ipv6)]);
         want.protocol = Protocol::Unix;
-        assert_eq!(tables(want), [Table::Unix], "of no family");
+        assert_eq!(
+            tables(want),
+            [Table::without_family(Protocol::Unix)],
+            "of no family"
+        );
         want.states = StateSet::EMPTY;
         assert_eq!(tables(want), []);
         assert_eq!(tables(Want::states(StateSet::ALL)).len(), 2);

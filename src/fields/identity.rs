@@ -89,7 +89,7 @@ pub(super) const FAMILY: Field = Field {
     unit: None,
     align: Align::Left,
     needs: Needs::Row,
-    get: Get::Row(|record| Value::text(record.socket.family.name())),
+    get: Get::Row(|record| Value::text(record.family())),
 };
 
 pub(super) const PROTOCOL: Field = Field {

@@ -30,11 +30,7 @@ pub(super) const UID: Field = Field {
     unit: None,
     align: Align::Right,
     needs: Needs::Row,
-    get: Get::Row(|record| {
-        Value::of(record.socket.owner_uid(), |uid| {
-            Value::Count(u64::from(uid))
-        })
-    }),
+    get: Get::Row(|record| Value::of(record.uid(), |uid| Value::Count(u64::from(uid)))),
 };
 
 pub(super) const USER: Field = Field {
@@ -45,11 +41,9 @@ pub(super) const USER: Field = Field {
     align: Align::Left,
     needs: Needs::Row,
     get: Get::Row(|record| {
-        Value::of(record.socket.owner_uid(), |uid| {
-            match record.names.user(uid) {
-                Some(name) => Value::text(name),
-                None => Value::Count(u64::from(uid)),
-            }
+        Value::of(record.uid(), |uid| match record.names.user(uid) {
+            Some(name) => Value::text(name),
+            None => Value::Count(u64::from(uid)),
         })
     }),
 };

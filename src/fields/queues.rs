@@ -1,7 +1,7 @@
 //! What waits in the socket, and the memory it takes.
 
 use super::{Align, Field, Get, Needs, Record, Value};
-use crate::model::{Memory, TcpState};
+use crate::model::Memory;
 
 /// What `pick` finds in the socket's memory.
 fn memory<'a>(record: &Record<'a>, pick: impl FnOnce(&Memory) -> Option<u32>) -> Option<u64> {
@@ -15,7 +15,7 @@ pub(super) const RECV_Q: Field = Field {
     unit: Some("bytes"),
     align: Align::Right,
     needs: Needs::Row,
-    get: Get::Row(|record| Value::Count(u64::from(record.socket.recv_q))),
+    get: Get::Row(|record| Value::of(record.recv_q(), |bytes| Value::Count(u64::from(bytes)))),
 };
 
 pub(super) const SEND_Q: Field = Field {
@@ -25,15 +25,7 @@ pub(super) const SEND_Q: Field = Field {
     unit: Some("bytes"),
     align: Align::Right,
     needs: Needs::Row,
-    get: Get::Row(|record| {
-        // What `/proc/net` prints for a listener is not its limit.
-        let socket = record.socket;
-        if socket.state == TcpState::Listen {
-            Value::of(socket.backlog(), |limit| Value::Count(u64::from(limit)))
-        } else {
-            Value::Count(u64::from(socket.send_q))
-        }
-    }),
+    get: Get::Row(|record| Value::of(record.send_q(), |bytes| Value::Count(u64::from(bytes)))),
 };
 
 pub(super) const SKMEM_RMEM_ALLOC: Field = Field {

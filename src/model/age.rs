@@ -214,7 +214,7 @@ fn syn_received(socket: &Socket) -> Option<Age> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::socket::{Endpoint, Family, Protocol};
+    use crate::model::{Endpoint, Family, Protocol};
 
     fn socket(state: TcpState, timer: Timer, timer_ms: u32, inode: u32) -> Socket {
         Socket {

@@ -3,11 +3,13 @@
 pub mod age;
 pub mod coverage;
 pub mod cpu;
+pub mod ends;
 pub mod finding;
 pub mod host;
 pub mod nearest;
 pub mod owner;
 pub mod printable;
+pub mod protocol;
 pub mod snapshot;
 pub mod socket;
 pub mod state;
@@ -20,14 +22,16 @@ pub mod words;
 pub use age::{Age, AgeFacts};
 pub use coverage::{Collector, Coverage};
 pub use cpu::Cpu;
+pub use ends::{Ends, NetlinkSocket, PacketSocket, VsockSocket};
 pub use finding::{
     Actor, Analysis, Evidence, Finding, Overall, Severity, Story, Subject, Unknown, stories,
 };
 pub use host::{Facts, Host};
 pub use nearest::nearest;
 pub use owner::{Owners, Process};
+pub use protocol::Protocol;
 pub use snapshot::{Datagram, Listener, Pulse, Queue, Snapshot, Unlisted};
-pub use socket::{Attributes, Endpoint, Family, Memory, Protocol, Socket, Timer};
+pub use socket::{Attributes, Endpoint, Family, Memory, Socket, Timer};
 pub use state::{StateSet, TcpState};
 pub use tcp_info::TcpInfo;
 pub use top::Top;

@@ -5,42 +5,8 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use serde::{Deserialize, Serialize};
 
+use super::protocol::Protocol;
 use super::state::TcpState;
-
-/// What a socket speaks, and so the table that it is in.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Protocol {
-    /// Transmission Control Protocol
-    #[default]
-    Tcp,
-    /// User Datagram Protocol
-    Udp,
-    /// sockets of this host alone (`AF_UNIX`)
-    Unix,
-}
-
-impl Protocol {
-    /// The name in tables and JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Unix => "unix",
-        }
-    }
-
-    /// Its sockets in sentences.
-    pub const fn sockets(self) -> &'static str {
-        match self {
-            Self::Tcp => "TCP sockets",
-            Self::Udp => "UDP sockets",
-            Self::Unix => "UNIX sockets",
-        }
-    }
-}
 
 /// The address family of the *socket*. An IPv6 socket may hold an IPv4 conversation (v4-mapped addresses).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -224,7 +190,7 @@ impl Socket {
     /// none" (`TCP_ESTABLISHED` and `TCP_CLOSE` in `net/ipv4/udp.c`).
     pub const fn state_name(&self) -> Option<&'static str> {
         match (self.protocol, self.state) {
-            (Protocol::Udp | Protocol::Unix, TcpState::Closed) => Some("UNCONNECTED"),
+            (protocol, TcpState::Closed) if !protocol.has_tcp_states() => Some("UNCONNECTED"),
             (_, state) => state.name(),
         }
     }

@@ -134,8 +134,8 @@ fn queued(socket: &Socket, info: Option<&TcpInfo>) -> Option<WaitingOn> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::socket::{Endpoint, Family, Protocol};
     use crate::model::tcp_info::example;
+    use crate::model::{Endpoint, Family, Protocol};
 
     fn socket() -> Socket {
         Socket {

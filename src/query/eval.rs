@@ -35,7 +35,7 @@ impl Test {
                 let by_id = id.is_some() && *id == record.attributes.cgroup_id;
                 by_id || record.cgroup() == Some(path)
             }
-            Self::User { uid, .. } => uid.is_some() && *uid == socket.owner_uid(),
+            Self::User { uid, .. } => uid.is_some() && *uid == record.uid(),
             Self::Timer(timer) => *timer == socket.timer,
             Self::Number(field, op, wanted) => number(&field.value(record), *op, *wanted),
             Self::Text(field, pattern) => text(field.id, &field.value(record), pattern),

@@ -11,7 +11,7 @@ use super::{Filter, Lookup, parse, resolve};
 use crate::fields::tests::{Fixture, TestNames, owners};
 use crate::fields::{self, Kind, Record};
 use crate::model::owner::unit_of;
-use crate::model::{Age, Endpoint, Family, StateSet, TcpState, Timer};
+use crate::model::{Age, Endpoint, Ends, Family, StateSet, TcpState, Timer};
 
 /// Says something of every name.
 struct Lengths;
@@ -544,6 +544,7 @@ proptest! {
         let record = Record {
             socket: &fixture.socket,
             attributes: &attributes,
+            ends: Ends::Ip,
             owners: Some(&fixture.owners),
             ages: &fixture.ages,
             names: &TestNames,

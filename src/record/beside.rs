@@ -37,7 +37,7 @@ impl Capture {
             let told = recorded
                 .missing
                 .iter()
-                .any(|part| part.starts_with(table.label()));
+                .any(|part| part.starts_with(&table.label()));
             let mut replay = Replay {
                 sections: &mut self.sections,
                 tables: &sample.tables,
@@ -131,7 +131,7 @@ mod tests {
     fn what_fell_back_to_proc_is_read_from_there() {
         let directory = tempfile::tempdir().unwrap();
         let (path, mut writer) = begun(directory.path());
-        let table = collect::Table::Udp(Family::Ipv4);
+        let table = collect::Table::of(Protocol::Udp, Family::Ipv4);
         let refused = testing::message(2, &(-2i32).to_ne_bytes());
         writer.netlink(table, &refused).unwrap();
         let text = "  1: 0100007F:0035 00000000:0000 07 0:300 0:0 0 0 0 4711 2 0 84\n";
@@ -171,7 +171,7 @@ mod tests {
             begun(directory.path())
         };
         let refused = testing::message(2, &(-2i32).to_ne_bytes());
-        let table = collect::Table::Udp(Family::Ipv4);
+        let table = collect::Table::of(Protocol::Udp, Family::Ipv4);
         writer.netlink(table, &refused).unwrap();
         let recorded = Coverage {
             missing: vec!["UDP sockets: sock_diag is not usable: ENOENT".to_owned()],

@@ -36,12 +36,8 @@ pub enum Kind {
     Host,
     Sample,
     Want,
-    Netlink,
-    Table,
-    UdpNetlink,
-    UdpTable,
-    UnixNetlink,
-    UnixTable,
+    /// a dump of sockets
+    Dump(Collector, Protocol),
     Owners,
     Unlisted,
     Cpu,
@@ -54,16 +50,11 @@ pub enum Kind {
 pub const SECTION_VERSION: u16 = 1;
 
 impl Kind {
-    const ALL: [Self; 15] = [
+    /// Those that are no dump.
+    const OTHERS: [Self; 9] = [
         Self::Host,
         Self::Sample,
         Self::Want,
-        Self::Netlink,
-        Self::Table,
-        Self::UdpNetlink,
-        Self::UdpTable,
-        Self::UnixNetlink,
-        Self::UnixTable,
         Self::Owners,
         Self::Unlisted,
         Self::Cpu,
@@ -72,18 +63,44 @@ impl Kind {
         Self::End,
     ];
 
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        let dumps =
+            |protocol| [Collector::Netlink, Collector::Procfs].map(|by| Self::Dump(by, protocol));
+        Self::OTHERS
+            .into_iter()
+            .chain(Protocol::ALL.into_iter().flat_map(dumps))
+    }
+
     /// The tag in the file.
     pub const fn tag(self) -> &'static str {
         match self {
             Self::Host => "HOST",
             Self::Sample => "SMPL",
             Self::Want => "WANT",
-            Self::Netlink => "NLNK",
-            Self::Table => "PROC",
-            Self::UdpNetlink => "NLUD",
-            Self::UdpTable => "PRUD",
-            Self::UnixNetlink => "NLUX",
-            Self::UnixTable => "PRUX",
+            Self::Dump(Collector::Netlink, protocol) => match protocol {
+                Protocol::Tcp => "NLNK",
+                Protocol::Mptcp => "NLMP",
+                Protocol::Udp => "NLUD",
+                Protocol::UdpLite => "NLUL",
+                Protocol::Raw => "NLRW",
+                Protocol::Sctp => "NLSC",
+                Protocol::Unix => "NLUX",
+                Protocol::Packet => "NLPK",
+                Protocol::Netlink => "NLNL",
+                Protocol::Vsock => "NLVS",
+            },
+            Self::Dump(Collector::Procfs, protocol) => match protocol {
+                Protocol::Tcp => "PROC",
+                Protocol::Mptcp => "PRMP",
+                Protocol::Udp => "PRUD",
+                Protocol::UdpLite => "PRUL",
+                Protocol::Raw => "PRRW",
+                Protocol::Sctp => "PRSC",
+                Protocol::Unix => "PRUX",
+                Protocol::Packet => "PRPK",
+                Protocol::Netlink => "PRNL",
+                Protocol::Vsock => "PRVS",
+            },
             Self::Owners => "OWNR",
             Self::Unlisted => "UNLS",
             Self::Cpu => "CGRP",
@@ -93,24 +110,13 @@ impl Kind {
         }
     }
 
-    /// What holds the dumps of sockets of `protocol` by `collector`.
-    pub const fn of(collector: Collector, protocol: Protocol) -> Self {
-        match (collector, protocol) {
-            (Collector::Netlink, Protocol::Tcp) => Self::Netlink,
-            (Collector::Procfs, Protocol::Tcp) => Self::Table,
-            (Collector::Netlink, Protocol::Udp) => Self::UdpNetlink,
-            (Collector::Procfs, Protocol::Udp) => Self::UdpTable,
-            (Collector::Netlink, Protocol::Unix) => Self::UnixNetlink,
-            (Collector::Procfs, Protocol::Unix) => Self::UnixTable,
-        }
-    }
-
     /// The table that a section of this kind and family is a dump of.
     pub fn table(self, family: Option<Family>) -> Option<Table> {
         match self {
-            Self::Netlink | Self::Table => family.map(Table::Tcp),
-            Self::UdpNetlink | Self::UdpTable => family.map(Table::Udp),
-            Self::UnixNetlink | Self::UnixTable => Some(Table::Unix),
+            Self::Dump(_, protocol) if protocol.over_ip() => {
+                family.map(|family| Table::of(protocol, family))
+            }
+            Self::Dump(_, protocol) => Some(Table::without_family(protocol)),
             _ => None,
         }
     }
@@ -146,9 +152,7 @@ impl Header {
     }
 
     pub fn kind(&self) -> Option<Kind> {
-        Kind::ALL
-            .into_iter()
-            .find(|kind| kind.tag().as_bytes() == self.tag)
+        Kind::all().find(|kind| kind.tag().as_bytes() == self.tag)
     }
 
     pub const fn family(&self) -> Option<Family> {
@@ -289,12 +293,19 @@ mod tests {
 
     #[test]
     fn a_header_survives_and_no_single_bit_of_it_may_change() {
-        let header = Header::new(Kind::Netlink, Some(Family::Ipv6), b"payload");
+        let header = Header::new(
+            Kind::Dump(Collector::Netlink, Protocol::Tcp),
+            Some(Family::Ipv6),
+            b"payload",
+        );
         let bytes: [u8; HEADER] = header.to_bytes().try_into().unwrap();
         assert_eq!(Header::parse(&bytes), Some(header));
         assert_eq!(
             (header.kind(), header.family()),
-            (Some(Kind::Netlink), Some(Family::Ipv6))
+            (
+                Some(Kind::Dump(Collector::Netlink, Protocol::Tcp)),
+                Some(Family::Ipv6)
+            )
         );
         for bit in 0..HEADER * 8 {
             let mut damaged = bytes;

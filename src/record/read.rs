@@ -90,10 +90,10 @@ impl Capture {
                 continue;
             }
             // What the recording could not read it has said itself.
-            let family = table.family().map_or("", |family| family.label());
+            let family = table.family.map_or("", |family| family.label());
             let told = missing
                 .iter()
-                .any(|part| !part.starts_with("UDP") && part.contains(family));
+                .any(|part| !of_another(part) && part.contains(family));
             let mut replay = Replay {
                 sections: &mut self.sections,
                 tables: &sample.tables,
@@ -141,7 +141,7 @@ impl Source for Capture {
     fn dump(&mut self, want: &Want, row: &mut RowSink<'_>) -> Result<Coverage, collect::Error> {
         match want.protocol {
             Protocol::Tcp => self.replay(want, row),
-            Protocol::Udp | Protocol::Unix => self.replay_beside(want, row),
+            _ => self.replay_beside(want, row),
         }
     }
 
@@ -288,6 +288,16 @@ fn host(sections: &mut Sections, section: &Section) -> Result<Origin, Error> {
     Ok(origin)
 }
 
+/// Whether a part that is missing is of another protocol than TCP, whose parts begin with its name.
+fn of_another(part: &str) -> bool {
+    let others = Protocol::ALL
+        .into_iter()
+        .filter(|protocol| *protocol != Protocol::Tcp);
+    others
+        .map(Protocol::label)
+        .any(|label| part.starts_with(label))
+}
+
 /// A part of a sample. What is small is decoded once, to be sure that it can be; of dumps the place is kept.
 fn part(
     sections: &mut Sections,
@@ -296,12 +306,7 @@ fn part(
     section: Section,
 ) -> Result<(), Error> {
     let once = match kind {
-        Kind::Netlink
-        | Kind::Table
-        | Kind::UdpNetlink
-        | Kind::UdpTable
-        | Kind::UnixNetlink
-        | Kind::UnixTable => {
+        Kind::Dump(..) => {
             if kind.table(section.family()).is_none() {
                 return sections.wrong(&section, "it names no family");
             }
@@ -357,7 +362,7 @@ pub(super) fn recorded(sections: &mut Sections, sample: &Sample) -> Result<Cover
         && sample
             .tables
             .iter()
-            .all(|section| section.kind() == Some(Kind::Table));
+            .all(|section| section.kind() == Some(Kind::Dump(Collector::Procfs, Protocol::Tcp)));
     Ok(Coverage {
         collector: if only_tables {
             Collector::Procfs
@@ -501,7 +506,14 @@ mod tests {
         assert!(message(&[facts(), end(2)]).contains("before the first sample"));
         assert!(message(&[host(), sample(), end(3)]).contains("twice"));
         assert!(message(&[end(1)]).contains("no sample"));
-        assert!(message(&[sample(), section(Kind::Netlink, None, &[]), end(3)]).contains("family"));
+        assert!(
+            message(&[
+                sample(),
+                section(Kind::Dump(Collector::Netlink, Protocol::Tcp), None, &[]),
+                end(3)
+            ])
+            .contains("family")
+        );
         assert!(
             message(&[sample(), section(Kind::Facts, None, b"{}{}"), end(3)]).contains("malformed")
         );

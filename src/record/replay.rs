@@ -9,7 +9,7 @@ use super::sections::{Section, Sections};
 use crate::collect::netlink::{Progress, Stream};
 use crate::collect::procfs::{inet, unix};
 use crate::collect::{self, RowSink, Table, Want};
-use crate::model::{Collector, Coverage};
+use crate::model::{Collector, Coverage, Protocol};
 
 /// How the replay of one table's dump ended.
 pub enum Outcome {
@@ -90,9 +90,9 @@ impl Replay<'_> {
             loaded: false,
             read: 0,
         };
-        let read = match self.table {
-            Table::Unix => unix::table(text, self.want, coverage, row),
-            table => inet::table(text, table, self.want, coverage, row),
+        let read = match self.table.protocol {
+            Protocol::Unix => unix::table(text, self.want, coverage, row),
+            _ => inet::table(text, self.table, self.want, coverage, row),
         };
         match read {
             Ok(ControlFlow::Continue(())) => Ok(Outcome::Whole),
@@ -145,10 +145,10 @@ pub fn of(
     collector: Collector,
     table: Table,
 ) -> impl Iterator<Item = &Section> {
-    let kind = Kind::of(collector, table.protocol());
+    let kind = Kind::Dump(collector, table.protocol);
     tables
         .iter()
-        .filter(move |section| section.kind() == Some(kind) && section.family() == table.family())
+        .filter(move |section| section.kind() == Some(kind) && section.family() == table.family)
 }
 
 /// Splits the first datagram off.
@@ -297,11 +297,11 @@ mod tests {
         let mut capture = Capture::open(&path).unwrap();
         let tables = capture.tables().to_vec();
         let mut sections = Sections::open(&path).unwrap();
-        let mut read = |family| {
+        let mut read = |family: Family| {
             let mut all = Vec::new();
             Text {
                 sections: &mut sections,
-                rest: of(&tables, Collector::Procfs, Table::Tcp(family)),
+                rest: of(&tables, Collector::Procfs, family.into()),
                 loaded: false,
                 read: 0,
             }

@@ -298,6 +298,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::{Collector, Protocol};
     use crate::record::Capture;
     use crate::record::format::compress;
     use crate::record::testing::{ALL, by_hand, ports, read_all, rows, section, small};
@@ -426,7 +427,8 @@ mod tests {
     fn lengths_allocate_nothing_before_the_file_has_them() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x");
-        for kind in [Kind::Sample, Kind::Netlink, Kind::Owners] {
+        let netlink = Kind::Dump(Collector::Netlink, Protocol::Tcp);
+        for kind in [Kind::Sample, netlink, Kind::Owners] {
             for length in [9, MAX_SECTION as u64 + 1, u64::MAX - 40, u64::MAX] {
                 let mut long = section(kind, Some(Family::Ipv4), &[0; 8]);
                 long.0.length = length;
@@ -456,22 +458,8 @@ mod tests {
     fn no_sections_panic() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x");
-        let kinds = prop::sample::select(vec![
-            Kind::Host,
-            Kind::Sample,
-            Kind::Want,
-            Kind::Netlink,
-            Kind::Table,
-            Kind::UdpNetlink,
-            Kind::UdpTable,
-            Kind::UnixNetlink,
-            Kind::UnixTable,
-            Kind::Owners,
-            Kind::Unlisted,
-            Kind::Cpu,
-            Kind::Facts,
-            Kind::Coverage,
-        ]);
+        let kinds: Vec<Kind> = Kind::all().filter(|kind| *kind != Kind::End).collect();
+        let kinds = prop::sample::select(kinds);
         let family = prop::sample::select(vec![None, Some(Family::Ipv4), Some(Family::Ipv6)]);
         let bytes = prop::collection::vec(any::<u8>(), 0..200);
         proptest!(ProptestConfig::with_cases(2000), |(parts in prop::collection::vec((kinds, family, bytes), 0..5))| {

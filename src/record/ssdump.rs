@@ -252,7 +252,7 @@ impl Halves {
         self.ipv4 |= self.blank > 0;
         let mut missing = Vec::new();
         for table in want.tables() {
-            let (whole, family) = match table.family() {
+            let (whole, family) = match table.family {
                 Some(Family::Ipv4) => (self.ipv4, Family::Ipv4),
                 _ => (self.ipv6, Family::Ipv6),
             };
@@ -324,7 +324,7 @@ fn replay<R: BufRead>(
                 let family = halves.family.map(|family| Table::from(family).label());
                 coverage.missing.push(format!(
                     "{}: the kernel ended the recorded dump with an error at byte {at}: {error}",
-                    family.unwrap_or("a part of TCP")
+                    family.unwrap_or_else(|| "a part of TCP".to_owned())
                 ));
                 halves.end(false);
                 stream = Stream::new(None);

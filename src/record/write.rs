@@ -171,7 +171,7 @@ impl Writer {
             _ => {
                 self.broken = true;
                 return Err(Error::TooLarge {
-                    section: Kind::Netlink.tag(),
+                    section: Kind::Dump(Collector::Netlink, table.protocol).tag(),
                     bytes: datagram.len(),
                 });
             }
@@ -320,7 +320,7 @@ impl Writer {
 
     /// Makes sure that what is pending is of this collector and table.
     fn open(&mut self, collector: Collector, table: Table) -> Result<(), Error> {
-        let (kind, family) = (Kind::of(collector, table.protocol()), table.family());
+        let (kind, family) = (Kind::Dump(collector, table.protocol), table.family);
         if !self.sample {
             return Err(self.order("sockets belong to a sample"));
         }

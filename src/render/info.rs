@@ -23,7 +23,7 @@ pub(super) fn write_timer(out: &mut impl Write, record: &Record<'_>) -> fmt::Res
 /// `-e`: `uid:1000 ino:123 sk:1a cgroup:/... <->`.
 pub(super) fn write_extended(out: &mut impl Write, record: &Record<'_>) -> fmt::Result {
     let (socket, attributes) = (record.socket, record.attributes);
-    if let Some(uid) = socket.owner_uid() {
+    if let Some(uid) = record.uid() {
         write!(out, " uid:{uid}")?;
     }
     if socket.inode != 0 {

@@ -13,7 +13,9 @@ use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_sock_diag::SockDiagMessage;
-use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
+use netlink_packet_sock_diag::constants::{
+    AF_INET, AF_INET6, IPPROTO_RAW, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE,
+};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use netlink_packet_sock_diag::unix;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
@@ -92,7 +94,7 @@ impl Netlink {
                 }
                 Ok(Progress::Failed(source)) => {
                     return Err(Error::Dump {
-                        what: table.label().to_owned(),
+                        what: table.label(),
                         source,
                     });
                 }
@@ -136,7 +138,7 @@ impl Netlink {
                     }
                     Err(Errno::AGAIN) => {
                         return Err(Error::Dump {
-                            what: table.label().to_owned(),
+                            what: table.label(),
                             source: io::Error::new(
                                 io::ErrorKind::TimedOut,
                                 format!("the kernel was silent for {} s", SILENCE.as_secs()),
@@ -169,10 +171,10 @@ impl Netlink {
 
 /// The request for a dump of one table.
 fn request(table: Table, want: &Want, sequence: u32) -> Vec<u8> {
-    let (family, socket_id) = match table {
-        Table::Tcp(Family::Ipv4) | Table::Udp(Family::Ipv4) => (AF_INET, SocketId::new_v4()),
-        Table::Tcp(Family::Ipv6) | Table::Udp(Family::Ipv6) => (AF_INET6, SocketId::new_v6()),
-        Table::Unix => return finished(unix_request(want), sequence),
+    let (family, socket_id) = match table.family {
+        Some(Family::Ipv4) => (AF_INET, SocketId::new_v4()),
+        Some(Family::Ipv6) => (AF_INET6, SocketId::new_v6()),
+        None => return finished(unix_request(want), sequence),
     };
     let mut extensions = ExtensionFlags::empty();
     let mut ask = |wanted: bool, flag: ExtensionFlags| {
@@ -186,9 +188,12 @@ fn request(table: Table, want: &Want, sequence: u32) -> Vec<u8> {
     ask(want.tos, ExtensionFlags::TOS | ExtensionFlags::TCLASS);
     let request = SockDiagMessage::InetRequest(InetRequest {
         family,
-        protocol: match table.protocol() {
+        protocol: match table.protocol {
             Protocol::Udp => IPPROTO_UDP,
-            Protocol::Tcp | Protocol::Unix => IPPROTO_TCP,
+            Protocol::UdpLite => IPPROTO_UDPLITE,
+            Protocol::Raw => IPPROTO_RAW,
+            Protocol::Sctp => IPPROTO_SCTP,
+            _ => IPPROTO_TCP,
         },
         extensions,
         states: StateFlags::from_bits_retain(want.states.mask()),
@@ -245,10 +250,16 @@ fn refused(error: &io::Error) -> bool {
 
 /// The error of a table; a module that is missing by its name.
 fn why(table: Table, error: &io::Error) -> String {
-    let module = match table.protocol() {
+    let module = match table.protocol {
         Protocol::Tcp => return describe(error),
-        Protocol::Udp => "udp_diag",
+        Protocol::Mptcp => "mptcp_diag",
+        Protocol::Udp | Protocol::UdpLite => "udp_diag",
+        Protocol::Raw => "raw_diag",
+        Protocol::Sctp => "sctp_diag",
         Protocol::Unix => "unix_diag",
+        Protocol::Packet => "af_packet_diag",
+        Protocol::Netlink => "netlink_diag",
+        Protocol::Vsock => "vsock_diag",
     };
     match Errno::from_io_error(error) {
         Some(Errno::NOENT) => format!("ENOENT, the kernel has no {module} module"),

@@ -49,10 +49,10 @@ pub fn table(
     coverage: &mut Coverage,
     row: &mut RowSink<'_>,
 ) -> io::Result<ControlFlow<()>> {
-    let Some(family) = table.family().filter(|_| want.table(table)) else {
+    let Some(family) = table.family.filter(|_| want.table(table)) else {
         return Ok(ControlFlow::Continue(()));
     };
-    let protocol = table.protocol();
+    let protocol = table.protocol;
     let mut line = Vec::with_capacity(LONGEST_LINE as usize);
     let mut first = true;
     while let Some(whole) = next_line(&mut reader, &mut line)? {
@@ -258,7 +258,7 @@ mod tests {
         };
         table(
             text,
-            Table::Tcp(Family::Ipv4),
+            Table::of(Protocol::Tcp, Family::Ipv4),
             want,
             &mut coverage,
             &mut sink,
@@ -373,7 +373,7 @@ mod tests {
         let mut coverage = Coverage::default();
         let end = table(
             text.as_bytes(),
-            Table::Udp(Family::Ipv4),
+            Table::of(Protocol::Udp, Family::Ipv4),
             &Want::all(Protocol::Udp),
             &mut coverage,
             &mut |row| {
@@ -426,7 +426,7 @@ mod tests {
         let mut coverage = Coverage::default();
         let end = table(
             text.as_bytes(),
-            Table::Tcp(Family::Ipv4),
+            Table::of(Protocol::Tcp, Family::Ipv4),
             &all(),
             &mut coverage,
             &mut sink,

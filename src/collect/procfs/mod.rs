@@ -135,21 +135,28 @@ impl Procfs {
         tee: Option<&mut Tee<'_>>,
     ) -> Result<ControlFlow<()>, Error> {
         let net = self.root.net();
-        let path = net.join(match table {
-            Table::Tcp(Family::Ipv4) => "tcp",
-            Table::Tcp(Family::Ipv6) => "tcp6",
-            Table::Udp(Family::Ipv4) => "udp",
-            Table::Udp(Family::Ipv6) => "udp6",
-            Table::Unix => "unix",
+        let ipv6 = table.family == Some(Family::Ipv6);
+        let path = net.join(match (table.protocol, ipv6) {
+            (Protocol::Tcp, true) => "tcp6",
+            (Protocol::Udp, false) => "udp",
+            (Protocol::Udp, true) => "udp6",
+            (Protocol::UdpLite, false) => "udplite",
+            (Protocol::UdpLite, true) => "udplite6",
+            (Protocol::Raw, false) => "raw",
+            (Protocol::Raw, true) => "raw6",
+            (Protocol::Unix, _) => "unix",
+            (Protocol::Packet, _) => "packet",
+            (Protocol::Netlink, _) => "netlink",
+            _ => "tcp",
         });
         let absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         let file = match File::open(&path) {
             Ok(file) => file,
-            Err(source) if absent(&source) && table.family() == Some(Family::Ipv6) => {
+            Err(source) if absent(&source) && ipv6 => {
                 // Without IPv6 (`ipv6.disable=1`) the kernel has neither file, and there is nothing to miss.
                 if net.join("if_inet6").exists() {
-                    coverage.missing.push(match table {
-                        Table::Tcp(_) => "IPv6: no such table".to_owned(),
+                    coverage.missing.push(match table.protocol {
+                        Protocol::Tcp => "IPv6: no such table".to_owned(),
                         _ => format!("{}: no such table", table.label()),
                     });
                 }
@@ -158,15 +165,15 @@ impl Procfs {
             Err(source)
                 if absent(&source)
                     && !self.root.is_this_machine()
-                    && table.protocol() != Protocol::Tcp =>
+                    && table.protocol != Protocol::Tcp =>
             {
-                return Err(Error::NotRecorded(table.protocol().sockets()));
+                return Err(Error::NotRecorded(table.protocol.sockets()));
             }
             Err(source) => return Err(Error::File { path, source }),
         };
         let reader = BufReader::with_capacity(TABLE_BUFFER, Teed { file, table, tee });
-        let read = match table {
-            Table::Unix => unix::table(reader, want, coverage, row),
+        let read = match table.protocol {
+            Protocol::Unix => unix::table(reader, want, coverage, row),
             _ => inet::table(reader, table, want, coverage, row),
         };
         read.map_err(|source| Error::File { path, source })

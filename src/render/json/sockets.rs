@@ -146,7 +146,7 @@ fn write_with(
     let socket = record.socket;
     let mut object = Object::begin(out)?;
     object.plain("protocol", socket.protocol.name())?;
-    object.plain("family", socket.family.name())?;
+    object.plain("family", record.family())?;
     object.plain("state", Slug(socket.state))?;
     object.plain("local_address", socket.local_ip())?;
     object.value("local_port", socket.local.port)?;
@@ -160,14 +160,9 @@ fn write_with(
         }
         object.value("interface_index", interface.index)?;
     }
-    object.value("recv_q", socket.recv_q)?;
-    // What `/proc/net` prints for a listener is not its limit.
-    if socket.state == TcpState::Listen && socket.backlog().is_none() {
-        object.value("send_q", ())?;
-    } else {
-        object.value("send_q", socket.send_q)?;
-    }
-    object.known("uid", socket.owner_uid())?;
+    object.value("recv_q", record.recv_q())?;
+    object.value("send_q", record.send_q())?;
+    object.known("uid", record.uid())?;
     object.value("inode", socket.inode)?;
     if let Some(cookie) = socket.cookie {
         object.plain("cookie", format_args!("0x{cookie:x}"))?;

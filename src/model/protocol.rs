@@ -1,0 +1,110 @@
+//! What a socket speaks, and so the table that it is in.
+
+use serde::{Deserialize, Serialize};
+
+/// A protocol of sockets, or a family that has none.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Transmission Control Protocol
+    #[default]
+    Tcp,
+    /// Multipath TCP: what the program holds; its subflows are sockets of TCP
+    Mptcp,
+    /// User Datagram Protocol
+    Udp,
+    /// Lightweight UDP (RFC 3828)
+    UdpLite,
+    /// packets of IP, of one protocol each
+    Raw,
+    /// Stream Control Transmission Protocol
+    Sctp,
+    /// sockets of this host alone (`AF_UNIX`)
+    Unix,
+    /// frames of a link (`AF_PACKET`)
+    Packet,
+    /// conversations with the kernel (`AF_NETLINK`)
+    Netlink,
+    /// between a virtual machine and its host (`AF_VSOCK`)
+    Vsock,
+}
+
+impl Protocol {
+    /// All of them, in the order of listings.
+    pub const ALL: [Self; 10] = [
+        Self::Tcp,
+        Self::Mptcp,
+        Self::Udp,
+        Self::UdpLite,
+        Self::Raw,
+        Self::Sctp,
+        Self::Unix,
+        Self::Packet,
+        Self::Netlink,
+        Self::Vsock,
+    ];
+
+    /// The name in tables and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Mptcp => "mptcp",
+            Self::Udp => "udp",
+            Self::UdpLite => "udplite",
+            Self::Raw => "raw",
+            Self::Sctp => "sctp",
+            Self::Unix => "unix",
+            Self::Packet => "packet",
+            Self::Netlink => "netlink",
+            Self::Vsock => "vsock",
+        }
+    }
+
+    /// The name in sentences.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Mptcp => "MPTCP",
+            Self::Udp => "UDP",
+            Self::UdpLite => "UDP-Lite",
+            Self::Raw => "RAW",
+            Self::Sctp => "SCTP",
+            Self::Unix => "UNIX",
+            Self::Packet => "PACKET",
+            Self::Netlink => "NETLINK",
+            Self::Vsock => "VSOCK",
+        }
+    }
+
+    /// Its sockets in sentences.
+    pub const fn sockets(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP sockets",
+            Self::Mptcp => "MPTCP sockets",
+            Self::Udp => "UDP sockets",
+            Self::UdpLite => "UDP-Lite sockets",
+            Self::Raw => "RAW sockets",
+            Self::Sctp => "SCTP sockets",
+            Self::Unix => "UNIX sockets",
+            Self::Packet => "PACKET sockets",
+            Self::Netlink => "NETLINK sockets",
+            Self::Vsock => "VSOCK sockets",
+        }
+    }
+
+    /// Whether its sockets have IP addresses, and so a table for each family.
+    pub const fn over_ip(self) -> bool {
+        matches!(
+            self,
+            Self::Tcp | Self::Mptcp | Self::Udp | Self::UdpLite | Self::Raw | Self::Sctp
+        )
+    }
+
+    /// Whether its sockets go through TCP's states. The others use two of their numbers for "has a peer" and "has none"
+    /// (`TCP_ESTABLISHED` and `TCP_CLOSE`), and some a third for LISTEN.
+    pub const fn has_tcp_states(self) -> bool {
+        matches!(self, Self::Tcp | Self::Mptcp)
+    }
+}
