@@ -97,7 +97,12 @@ impl Names for Numbers {
     }
 
     fn service(&self, protocol: Protocol, port: u16) -> Option<&str> {
-        self.services.get(&(protocol, port)).map(String::as_str)
+        let over = match protocol {
+            Protocol::Mptcp => Protocol::Tcp,
+            Protocol::UdpLite => Protocol::Udp,
+            other => other,
+        };
+        self.services.get(&(over, port)).map(String::as_str)
     }
 }
 
