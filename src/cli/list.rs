@@ -1,7 +1,9 @@
 //! `linger list`: sockets as rows, streamed.
 
 use std::io::{self, BufWriter};
+use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
@@ -10,6 +12,7 @@ use super::failure::Failure;
 use super::listed::{self, Choice, Form, Sink, Writer};
 use super::tables::{Tables, unasked};
 use super::{fingers, lookup, source, terminal, views};
+use crate::collect::hosts::{self, Hosts, Wanted};
 use crate::collect::{self, Row, Source, Want, names};
 use crate::fields::{self, Names, Needed, NoNames, Record};
 use crate::model::{
@@ -26,10 +29,17 @@ use crate::render::text::width;
 /// The size of the output buffer: rows are short, and each write is a system call.
 const BUFFER: usize = 64 * 1024;
 
+/// How long a listing waits for the names of its addresses, in all.
+const RESOLVED_WITHIN: Duration = Duration::from_secs(2);
+
 /// The names of this machine's interfaces and users; a capture's interfaces are not known.
 struct Numbers {
     interfaces: FxHashMap<u32, String>,
     users: FxHashMap<u32, String>,
+    /// with `-r`
+    hosts: Hosts,
+    /// with `-r`
+    services: FxHashMap<(Protocol, u16), String>,
 }
 
 impl Numbers {
@@ -41,6 +51,8 @@ impl Numbers {
                 names::interfaces()
             },
             users: FxHashMap::default(),
+            hosts: Hosts::default(),
+            services: FxHashMap::default(),
         }
     }
 }
@@ -52,6 +64,14 @@ impl Names for Numbers {
 
     fn user(&self, uid: u32) -> Option<&str> {
         self.users.get(&uid).map(String::as_str)
+    }
+
+    fn host(&self, ip: IpAddr) -> Option<&str> {
+        self.hosts.name(ip)
+    }
+
+    fn service(&self, protocol: Protocol, port: u16) -> Option<&str> {
+        self.services.get(&(protocol, port)).map(String::as_str)
     }
 }
 
@@ -133,6 +153,36 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     };
     if choice.has("user") || columns.iter().any(|field| field.id == "user") {
         names.users = lookup::users(machine.as_mut(), owners.as_ref());
+    }
+    if args.resolve {
+        let mut wanted = Wanted::default();
+        // Rows stream, so that names have to be known before the first. What fails here fails again below.
+        for (protocol, filter) in filters.iter().filter(|(protocol, _)| protocol.over_ip()) {
+            let want = Want {
+                protocol: *protocol,
+                states: filter.states().of_protocol(*protocol),
+                ..want
+            };
+            let _ = machine.dump(&want, &mut |row| {
+                let (socket, attributes, ends) = row.parts();
+                let record = Record {
+                    socket: &socket,
+                    attributes: &attributes,
+                    ends,
+                    owners: owners.as_ref(),
+                    ages: &ages,
+                    names: &names,
+                };
+                if filter.matches(&record) {
+                    wanted.add(socket.remote_ip());
+                    wanted.add(socket.local_ip());
+                }
+                ControlFlow::Continue(())
+            });
+        }
+        names.hosts = hosts::resolve(wanted, hosts::System, RESOLVED_WITHIN);
+        names.services = lookup::services();
+        coverage.notes.extend(names.hosts.note().map(str::to_owned));
     }
     let host = machine.host();
     let out = BufWriter::with_capacity(BUFFER, io::stdout().lock());

@@ -60,6 +60,8 @@ pub struct Kept {
     socket: Socket,
     attributes: Attributes<'static>,
     tcp_info: Option<Box<[u8]>>,
+    /// `mptcp_info`, `sctp_info`, `locals`, `peers`
+    others: [Option<Box<[u8]>>; 4],
     memory: Option<Box<[u8]>>,
     congestion: Option<Box<[u8]>>,
     ends: KeptEnds,
@@ -70,6 +72,10 @@ impl Kept {
     pub fn new(record: &Record<'_>, key: Option<Key>, number: u64) -> Self {
         let Attributes {
             tcp_info,
+            mptcp_info,
+            sctp_info,
+            locals,
+            peers,
             memory,
             congestion,
             shutdown,
@@ -87,6 +93,10 @@ impl Kept {
             socket: *record.socket,
             attributes: Attributes {
                 tcp_info: None,
+                mptcp_info: None,
+                sctp_info: None,
+                locals: None,
+                peers: None,
                 memory: None,
                 congestion: None,
                 shutdown,
@@ -99,6 +109,7 @@ impl Kept {
                 listed_drops,
             },
             tcp_info: tcp_info.map(Into::into),
+            others: [mptcp_info, sctp_info, locals, peers].map(|bytes| bytes.map(Into::into)),
             memory: memory.map(Into::into),
             congestion: congestion.map(Into::into),
             ends: record.ends.keep(),
@@ -114,8 +125,13 @@ impl Kept {
         like: &Like<'_>,
         write: &mut dyn FnMut(&Record<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
+        let [mptcp_info, sctp_info, locals, peers] = self.others.each_ref().map(Option::as_deref);
         let attributes = Attributes {
             tcp_info: self.tcp_info.as_deref(),
+            mptcp_info,
+            sctp_info,
+            locals,
+            peers,
             memory: self.memory.as_deref(),
             congestion: self.congestion.as_deref(),
             ..self.attributes

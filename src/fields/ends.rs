@@ -102,6 +102,7 @@ pub(super) fn local<'a>(record: &Record<'a>) -> Value<'a> {
                 ip: socket.local_ip(),
                 port: socket.local.port,
                 interface: record.interface(),
+                names: record.end_names(socket.local_ip(), socket.local.port),
             };
         }
         Ends::Unix(unix) => End::Unix {
@@ -135,6 +136,7 @@ pub(super) fn peer<'a>(record: &Record<'a>) -> Value<'a> {
                 ip: record.socket.remote_ip(),
                 port: record.socket.remote.port,
                 interface: None,
+                names: record.end_names(record.socket.remote_ip(), record.socket.remote.port),
             };
         }
         Ends::Unix(unix) => End::Unix {

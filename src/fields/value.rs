@@ -46,6 +46,8 @@ pub enum Value<'a> {
         port: u16,
         /// the interface that this end is bound to
         interface: Option<Interface<'a>>,
+        /// their names, where they were looked up
+        names: EndNames<'a>,
     },
     /// one end of a socket that has no such port
     End(End<'a>),
@@ -70,6 +72,15 @@ pub enum Value<'a> {
     Pids(Holders<'a>),
 }
 
+/// What an address and a port are called. A host's name is chosen by others and not yet safe to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndNames<'a> {
+    /// of the address
+    pub host: Option<&'a str>,
+    /// of the port
+    pub service: Option<&'a str>,
+}
+
 impl<'a> Value<'a> {
     /// The value, or [`Value::Absent`].
     pub fn of<T>(value: Option<T>, make: impl FnOnce(T) -> Self) -> Self {
@@ -91,10 +102,13 @@ impl<'a> Value<'a> {
                 ip,
                 port,
                 interface,
+                ..
             } => Self::Endpoint {
                 ip: ip.to_canonical(),
                 port,
                 interface,
+                // Two hosts may have one name.
+                names: EndNames::default(),
             },
             Self::End(end) => Self::End(end.grouped()),
             Self::Timer { timer, .. } => Self::of(timer.name(), Self::text),

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::Object;
+use super::column::write_names;
 use super::sockets::write_endpoints;
 use crate::fields::{Record, kind};
 use crate::model::numbers::{ethertype, ip_protocol, netlink_family};
@@ -23,7 +24,10 @@ pub(super) fn write<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -
             let name = u8::try_from(socket.local.port).ok().and_then(ip_protocol);
             object.known("ip_protocol_name", name)
         }
-        Ends::Ip => write_endpoints(object, socket),
+        Ends::Ip => {
+            write_endpoints(object, socket)?;
+            write_names(object, record)
+        }
         Ends::Unix(unix) => {
             if let Some(name) = unix.name.and_then(Name::new) {
                 object.name("local_name", name)?;
@@ -184,6 +188,9 @@ mod tests {
             recv_q: None,
             uid: Some(0),
             fanout: None,
+            running: Some(true),
+            rx_ring: None,
+            tx_ring: None,
             memory: None,
         };
         let (object, cells) = shown(Ends::Packet(&packet), Parts::default(), &ENDS);
