@@ -366,10 +366,11 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
 /// Whether the socket has a holder that was not found.
 pub fn is_unowned(record: &Record<'_>) -> bool {
     let inode = record.socket.inode;
-    // The kernel's own ends of NETLINK have a file that nobody opens.
-    let kernel = matches!(record.ends, Ends::Netlink(netlink) if netlink.portid == 0);
+    // The kernel's own ends of NETLINK have a file that nobody opens, and ours came after the look at holders.
+    let ours = [0, std::process::id()];
+    let known = matches!(record.ends, Ends::Netlink(netlink) if ours.contains(&netlink.portid));
     inode != 0
-        && !kernel
+        && !known
         && record
             .owners
             .is_some_and(|owners| owners.links_of(inode).is_empty())

@@ -69,15 +69,22 @@ pub(super) fn write_extended<W: Write>(
             }
             object.known("pending", unix.waiting.map(|waiting| waiting.len() / 4))
         }
-        Ends::Packet(packet) => match packet.fanout {
-            Some(fanout) => {
-                object.value("fanout_id", fanout & 0xffff)?;
-                object.value("fanout_type", fanout >> 16)
-            }
-            None => Ok(()),
-        },
+        Ends::Packet(packet) => {
+            object.known("running", packet.running)?;
+            object.known("rx_ring_bytes", packet.rx_ring)?;
+            object.known("tx_ring_bytes", packet.tx_ring)?;
+            object.known("fanout_id", packet.fanout.map(|fanout| fanout & 0xffff))?;
+            object.known("fanout_type", packet.fanout.map(|fanout| fanout >> 16))
+        }
         Ends::Netlink(netlink) => {
-            object.known("peer_groups", netlink.peer.map(|(_, groups)| groups))?;
+            if netlink.groups.is_some() {
+                let out = object.key("groups")?;
+                out.write_all(b"[")?;
+                for (at, group) in netlink.joined().enumerate() {
+                    write!(out, "{}{group}", if at > 0 { "," } else { "" })?;
+                }
+                out.write_all(b"]")?;
+            }
             object.known("drops", netlink.drops)
         }
     }
@@ -187,12 +194,12 @@ mod tests {
             kind: 3,
             ethertype: 0x806,
             ifindex: 2,
-            recv_q: None,
-            uid: Some(0),
-            fanout: None,
             running: Some(true),
             rx_ring: None,
             tx_ring: None,
+            recv_q: None,
+            uid: Some(0),
+            fanout: None,
             memory: None,
         };
         let (object, cells) = shown(Ends::Packet(&packet), Parts::default(), &ENDS);
