@@ -9,6 +9,7 @@ use super::args::{self, Output};
 use super::failure::Failure;
 use super::listed::{self, Choice, Form, Sink, Writer};
 use super::{lookup, source, terminal};
+use crate::collect::procfs::cgroups;
 use crate::collect::{Row, Source, Want, names};
 use crate::fields::{self, Names, Needed, NoNames, Record};
 use crate::model::{
@@ -24,10 +25,12 @@ use crate::render::text::width;
 /// The size of the output buffer: rows are short, and each write is a system call.
 const BUFFER: usize = 64 * 1024;
 
-/// The names of this machine's interfaces and users; a capture's interfaces are not known.
+/// The names of this machine's interfaces, users and cgroups; a capture's interfaces are not known, and its cgroups only
+/// by their processes.
 struct Numbers {
     interfaces: FxHashMap<u32, String>,
     users: FxHashMap<u32, String>,
+    cgroups: cgroups::Paths,
 }
 
 impl Numbers {
@@ -39,6 +42,11 @@ impl Numbers {
                 names::interfaces()
             },
             users: FxHashMap::default(),
+            cgroups: if machine.is_capture() {
+                cgroups::Paths::none()
+            } else {
+                cgroups::Paths::new("/proc/self/mountinfo")
+            },
         }
     }
 }
@@ -50,6 +58,10 @@ impl Names for Numbers {
 
     fn user(&self, uid: u32) -> Option<&str> {
         self.users.get(&uid).map(String::as_str)
+    }
+
+    fn cgroup(&self, id: u64) -> Option<&str> {
+        self.cgroups.of(id)
     }
 }
 
@@ -82,13 +94,16 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     };
     let needed = filter.needed().and(choice.needed()).and(Needed {
         extended: parts.extended,
+        tos: parts.extended,
         tcp_info: parts.info,
         congestion: parts.info,
+        congestion_info: parts.info,
         memory: parts.memory,
         // `-e` shows the unit, which an owner tells where the cgroup's id has no path.
         owners: parts.owners || parts.extended,
+        cgroup: parts.extended,
     });
-    let want = want(args, filter.states(), needed, parts.extended);
+    let want = want(args, filter.states(), needed);
     if filter.asks_mark() {
         marks_are_told(machine.as_mut(), &want)?;
     }
@@ -153,7 +168,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     let mut sink = Sink::new(writer, &choice);
 
     let mut failed = None;
-    let mut unowned = 0u64;
+    let (mut unowned, mut unnamed) = (0u64, 0u64);
     let by_owner = filter.needed().owners;
     let like = |socket: &Socket,
                 attributes: &Attributes<'_>,
@@ -182,6 +197,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
                 if !fits {
                     return;
                 }
+                unnamed += u64::from(needed.cgroup && has_no_path(record));
                 flow = sink.push(record).unwrap_or_else(|error| {
                     failed = Some(error);
                     ControlFlow::Break(())
@@ -206,6 +222,11 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     }
     coverage.merge(rows);
     coverage.unowned = unowned;
+    if unnamed > 0 && names.cgroups.is_hidden() && !machine.is_capture() {
+        let gap =
+            format!("the cgroups of {unnamed} sockets: no cgroup2 file system is mounted here");
+        coverage.missing.push(gap);
+    }
     let warnings = coverage.warnings();
     let tail = Tail {
         complete: coverage.complete(),
@@ -230,6 +251,11 @@ fn is_unowned(record: &Record<'_>) -> bool {
             .is_some_and(|owners| owners.links_of(inode).is_empty())
 }
 
+/// Whether the id of the socket's cgroup is all that is known of it.
+fn has_no_path(record: &Record<'_>) -> bool {
+    record.attributes.cgroup_id.is_some() && record.cgroup().is_none()
+}
+
 /// Whose sockets are listed, in this order.
 fn protocols(_args: &args::List) -> Vec<Protocol> {
     vec![Protocol::Tcp]
@@ -249,7 +275,7 @@ fn unasked(args: &args::List) -> StateSet {
 }
 
 /// Asks only for what is shown or judged.
-fn want(args: &args::List, states: StateSet, needed: Needed, tos: bool) -> Want {
+fn want(args: &args::List, states: StateSet, needed: Needed) -> Want {
     // -4 and -6 together are both; neither is both too.
     let both = args.ipv4 == args.ipv6;
     Want {
@@ -259,7 +285,8 @@ fn want(args: &args::List, states: StateSet, needed: Needed, tos: bool) -> Want 
         tcp_info: needed.tcp_info,
         memory: needed.memory,
         congestion: needed.congestion,
-        tos,
+        congestion_info: needed.congestion_info,
+        tos: needed.tos,
         ..Want::states(StateSet::EMPTY)
     }
 }

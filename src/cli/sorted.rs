@@ -62,6 +62,7 @@ struct Kept {
     tcp_info: Option<Box<[u8]>>,
     memory: Option<Box<[u8]>>,
     congestion: Option<Box<[u8]>>,
+    rest: Box<[u8]>,
     ends: KeptEnds,
 }
 
@@ -98,6 +99,8 @@ impl Rows {
             class_id,
             cgroup_id,
             listed_drops,
+            sockopt,
+            rest,
         } = *record.attributes;
         self.rows.push(Kept {
             key: self.order.field.value(record).key(),
@@ -115,10 +118,13 @@ impl Rows {
                 class_id,
                 cgroup_id,
                 listed_drops,
+                sockopt,
+                rest: &[],
             },
             tcp_info: tcp_info.map(Into::into),
             memory: memory.map(Into::into),
             congestion: congestion.map(Into::into),
+            rest: rest.into(),
             ends: record.ends.keep(),
         });
         self.pushed += 1;
@@ -150,6 +156,7 @@ impl Rows {
                 tcp_info: row.tcp_info.as_deref(),
                 memory: row.memory.as_deref(),
                 congestion: row.congestion.as_deref(),
+                rest: &row.rest,
                 ..row.attributes
             };
             let mut written = Ok(());

@@ -4,6 +4,7 @@
 //! A new column is a [`Field`] in the file of its group and one line in [`ALL`]. The members of `tcp_info` are columns
 //! too, by their keys in JSON (`rtt_us`).
 
+mod extensions;
 mod identity;
 mod kernel;
 mod members;
@@ -19,7 +20,7 @@ use crate::model::tcp_info::Member;
 use crate::model::{Age, AgeFacts, Attributes, Ends, Owners, Socket, TcpInfo, TcpState, WaitingOn};
 
 pub use needs::{Kind, Needed, Needs};
-pub use value::{Holders, Interface, Key, NoOwner, Value};
+pub use value::{Holders, Interface, Key, List, NoOwner, Value};
 
 /// Names that the kernel's numbers stand for. What is not known stays a number.
 pub trait Names {
@@ -123,16 +124,21 @@ impl<'a> Record<'a> {
         self.owners.map(|owners| Holders::new(owners, self.socket))
     }
 
-    /// The path of the socket's cgroup; if its id has no path here, of its first owner's.
+    /// The path of the socket's cgroup; if its id has no path here, of its first owner's. Where the hierarchies are of
+    /// version 1 every socket is in the root of version 2: there the owner's path tells more.
     pub fn cgroup(&self) -> Option<&'a str> {
         let named = self
             .attributes
             .cgroup_id
             .and_then(|id| self.names.cgroup(id));
-        named.or_else(|| {
+        if named.is_some_and(|path| path != "/") {
+            return named;
+        }
+        let owner = || {
             let (process, _) = self.holders()?.links().next()?;
             process.cgroup.as_deref()
-        })
+        };
+        owner().or(named)
     }
 }
 
@@ -237,6 +243,31 @@ pub static ALL: &[Field] = &[
     kernel::CONGESTION,
     kernel::SHUTDOWN,
     kernel::V6ONLY,
+    extensions::TOS,
+    extensions::TCLASS,
+    extensions::CLASS_ID,
+    extensions::CGROUP_ID,
+    extensions::SOCKOPT,
+    extensions::BPF_STORAGE,
+    extensions::SCTP_LOCALS,
+    extensions::SCTP_PEERS,
+    extensions::MD5,
+    extensions::ULP,
+    extensions::TLS_VERSION,
+    extensions::TLS_CIPHER,
+    extensions::TLS_TXCONF,
+    extensions::TLS_RXCONF,
+    extensions::MPTCP_TOKEN,
+    extensions::MPTCP_FLAGS,
+    extensions::BBR_BW,
+    extensions::BBR_MIN_RTT,
+    extensions::BBR_PACING_GAIN,
+    extensions::BBR_CWND_GAIN,
+    extensions::VEGAS_RTT,
+    extensions::VEGAS_MIN_RTT,
+    extensions::DCTCP_ALPHA,
+    extensions::DCTCP_AB_ECN,
+    extensions::DCTCP_AB_TOT,
     queues::SKMEM_RMEM_ALLOC,
     queues::SKMEM_RCVBUF,
     queues::SKMEM_WMEM_ALLOC,

@@ -1,9 +1,11 @@
 //! What a column says of a row: typed, so that every output shows it in its own way.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::net::IpAddr;
 
-use crate::model::{Age, Owners, Process, Socket, TcpState, Timer};
+use crate::model::ulp::SubflowFlags;
+use crate::model::{Addresses, Age, Md5, Owners, Process, SockOpts, Socket, TcpState, Timer};
 
 /// A value of a row.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +56,8 @@ pub enum Value<'a> {
     },
     /// bit 0: receiving was shut down, bit 1: sending was
     Shutdown(u8),
+    /// several words
+    List(List<'a>),
     /// the time in the state
     Age(Age),
     /// the processes that hold it
@@ -120,10 +124,49 @@ impl<'a> Value<'a> {
             Self::Interface(interface) => Key::Number(u64::from(interface.index)),
             Self::Timer { expires_ms, .. } => Key::Number(u64::from(*expires_ms)),
             Self::Shutdown(directions) => Key::Number(u64::from(*directions)),
+            Self::List(list) => Key::Number(list.key()),
             Self::Age(age) => Key::Number(age.low_ms),
             Self::Owners(holders) => Key::Text(holders.processes().next()?.comm.as_str().into()),
             Self::Pids(holders) => Key::Number(u64::from(holders.processes().next()?.pid)),
         })
+    }
+}
+
+/// Several words of which none needs to be made safe to print.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum List<'a> {
+    /// socket options that are on
+    SockOpts(SockOpts),
+    /// peers that need MD5 signatures
+    Md5(Md5<'a>),
+    /// flags of an MPTCP subflow
+    Subflow(SubflowFlags),
+    /// addresses
+    Addresses(Addresses<'a>),
+}
+
+impl List<'_> {
+    /// Shows each of them.
+    ///
+    /// # Errors
+    /// The first of `show`, which ends it.
+    pub fn each<E>(self, show: &mut dyn FnMut(&dyn Display) -> Result<(), E>) -> Result<(), E> {
+        match self {
+            Self::SockOpts(options) => options.names().try_for_each(|name| show(&name)),
+            Self::Md5(md5) => md5.prefixes().try_for_each(|prefix| show(&prefix)),
+            Self::Subflow(flags) => flags.names().try_for_each(|name| show(&name)),
+            Self::Addresses(all) => all.ips().try_for_each(|ip| show(&ip)),
+        }
+    }
+
+    /// Flags by their bits, everything else by how many there are.
+    fn key(self) -> u64 {
+        match self {
+            Self::SockOpts(options) => u64::from(options.bits()),
+            Self::Subflow(flags) => u64::from(flags.0),
+            Self::Md5(md5) => md5.prefixes().count() as u64,
+            Self::Addresses(all) => all.ips().count() as u64,
+        }
     }
 }
 

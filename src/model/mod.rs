@@ -1,12 +1,15 @@
 //! Plain data, no I/O: what a socket, its owner, the host, a reading and a finding are.
 
 pub mod age;
+pub mod congestion;
 pub mod coverage;
 pub mod cpu;
 pub mod ends;
 pub mod finding;
 pub mod host;
 pub mod nearest;
+pub mod nla;
+pub mod options;
 pub mod owner;
 pub mod printable;
 pub mod protocol;
@@ -15,11 +18,13 @@ pub mod socket;
 pub mod state;
 pub mod tcp_info;
 pub mod top;
+pub mod ulp;
 pub mod unix;
 pub mod waiting;
 pub mod words;
 
 pub use age::{Age, AgeFacts};
+pub use congestion::CongestionInfo;
 pub use coverage::{Collector, Coverage};
 pub use cpu::Cpu;
 pub use ends::{Ends, NetlinkSocket, PacketSocket, VsockSocket};
@@ -28,6 +33,7 @@ pub use finding::{
 };
 pub use host::{Facts, Host};
 pub use nearest::nearest;
+pub use options::{Addresses, Md5, SockOpts};
 pub use owner::{Owners, Process};
 pub use protocol::Protocol;
 pub use snapshot::{Datagram, Listener, Pulse, Queue, Snapshot, Unlisted};
@@ -35,5 +41,6 @@ pub use socket::{Attributes, Endpoint, Family, Memory, Socket, Timer};
 pub use state::{StateSet, TcpState};
 pub use tcp_info::TcpInfo;
 pub use top::Top;
+pub use ulp::Ulp;
 pub use unix::{Local, UnixKind, UnixSocket};
 pub use waiting::{LastWord, WaitingOn};

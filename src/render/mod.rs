@@ -3,6 +3,7 @@
 
 pub mod cell;
 pub mod explain;
+mod extensions;
 pub mod findings;
 pub mod groups;
 pub mod info;

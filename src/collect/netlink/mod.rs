@@ -4,6 +4,7 @@
 //! wanted; the answers are decoded in place and pushed.
 
 mod decode;
+mod secrets;
 mod stream;
 
 use std::io;
@@ -153,8 +154,12 @@ impl Netlink {
                     }
                 };
             // With MSG_TRUNC the length is the datagram's own, so a cut is seen; the stream counts the message.
-            let datagram = self.buffer.get(..received.min(BUFFER)).unwrap_or_default();
+            let datagram = self
+                .buffer
+                .get_mut(..received.min(BUFFER))
+                .unwrap_or_default();
             if let Some(tee) = tee.as_deref_mut() {
+                secrets::wipe(datagram);
                 tee(Collector::Netlink, table, datagram);
             }
             let progress = stream.feed(datagram, want, coverage, row);
@@ -185,6 +190,7 @@ fn request(table: Table, want: &Want, sequence: u32) -> Vec<u8> {
     ask(want.tcp_info, ExtensionFlags::INFO);
     ask(want.memory, ExtensionFlags::SKMEMINFO);
     ask(want.congestion, ExtensionFlags::CONG);
+    ask(want.congestion_info, ExtensionFlags::VEGASINFO);
     ask(want.tos, ExtensionFlags::TOS | ExtensionFlags::TCLASS);
     let request = SockDiagMessage::InetRequest(InetRequest {
         family,

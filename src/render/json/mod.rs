@@ -6,6 +6,7 @@
 //! too; a reader gets them back unchanged.
 
 mod column;
+mod extensions;
 mod groups;
 mod sockets;
 
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 
+use crate::fields::List;
 use crate::model::printable::{all_printable, is_printable};
 
 pub use groups::{GROUPS, members, write_groups};
@@ -134,6 +136,19 @@ impl<'w, W: Write> Object<'w, W> {
     /// Text of ours that needs no escapes.
     fn plain(&mut self, key: &str, text: impl Display) -> io::Result<()> {
         write!(self.key(key)?, "\"{text}\"")
+    }
+
+    /// Words of ours that need no escapes.
+    fn list(&mut self, key: &str, list: List<'_>) -> io::Result<()> {
+        let out = self.key(key)?;
+        out.write_all(b"[")?;
+        let mut comma = "";
+        list.each(&mut |word| {
+            write!(out, "{comma}\"{word}\"")?;
+            comma = ",";
+            io::Result::Ok(())
+        })?;
+        out.write_all(b"]")
     }
 
     fn end(self) -> io::Result<()> {
