@@ -310,6 +310,11 @@ pub struct Attributes<'a> {
     pub rest: &'a [u8],
 }
 
+const _: () = assert!(
+    size_of::<Attributes<'_>>() <= 120,
+    "it is copied for each row: what few sockets have belongs into `rest`"
+);
+
 // `include/uapi/linux/inet_diag.h`
 const INET_DIAG_VEGASINFO: u16 = 3;
 const INET_DIAG_DCTCPINFO: u16 = 9;
