@@ -43,16 +43,22 @@ mod hostile;
 mod kernel;
 #[path = "live/many.rs"]
 mod many;
+#[path = "live/names.rs"]
+mod names;
 #[path = "live/owners.rs"]
 mod owners;
 #[path = "live/record.rs"]
 mod record;
 #[path = "live/refused.rs"]
 mod refused;
+#[path = "schema/mod.rs"]
+mod schema;
 #[path = "live/silence.rs"]
 mod silence;
 #[path = "live/ss.rs"]
 mod ss;
+#[path = "live/ssdump.rs"]
+mod ssdump;
 #[path = "live/stalls.rs"]
 mod stalls;
 #[path = "live/states.rs"]
@@ -83,11 +89,13 @@ fn main() -> ExitCode {
         workloads::TESTS,
         many::TESTS,
         owners::TESTS,
+        names::TESTS,
         host::TESTS,
         refused::TESTS,
         counters::TESTS,
         hostile::TESTS,
         record::TESTS,
+        ssdump::TESTS,
         stories::TESTS,
         silence::TESTS,
         waiting::TESTS,

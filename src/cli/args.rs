@@ -130,7 +130,7 @@ Examples:
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Where the data comes from, and how it is shown")]
 pub struct Common {
-    /// Read a capture instead of this machine
+    /// Read a capture, or what `ss -D` wrote, instead of this machine
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub from: Option<PathBuf>,
     /// How to read sockets
@@ -300,8 +300,16 @@ pub struct List {
     #[arg(short = 'B', long)]
     pub bound_inactive: bool,
     /// Numbers instead of names, which is the default: a diagnosis must not wait for a name server
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, overrides_with = "resolve")]
     pub numeric: bool,
+    /// Names of addresses and services, as far as the resolver knows them within 2 s; of -n and -r the last one counts
+    #[arg(
+        short = 'r',
+        long,
+        overrides_with = "numeric",
+        conflicts_with = "group_by"
+    )]
+    pub resolve: bool,
     /// Timers: name, time left, retries
     #[arg(short = 'o', long = "options")]
     pub timers: bool,

@@ -1,7 +1,9 @@
 //! `linger list`: sockets as rows, streamed.
 
 use std::io::{self, BufWriter};
+use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
@@ -9,6 +11,7 @@ use super::args::{self, Output};
 use super::failure::Failure;
 use super::listed::{self, Choice, Form, Sink, Writer};
 use super::{lookup, source, terminal};
+use crate::collect::hosts::{self, Hosts, Wanted};
 use crate::collect::procfs::cgroups;
 use crate::collect::{Row, Source, Want, names};
 use crate::fields::{self, Names, Needed, NoNames, Record};
@@ -25,11 +28,18 @@ use crate::render::text::width;
 /// The size of the output buffer: rows are short, and each write is a system call.
 const BUFFER: usize = 64 * 1024;
 
+/// How long a listing waits for the names of its addresses, in all.
+const RESOLVED_WITHIN: Duration = Duration::from_secs(2);
+
 /// The names of this machine's interfaces, users and cgroups; a capture's interfaces are not known, and its cgroups only
 /// by their processes.
 struct Numbers {
     interfaces: FxHashMap<u32, String>,
     users: FxHashMap<u32, String>,
+    /// with `-r`
+    hosts: Hosts,
+    /// with `-r`
+    services: FxHashMap<(Protocol, u16), String>,
     cgroups: cgroups::Paths,
 }
 
@@ -47,6 +57,8 @@ impl Numbers {
             } else {
                 cgroups::Paths::new("/proc/self/mountinfo")
             },
+            hosts: Hosts::default(),
+            services: FxHashMap::default(),
         }
     }
 }
@@ -62,6 +74,14 @@ impl Names for Numbers {
 
     fn cgroup(&self, id: u64) -> Option<&str> {
         self.cgroups.of(id)
+    }
+
+    fn host(&self, ip: IpAddr) -> Option<&str> {
+        self.hosts.name(ip)
+    }
+
+    fn service(&self, protocol: Protocol, port: u16) -> Option<&str> {
+        self.services.get(&(protocol, port)).map(String::as_str)
     }
 }
 
@@ -121,6 +141,29 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     };
     if choice.has("user") {
         names.users = lookup::users(machine.as_mut(), owners.as_ref());
+    }
+    if args.resolve {
+        let mut wanted = Wanted::default();
+        // Rows stream, so that names have to be known before the first. What fails here fails again below.
+        let _ = machine.dump(&want, &mut |row| {
+            if let Row::Inet { socket, attributes } = row
+                && filter.matches(&Record {
+                    socket: &socket,
+                    attributes: &attributes,
+                    ends: Ends::Ip,
+                    owners: owners.as_ref(),
+                    ages: &ages,
+                    names: &names,
+                })
+            {
+                wanted.add(socket.remote_ip());
+                wanted.add(socket.local_ip());
+            }
+            ControlFlow::Continue(())
+        });
+        names.hosts = hosts::resolve(wanted, hosts::System, RESOLVED_WITHIN);
+        names.services = lookup::services();
+        coverage.notes.extend(names.hosts.note().map(str::to_owned));
     }
     let host = machine.host();
     // `--json` says no more than that it is not a table; `--output` may say more.

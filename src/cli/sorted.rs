@@ -60,6 +60,8 @@ struct Kept {
     socket: Socket,
     attributes: Attributes<'static>,
     tcp_info: Option<Box<[u8]>>,
+    /// `mptcp_info`, `sctp_info`, `locals`, `peers`
+    others: [Option<Box<[u8]>>; 4],
     memory: Option<Box<[u8]>>,
     congestion: Option<Box<[u8]>>,
     rest: Box<[u8]>,
@@ -89,6 +91,10 @@ impl Rows {
     pub fn push(&mut self, record: &Record<'_>) {
         let Attributes {
             tcp_info,
+            mptcp_info,
+            sctp_info,
+            locals,
+            peers,
             memory,
             congestion,
             shutdown,
@@ -108,6 +114,10 @@ impl Rows {
             socket: *record.socket,
             attributes: Attributes {
                 tcp_info: None,
+                mptcp_info: None,
+                sctp_info: None,
+                locals: None,
+                peers: None,
                 memory: None,
                 congestion: None,
                 shutdown,
@@ -122,6 +132,7 @@ impl Rows {
                 rest: &[],
             },
             tcp_info: tcp_info.map(Into::into),
+            others: [mptcp_info, sctp_info, locals, peers].map(|bytes| bytes.map(Into::into)),
             memory: memory.map(Into::into),
             congestion: congestion.map(Into::into),
             rest: rest.into(),
@@ -152,8 +163,14 @@ impl Rows {
     ) -> io::Result<()> {
         self.cut(self.top.unwrap_or(usize::MAX));
         for row in &self.rows {
+            let [mptcp_info, sctp_info, locals, peers] =
+                row.others.each_ref().map(Option::as_deref);
             let attributes = Attributes {
                 tcp_info: row.tcp_info.as_deref(),
+                mptcp_info,
+                sctp_info,
+                locals,
+                peers,
                 memory: row.memory.as_deref(),
                 congestion: row.congestion.as_deref(),
                 rest: &row.rest,

@@ -12,7 +12,7 @@ use crate::collect::live::{Choice, Live};
 use crate::collect::procfs::ProcRoot;
 use crate::collect::{Source, Want};
 use crate::model::{Coverage, Snapshot, StateSet, TcpState};
-use crate::record::Capture;
+use crate::record;
 use crate::render::json::Head;
 use crate::render::text::Safe;
 
@@ -22,7 +22,7 @@ use crate::render::text::Safe;
 /// When the capture cannot be read, or the proc root is none.
 pub fn open(common: &Common) -> Result<Box<dyn Source>, Failure> {
     match &common.from {
-        Some(path) => Ok(Box::new(Capture::open(path)?)),
+        Some(path) => Ok(record::open(path)?),
         None => Ok(Box::new(live(common)?)),
     }
 }

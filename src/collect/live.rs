@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::netlink::Netlink;
-use super::procfs::{ProcRoot, Procfs};
+use super::procfs::{ProcRoot, Procfs, tables};
 use super::{Error, Inodes, Row, RowSink, Source, Tee, Want};
 use crate::model::{Coverage, Cpu, Facts, Host, Owners, Protocol, StateSet, Unlisted};
 
@@ -21,6 +21,14 @@ pub enum Choice {
     Netlink,
     /// `/proc/net`
     Procfs,
+}
+
+/// Where to turn to if netlink does not tell.
+enum Instead {
+    /// the tables of `/proc/net`, for this reason
+    Procfs(String),
+    /// nowhere: this is all there is to say
+    Said(Box<Coverage>),
 }
 
 /// The machine that this program runs on, or one whose `/proc` is mounted here.
@@ -63,11 +71,16 @@ impl Live {
         row: &mut RowSink<'_>,
         mut tee: Option<&mut Tee<'_>>,
     ) -> Result<Coverage, Error> {
+        let mut module = None;
         if self.choice != Choice::Procfs {
             match self.by_netlink(want, row, tee.as_deref_mut()) {
                 // Each protocol has a module of its own, which may be missing while the others are there.
-                Err(Error::NoSockDiag(_))
-                    if self.choice == Choice::Auto && want.protocol != Protocol::Tcp => {}
+                Err(Error::NoSockDiag(why)) if want.protocol != Protocol::Tcp => {
+                    match self.without_module(want.protocol, why)? {
+                        Instead::Said(coverage) => return Ok(*coverage),
+                        Instead::Procfs(why) => module = Some(why),
+                    }
+                }
                 Err(Error::NoSockDiag(why)) if self.choice == Choice::Auto => {
                     self.choice = Choice::Procfs;
                     self.fell_back = Some(format!("sock_diag is not usable, {why}"));
@@ -76,14 +89,45 @@ impl Live {
             }
         }
         let coverage = self.procfs.dump_teed(want, row, tee);
-        let mut coverage = coverage.map_err(|error| match (&self.fell_back, error) {
+        let why = module.as_ref().or(self.fell_back.as_ref());
+        let mut coverage = coverage.map_err(|error| match (why, error) {
             // What a copy does not have is no failure.
             (_, error @ Error::NotRecorded(_)) => error,
             (Some(why), error) => Error::Nothing(format!("{why}; {error}")),
             (None, error) => error,
         })?;
         coverage.fell_back.clone_from(&self.fell_back);
+        coverage
+            .from_proc
+            .extend(module.map(|why| (want.protocol, why)));
         Ok(coverage)
+    }
+
+    /// What to do where `sock_diag` does not tell of a protocol, and says why: it may be that there are no such sockets,
+    /// or that `/proc/net` shows them.
+    ///
+    /// # Errors
+    /// When nothing but netlink was to be used.
+    fn without_module(&self, protocol: Protocol, why: String) -> Result<Instead, Error> {
+        let mut coverage = Coverage::default();
+        // The kernel is the same whatever is mounted where, and a copy is of another.
+        let own = ProcRoot::default();
+        let root = if self.root.is_this_machine() {
+            &self.root
+        } else {
+            &own
+        };
+        if tables::has(root, protocol) == Some(false) {
+            coverage.absent.push(protocol);
+        } else if self.choice == Choice::Netlink {
+            return Err(Error::NoSockDiag(why));
+        } else if tables::shows(protocol) {
+            return Ok(Instead::Procfs(why));
+        } else {
+            let part = format!("{}, and {why}", tables::gap(protocol));
+            coverage.missing.push(part);
+        }
+        Ok(Instead::Said(Box::new(coverage)))
     }
 
     fn by_netlink(

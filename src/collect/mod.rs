@@ -1,5 +1,6 @@
 //! The only place that reads the system. A [`Source`] pushes rows; what it could not see is in its [`Coverage`].
 
+pub mod hosts;
 pub mod live;
 pub mod names;
 pub mod netlink;
@@ -169,6 +170,7 @@ impl Row<'_> {
         };
         let attributes = Attributes {
             memory: ends.raw_memory(),
+            listed_drops: ends.listed_drops(),
             shutdown: ends.shutdown(),
             ..Attributes::default()
         };
@@ -227,6 +229,11 @@ pub trait Source {
 
     /// Moves to the next sample, at least `wait` later. `false`: there is none (a capture holds what it holds).
     fn advance(&mut self, wait: Duration) -> bool;
+
+    /// Whether settings and counters are here at all.
+    fn has_facts(&self) -> bool {
+        true
+    }
 
     /// Whether this is a capture.
     fn is_capture(&self) -> bool {
@@ -348,6 +355,7 @@ pub fn snapshot(source: &mut dyn Source, want: &Want, also: Also) -> Result<Snap
         snapshot.unix = beside(Protocol::Unix, read, &mut snapshot.coverage);
     }
     snapshot.facts = source.facts();
+    snapshot.coverage.no_facts = !source.has_facts();
     if also.owners {
         let (owners, coverage) = source.owners();
         let collector = snapshot.coverage.collector;
@@ -391,8 +399,9 @@ pub fn beside<T>(
         Ok((rows, mut more)) => {
             // What is said of the collector is said of TCP.
             (more.collector, more.fell_back) = (coverage.collector, None);
+            let unseen = more.unseen(protocol);
             coverage.merge(more);
-            Some(rows)
+            (!unseen).then_some(rows)
         }
         Err(Error::NotRecorded(_)) => None,
         Err(error) => {
@@ -464,12 +473,14 @@ pub fn pulse(
     };
     // Without these the second look knows less of them, and its detectors say so.
     if also.udp
-        && let Ok((datagrams, _)) = udp(source)
+        && let Ok((datagrams, coverage)) = udp(source)
+        && !coverage.unseen(Protocol::Udp)
     {
         pulse.udp = Some(datagrams.iter().filter_map(Queue::of_datagram).collect());
     }
     if also.unix
-        && let Ok((locals, _)) = unix(source, &mut Inodes::default())
+        && let Ok((locals, coverage)) = unix(source, &mut Inodes::default())
+        && !coverage.unseen(Protocol::Unix)
     {
         pulse.unix = Some(locals.iter().filter_map(Queue::of_local).collect());
     }

@@ -158,7 +158,7 @@ pub(super) const SCTP_LOCALS: Field = words(
     "the addresses of this end of an SCTP association",
     Needs::Extended,
     |record| {
-        Value::of(record.attributes.locals(), |all| {
+        Value::of(record.attributes.locals, |all| {
             Value::List(List::Addresses(all))
         })
     },
@@ -170,7 +170,7 @@ pub(super) const SCTP_PEERS: Field = words(
     "the addresses of the other end of an SCTP association",
     Needs::Extended,
     |record| {
-        Value::of(record.attributes.peers(), |all| {
+        Value::of(record.attributes.peers, |all| {
             Value::List(List::Addresses(all))
         })
     },

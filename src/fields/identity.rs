@@ -23,6 +23,7 @@ pub(super) const LOCAL: Field = Field {
         ip: record.socket.local_ip(),
         port: record.socket.local.port,
         interface: record.interface(),
+        names: record.end_names(record.socket.local_ip(), record.socket.local.port),
     }),
 };
 
@@ -37,6 +38,7 @@ pub(super) const PEER: Field = Field {
         ip: record.socket.remote_ip(),
         port: record.socket.remote.port,
         interface: None,
+        names: record.end_names(record.socket.remote_ip(), record.socket.remote.port),
     }),
 };
 

@@ -15,12 +15,16 @@ mod queues;
 pub(crate) mod tests;
 pub mod value;
 
+use std::net::IpAddr;
+
 use crate::model::nearest::nearest;
 use crate::model::tcp_info::Member;
-use crate::model::{Age, AgeFacts, Attributes, Ends, Owners, Socket, TcpInfo, TcpState, WaitingOn};
+use crate::model::{
+    Age, AgeFacts, Attributes, Ends, Owners, Protocol, Socket, TcpInfo, TcpState, WaitingOn,
+};
 
 pub use needs::{Kind, Needed, Needs};
-pub use value::{Holders, Interface, Key, List, NoOwner, Value};
+pub use value::{EndNames, Holders, Interface, Key, List, NoOwner, Value};
 
 /// Names that the kernel's numbers stand for. What is not known stays a number.
 pub trait Names {
@@ -31,6 +35,16 @@ pub trait Names {
 
     /// The name of the user with `uid`.
     fn user(&self, _uid: u32) -> Option<&str> {
+        None
+    }
+
+    /// The name of the host with the address.
+    fn host(&self, _ip: IpAddr) -> Option<&str> {
+        None
+    }
+
+    /// The name of the service at the port.
+    fn service(&self, _protocol: Protocol, _port: u16) -> Option<&str> {
         None
     }
 
@@ -117,6 +131,14 @@ impl<'a> Record<'a> {
             index,
             name: self.names.interface(index),
         })
+    }
+
+    /// The names of an end of the socket.
+    pub fn end_names(&self, ip: IpAddr, port: u16) -> EndNames<'a> {
+        EndNames {
+            host: self.names.host(ip),
+            service: self.names.service(self.socket.protocol, port),
+        }
     }
 
     /// Who holds the socket; `None` if nobody looked.

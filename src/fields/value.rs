@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use crate::model::ulp::SubflowFlags;
-use crate::model::{Addresses, Age, Md5, Owners, Process, SockOpts, Socket, TcpState, Timer};
+use crate::model::{Age, Md5, Owners, Process, SockOpts, Socket, TcpState, Timer, sctp};
 
 /// A value of a row.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +42,8 @@ pub enum Value<'a> {
         port: u16,
         /// the interface that this end is bound to
         interface: Option<Interface<'a>>,
+        /// their names, where they were looked up
+        names: EndNames<'a>,
     },
     /// an interface
     Interface(Interface<'a>),
@@ -66,6 +68,15 @@ pub enum Value<'a> {
     Pids(Holders<'a>),
 }
 
+/// What an address and a port are called. A host's name is chosen by others and not yet safe to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndNames<'a> {
+    /// of the address
+    pub host: Option<&'a str>,
+    /// of the port
+    pub service: Option<&'a str>,
+}
+
 impl<'a> Value<'a> {
     /// The value, or [`Value::Absent`].
     pub fn of<T>(value: Option<T>, make: impl FnOnce(T) -> Self) -> Self {
@@ -87,10 +98,13 @@ impl<'a> Value<'a> {
                 ip,
                 port,
                 interface,
+                ..
             } => Self::Endpoint {
                 ip: ip.to_canonical(),
                 port,
                 interface,
+                // Two hosts may have one name.
+                names: EndNames::default(),
             },
             Self::Timer { timer, .. } => Self::of(timer.name(), Self::text),
             other => other,
@@ -141,8 +155,8 @@ pub enum List<'a> {
     Md5(Md5<'a>),
     /// flags of an MPTCP subflow
     Subflow(SubflowFlags),
-    /// addresses
-    Addresses(Addresses<'a>),
+    /// an array of `struct sockaddr_storage`
+    Addresses(&'a [u8]),
 }
 
 impl List<'_> {
@@ -155,7 +169,9 @@ impl List<'_> {
             Self::SockOpts(options) => options.names().try_for_each(|name| show(&name)),
             Self::Md5(md5) => md5.prefixes().try_for_each(|prefix| show(&prefix)),
             Self::Subflow(flags) => flags.names().try_for_each(|name| show(&name)),
-            Self::Addresses(all) => all.ips().try_for_each(|ip| show(&ip)),
+            Self::Addresses(all) => {
+                sctp::addresses(all).try_for_each(|(family, end)| show(&end.ip_as(family)))
+            }
         }
     }
 
@@ -165,7 +181,7 @@ impl List<'_> {
             Self::SockOpts(options) => u64::from(options.bits()),
             Self::Subflow(flags) => u64::from(flags.0),
             Self::Md5(md5) => md5.prefixes().count() as u64,
-            Self::Addresses(all) => all.ips().count() as u64,
+            Self::Addresses(all) => sctp::addresses(all).count() as u64,
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Socket options that the kernel tells: `INET_DIAG_SOCKOPT`, `INET_DIAG_MD5SIG`, and SCTP's `INET_DIAG_LOCALS` and
-//! `INET_DIAG_PEERS` (`include/uapi/linux/{inet_diag,tcp}.h`).
+//! Socket options that the kernel tells: `INET_DIAG_SOCKOPT` and `INET_DIAG_MD5SIG`
+//! (`include/uapi/linux/{inet_diag,tcp}.h`).
 
 use std::fmt::{self, Display};
 use std::net::{IpAddr, Ipv6Addr};
@@ -117,33 +117,6 @@ impl<'a> Md5<'a> {
     }
 }
 
-/// Addresses of an SCTP socket (`struct sockaddr_storage`, one behind the other).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Addresses<'a> {
-    storages: &'a [u8],
-}
-
-impl<'a> Addresses<'a> {
-    /// `sizeof(struct sockaddr_storage)`
-    const STORAGE: usize = 128;
-
-    /// The attribute's value; `None` if it holds no whole address.
-    pub fn new(value: &'a [u8]) -> Option<Self> {
-        (value.len() >= Self::STORAGE).then_some(Self { storages: value })
-    }
-
-    /// The addresses without their ports, which are those of the socket.
-    pub fn ips(self) -> impl Iterator<Item = IpAddr> + use<'a> {
-        let storages = self.storages.chunks_exact(Self::STORAGE);
-        storages.filter_map(|storage| {
-            let (family, rest) = storage.split_first_chunk()?;
-            let family = u16::from_ne_bytes(*family);
-            // Of IPv6 the port and the flow label come before the address, of IPv4 the port.
-            address(family, rest.get(if family == AF_INET6 { 6 } else { 2 }..)?)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -198,32 +171,11 @@ mod tests {
         );
     }
 
-    #[test]
-    fn addresses_are_those_of_either_family() {
-        let mut v4 = 2u16.to_ne_bytes().to_vec();
-        v4.extend([0, 80, 10, 0, 0, 7]);
-        v4.resize(128, 0);
-        let mut v6 = 10u16.to_ne_bytes().to_vec();
-        v6.extend([0, 80, 0, 0, 0, 0, 0xfd, 0x99]);
-        v6.resize(128, 0);
-        let mut other = vec![0; 128];
-        other[0] = 77;
-        let value = [v4, other, v6].concat();
-        let ips: Vec<String> = Addresses::new(&value)
-            .unwrap()
-            .ips()
-            .map(|ip| ip.to_string())
-            .collect();
-        assert_eq!(ips, ["10.0.0.7", "fd99::"]);
-        assert_eq!(Addresses::new(&value[..127]), None);
-    }
-
     proptest! {
         #[test]
         fn no_bytes_panic(mut value in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = SockOpts::parse(&value).map(|options| options.names().count());
             let _ = Md5::new(&value).map(|md5| md5.prefixes().count());
-            let _ = Addresses::new(&value).map(|addresses| addresses.ips().count());
             Md5::wipe(&mut value);
         }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::congestion::{Bbr, CongestionInfo, Dctcp, Vegas};
 use super::nla::Nlas;
-use super::options::{Addresses, Md5, SockOpts};
+use super::options::{Md5, SockOpts};
 use super::protocol::Protocol;
 use super::state::TcpState;
 use super::ulp::Ulp;
@@ -191,9 +191,13 @@ const _: () = assert!(
 
 impl Socket {
     /// The state's name. Only TCP has its states: a UDP socket uses two of their numbers for "has a peer" and "has
-    /// none" (`TCP_ESTABLISHED` and `TCP_CLOSE` in `net/ipv4/udp.c`).
+    /// none" (`TCP_ESTABLISHED` and `TCP_CLOSE` in `net/ipv4/udp.c`). Those of SCTP are kept as the states of TCP that
+    /// play the same part, and have the names of RFC 9260, section 4.
     pub const fn state_name(&self) -> Option<&'static str> {
         match (self.protocol, self.state) {
+            (Protocol::Sctp, state) if super::sctp::state_name(state).is_some() => {
+                super::sctp::state_name(state)
+            }
             (protocol, TcpState::Closed) if !protocol.has_tcp_states() => Some("UNCONNECTED"),
             (_, state) => state.name(),
         }
@@ -202,10 +206,11 @@ impl Socket {
     /// Whether the kernel keeps only a mini-socket, which has neither inode nor uid: TIME-WAIT, an orphan in
     /// FIN-WAIT-2 after `tcp_fin_timeout` took over, SYN-RECEIVED.
     pub fn is_mini(&self) -> bool {
-        matches!(
-            self.state,
-            TcpState::TimeWait | TcpState::SynReceived | TcpState::NewSynReceived
-        ) || (self.state == TcpState::FinWait2 && self.timer == Timer::TimeWait)
+        self.protocol == Protocol::Tcp
+            && (matches!(
+                self.state,
+                TcpState::TimeWait | TcpState::SynReceived | TcpState::NewSynReceived
+            ) || (self.state == TcpState::FinWait2 && self.timer == Timer::TimeWait))
     }
 
     /// The owner's uid. A mini-socket has forgotten it (the kernel sends 0, which is not root's).
@@ -282,8 +287,17 @@ impl Memory {
 /// What else the kernel said of a socket. Borrows the message it came in; members are decoded when asked for.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Attributes<'a> {
-    /// `INET_DIAG_INFO`, of whatever length the kernel knows
+    /// `INET_DIAG_INFO` of TCP, of whatever length the kernel knows
     pub tcp_info: Option<&'a [u8]>,
+    /// `INET_DIAG_INFO` of MPTCP: `struct mptcp_info` (`include/uapi/linux/mptcp.h`, [`super::mptcp_info`])
+    pub mptcp_info: Option<&'a [u8]>,
+    /// `INET_DIAG_INFO` of SCTP: `struct sctp_info` (`include/uapi/linux/sctp.h`)
+    pub sctp_info: Option<&'a [u8]>,
+    /// `INET_DIAG_LOCALS` of SCTP: the addresses of this end ([`super::sctp::addresses`])
+    pub locals: Option<&'a [u8]>,
+    /// `INET_DIAG_PEERS` of SCTP: the addresses of the other end. A row that has them is an association, one without is
+    /// the socket itself
+    pub peers: Option<&'a [u8]>,
     /// `INET_DIAG_SKMEMINFO`
     pub memory: Option<&'a [u8]>,
     /// packets dropped since the socket was made, where a table of `/proc/net` has that column
@@ -311,15 +325,13 @@ pub struct Attributes<'a> {
 }
 
 const _: () = assert!(
-    size_of::<Attributes<'_>>() <= 120,
+    size_of::<Attributes<'_>>() <= 184,
     "it is copied for each row: what few sockets have belongs into `rest`"
 );
 
 // `include/uapi/linux/inet_diag.h`
 const INET_DIAG_VEGASINFO: u16 = 3;
 const INET_DIAG_DCTCPINFO: u16 = 9;
-const INET_DIAG_LOCALS: u16 = 12;
-const INET_DIAG_PEERS: u16 = 13;
 const INET_DIAG_BBRINFO: u16 = 16;
 const INET_DIAG_MD5SIG: u16 = 18;
 const INET_DIAG_ULP_INFO: u16 = 19;
@@ -332,8 +344,6 @@ impl<'a> Attributes<'a> {
             kind,
             INET_DIAG_VEGASINFO
                 | INET_DIAG_DCTCPINFO
-                | INET_DIAG_LOCALS
-                | INET_DIAG_PEERS
                 | INET_DIAG_BBRINFO
                 | INET_DIAG_MD5SIG
                 | INET_DIAG_ULP_INFO
@@ -364,16 +374,6 @@ impl<'a> Attributes<'a> {
     /// CAP_NET_ADMIN.
     pub fn md5(&self) -> Option<Md5<'a>> {
         self.rare(INET_DIAG_MD5SIG).and_then(Md5::new)
-    }
-
-    /// The addresses of this end of an SCTP association.
-    pub fn locals(&self) -> Option<Addresses<'a>> {
-        self.rare(INET_DIAG_LOCALS).and_then(Addresses::new)
-    }
-
-    /// The addresses of the other end of an SCTP association.
-    pub fn peers(&self) -> Option<Addresses<'a>> {
-        self.rare(INET_DIAG_PEERS).and_then(Addresses::new)
     }
 
     /// Whether BPF programs keep something of their own with the socket. Only who asks for it is told.

@@ -188,7 +188,7 @@ impl fmt::Display for TcpState {
 }
 
 /// A set of states, as the bit mask that the kernel takes (`idiag_states`, bit n for state n).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct StateSet(u32);
 
 impl StateSet {

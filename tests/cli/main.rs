@@ -14,9 +14,18 @@ mod files;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod resolved;
+#[cfg(test)]
+#[path = "../schema/mod.rs"]
+mod schema;
+#[cfg(test)]
+mod schemas;
+#[cfg(test)]
 mod screens;
 #[cfg(test)]
 mod sources;
+#[cfg(test)]
+mod ssdump;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

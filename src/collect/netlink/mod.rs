@@ -1,9 +1,12 @@
-//! Sockets through `sock_diag` (`NETLINK_SOCK_DIAG`, `include/uapi/linux/{inet,unix}_diag.h`).
+//! Sockets through `sock_diag` (`NETLINK_SOCK_DIAG`, `include/uapi/linux/{inet,unix,packet,netlink,vm_sockets}_diag.h`).
 //!
 //! One request a table with the states as a mask, so that the kernel walks its table but copies only what is
 //! wanted; the answers are decoded in place and pushed.
 
+#[cfg(test)]
+mod built;
 mod decode;
+mod others;
 mod secrets;
 mod stream;
 
@@ -11,24 +14,32 @@ use std::io;
 use std::time::Duration;
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLA_HEADER_SIZE, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{
     AF_INET, AF_INET6, IPPROTO_RAW, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE,
 };
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
-use netlink_packet_sock_diag::unix;
+use netlink_packet_sock_diag::{SOCK_DIAG_BY_FAMILY, SockDiagMessage, unix};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-pub use self::stream::{Progress, Stream};
+pub use self::stream::{Progress, Stream, TCPDIAG_GETSOCK};
 use super::{Error, RowSink, Table, Tee, Want};
-use crate::model::{Collector, Coverage, Family, Protocol};
+use crate::model::{Collector, Coverage, Family, Protocol, StateSet};
 
 /// `UDIAG_SHOW_UID`, which `netlink-packet-sock-diag` has no name for.
 const UDIAG_SHOW_UID: u32 = 1 << 6;
+
+/// `sizeof(struct nlmsghdr)` (`include/uapi/linux/netlink.h`)
+const HEADER: usize = 16;
+
+/// `INET_DIAG_REQ_PROTOCOL`: the protocol where it is no byte (`include/uapi/linux/inet_diag.h`)
+const INET_DIAG_REQ_PROTOCOL: u16 = 3;
+
+/// `IPPROTO_MPTCP` (`include/uapi/linux/in.h`)
+const IPPROTO_MPTCP: u32 = 262;
 
 /// What the kernel fills at most; a larger buffer gains nothing.
 const BUFFER: usize = 32 * 1024;
@@ -179,7 +190,8 @@ fn request(table: Table, want: &Want, sequence: u32) -> Vec<u8> {
     let (family, socket_id) = match table.family {
         Some(Family::Ipv4) => (AF_INET, SocketId::new_v4()),
         Some(Family::Ipv6) => (AF_INET6, SocketId::new_v6()),
-        None => return finished(unix_request(want), sequence),
+        None if table.protocol == Protocol::Unix => return finished(unix_request(want), sequence),
+        None => return framed(&others::request(table.protocol, want), sequence),
     };
     let mut extensions = ExtensionFlags::empty();
     let mut ask = |wanted: bool, flag: ExtensionFlags| {
@@ -199,13 +211,57 @@ fn request(table: Table, want: &Want, sequence: u32) -> Vec<u8> {
             Protocol::UdpLite => IPPROTO_UDPLITE,
             Protocol::Raw => IPPROTO_RAW,
             Protocol::Sctp => IPPROTO_SCTP,
+            // 262 does not fit. A kernel that does not know the attribute must not take it for TCP's 6.
+            Protocol::Mptcp => 0,
             _ => IPPROTO_TCP,
         },
         extensions,
-        states: StateFlags::from_bits_retain(want.states.mask()),
+        states: StateFlags::from_bits_retain(match table.protocol {
+            // An association has states of its own, and a socket that does not listen comes only beside those that do.
+            Protocol::Sctp => StateSet::ALL.mask(),
+            _ => want.states.mask(),
+        }),
         socket_id,
     });
-    finished(request, sequence)
+    let mut bytes = finished(request, sequence);
+    if table.protocol == Protocol::Mptcp {
+        append(
+            &mut bytes,
+            INET_DIAG_REQ_PROTOCOL,
+            &IPPROTO_MPTCP.to_ne_bytes(),
+        );
+    }
+    bytes
+}
+
+/// Appends an attribute to a request and corrects the request's length.
+fn append(request: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let Ok(length) = u16::try_from(NLA_HEADER_SIZE.saturating_add(value.len())) else {
+        return;
+    };
+    request.extend(length.to_ne_bytes());
+    request.extend(kind.to_ne_bytes());
+    request.extend(value);
+    request.resize(request.len().next_multiple_of(4), 0);
+    let whole = u32::try_from(request.len()).unwrap_or_default();
+    if let Some(length) = request.first_chunk_mut() {
+        *length = whole.to_ne_bytes();
+    }
+}
+
+/// A request that the crate has no message for.
+fn framed(request: &[u8], sequence: u32) -> Vec<u8> {
+    let length = HEADER.saturating_add(request.len());
+    let mut bytes = u32::try_from(length)
+        .unwrap_or_default()
+        .to_ne_bytes()
+        .to_vec();
+    bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+    bytes.extend(sequence.to_ne_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend(request);
+    bytes
 }
 
 fn unix_request(want: &Want) -> SockDiagMessage {

@@ -2,6 +2,7 @@
 //! read by the same code as a live one.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 
 use netlink_packet_core::{
@@ -9,9 +10,15 @@ use netlink_packet_core::{
 };
 use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
 
-use super::decode;
+use rustc_hash::FxHashSet;
+
+use super::{decode, others};
 use crate::collect::{Row, RowSink, Want};
-use crate::model::{Coverage, Protocol, TcpState};
+use crate::model::{Attributes, Coverage, Protocol, Socket, TcpState};
+
+/// The answer to the request before `SOCK_DIAG_BY_FAMILY`, with the same payload (`include/uapi/linux/inet_diag.h`): in
+/// dumps that others recorded.
+pub const TCPDIAG_GETSOCK: u16 = 18;
 
 /// Alignment of messages within a datagram (`NLMSG_ALIGNTO`).
 const ALIGN: usize = 4;
@@ -35,15 +42,18 @@ pub struct Stream {
     sequence: Option<u32>,
     interrupted: bool,
     rows: u64,
+    /// SCTP: the sockets that have come
+    met: FxHashSet<NonZeroU64>,
 }
 
 impl Stream {
     /// Expects answers to the request with number `sequence`; a recorded stream has whatever number it has.
-    pub const fn new(sequence: Option<u32>) -> Self {
+    pub fn new(sequence: Option<u32>) -> Self {
         Self {
             sequence,
             interrupted: false,
             rows: 0,
+            met: FxHashSet::default(),
         }
     }
 
@@ -98,7 +108,7 @@ impl Stream {
         }
         let payload = message.payload();
         match message.message_type() {
-            SOCK_DIAG_BY_FAMILY => self.row(payload, want, coverage, row),
+            SOCK_DIAG_BY_FAMILY | TCPDIAG_GETSOCK => self.row(payload, want, coverage, row),
             NLMSG_NOOP => Progress::More,
             NLMSG_OVERRUN => {
                 coverage.lost += 1;
@@ -124,15 +134,25 @@ impl Stream {
         coverage: &mut Coverage,
         row: &mut RowSink<'_>,
     ) -> Progress {
-        let decoded = match want.protocol {
-            Protocol::Unix => {
-                decode::unix(payload).map(|socket| (Row::Unix(socket), socket.state, true))
-            }
-            protocol => decode::inet(payload, protocol).map(|(socket, attributes)| {
-                let (state, wanted) = (socket.state, want.family(socket.family));
-                (Row::Inet { socket, attributes }, state, wanted)
-            }),
-        };
+        let decoded =
+            match want.protocol {
+                Protocol::Unix => {
+                    decode::unix(payload).map(|socket| (Row::Unix(socket), socket.state, true))
+                }
+                Protocol::Packet => others::packet(payload)
+                    .map(|socket| (Row::Packet(socket), TcpState::Closed, true)),
+                Protocol::Netlink => others::netlink(payload)
+                    .map(|socket| (Row::Netlink(socket), socket.state, true)),
+                Protocol::Vsock => {
+                    others::vsock(payload).map(|socket| (Row::Vsock(socket), socket.state, true))
+                }
+                protocol => decode::inet(payload, protocol).map(|(socket, attributes)| {
+                    let wanted = want.family(socket.family)
+                        && (protocol != Protocol::Sctp || self.first_of(&socket, &attributes));
+                    let state = socket.state;
+                    (Row::Inet { socket, attributes }, state, wanted)
+                }),
+            };
         let Some((decoded, state, wanted)) = decoded else {
             coverage.undecoded += 1;
             return Progress::More;
@@ -141,7 +161,8 @@ impl Stream {
         if matches!(state, TcpState::Unknown(_)) {
             coverage.unknown_states += 1;
         }
-        // The kernel has filtered a live dump already; a recorded one holds whatever was asked for then.
+        // Where the kernel has a filter it has used it already: not so of RAW, SCTP, PACKET and NETLINK. A recorded
+        // dump holds whatever was asked for then.
         if !wanted || !want.states.contains(state) {
             return Progress::More;
         }
@@ -149,6 +170,16 @@ impl Stream {
             ControlFlow::Continue(()) => Progress::More,
             ControlFlow::Break(()) => Progress::Stopped,
         }
+    }
+}
+
+impl Stream {
+    /// Whether the row is an association of SCTP, or a socket of it that has not come before: the kernel tells of one that
+    /// listens and has associations among the listening ones, and then with its associations again (`sctp_diag_dump` in
+    /// `net/sctp/diag.c`).
+    fn first_of(&mut self, socket: &Socket, attributes: &Attributes<'_>) -> bool {
+        let association = attributes.peers.is_some();
+        association || socket.cookie.is_none_or(|cookie| self.met.insert(cookie))
     }
 }
 

@@ -18,8 +18,8 @@ pub(super) fn write_options<W: Write>(
         object.list("sockopt", List::SockOpts(options))?;
     }
     for (key, addresses) in [
-        ("sctp_locals", attributes.locals()),
-        ("sctp_peers", attributes.peers()),
+        ("sctp_locals", attributes.locals),
+        ("sctp_peers", attributes.peers),
     ] {
         if let Some(addresses) = addresses {
             object.list(key, List::Addresses(addresses))?;
@@ -234,14 +234,7 @@ mod tests {
             (4, &u64::MAX.to_ne_bytes()),
             (8, &3u32.to_ne_bytes()),
         ]);
-        let mut locals = 2u16.to_ne_bytes().to_vec();
-        locals.extend([0, 0, 10, 0, 0, 1]);
-        locals.resize(128, 0);
-        let rest = built(&[
-            (12, &locals),
-            (19, &built(&[(1, b"mptcp\0"), (3, &subflow)])),
-            (20, &[]),
-        ]);
+        let rest = built(&[(19, &built(&[(1, b"mptcp\0"), (3, &subflow)])), (20, &[])]);
         let all = Parts {
             extended: true,
             ..INFO
@@ -252,7 +245,6 @@ mod tests {
             json!({"flags": ["mcap_rem", "mcap_loc"], "token_loc": 7, "map_seq": "0xffffffffffffffff"})
         );
         assert_eq!(row["sockopt"], json!(["is_icsk", "mc_loop", "mc_all"]));
-        assert_eq!(row["sctp_locals"], json!(["10.0.0.1"]));
         assert_eq!(row.get("sctp_peers"), None);
         assert_eq!(row["bpf_storage"], true);
     }

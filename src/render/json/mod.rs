@@ -31,7 +31,8 @@ pub struct Head<'a> {
     /// the time of the reading
     #[serde(serialize_with = "rfc3339")]
     pub generated_at: Timestamp,
-    /// the node name
+    /// the node name; empty, and `null` in the document, if unknown
+    #[serde(serialize_with = "name_or_null")]
     pub host: &'a str,
     /// the inode of the network namespace; `null` if unknown
     pub netns: Option<u64>,
@@ -61,6 +62,12 @@ pub struct Envelope<'a> {
 
 fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{time:.3}"))
+}
+
+fn name_or_null<S: Serializer>(name: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    Some(name)
+        .filter(|name| !name.is_empty())
+        .serialize(serializer)
 }
 
 /// Writes any document on one line, with a newline at its end.

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 
-use super::column::{Column, is_in_a_part};
+use super::column::{Column, is_in_a_part, write_names};
 use super::extensions;
 use super::{Head, Object, Tail, write_value};
 use crate::fields::{Field, Needs, Record};
@@ -155,6 +155,7 @@ fn write_with(
     object.value("local_port", socket.local.port)?;
     object.plain("peer_address", socket.remote_ip())?;
     object.value("peer_port", socket.remote.port)?;
+    write_names(&mut object, record)?;
     if let Some(interface) = record.interface() {
         match interface.name {
             Some(name) => object.value("interface", name)?,
