@@ -9,11 +9,14 @@
 //! * `harness`: cargo's arguments, one process for each test, the report.
 //! * `world`: two namespaces joined by a veth pair; the program is run in the near one.
 //! * `kernel`: `/proc/net/tcp` read anew, so that a test knows its scenario is in place without asking linger.
+//! * `ss`: the table of ss, to compare with.
 //! * `answers`: linger's JSON, as far as the tests depend on it.
 //! * the rest: the tests.
 
 #[path = "live/answers.rs"]
 mod answers;
+#[path = "live/attributes.rs"]
+mod attributes;
 #[path = "live/blame.rs"]
 mod blame;
 #[path = "live/bytecode.rs"]
@@ -68,6 +71,8 @@ mod scene;
 mod schema;
 #[path = "live/silence.rs"]
 mod silence;
+#[path = "live/ss.rs"]
+mod ss;
 #[path = "live/ssdump.rs"]
 mod ssdump;
 #[path = "live/stalls.rs"]
@@ -112,6 +117,7 @@ fn main() -> ExitCode {
         silence::TESTS,
         waiting::TESTS,
         stalls::TESTS,
+        attributes::TESTS,
         bytecode::TESTS,
         fingers::TESTS,
         kill::TESTS,

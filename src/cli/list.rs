@@ -16,6 +16,7 @@ use super::tables::{Tables, unasked};
 use super::{fingers, lookup, source, terminal, views};
 use crate::collect::hosts::{self, Hosts, Wanted};
 use crate::collect::netns::Namespaces;
+use crate::collect::procfs::cgroups;
 use crate::collect::{self, Row, Source, Want, names};
 use crate::fields::{self, Names, Needed, NoNames, Record};
 use crate::model::{
@@ -35,7 +36,8 @@ const BUFFER: usize = 64 * 1024;
 /// How long a listing waits for the names of its addresses, in all.
 const RESOLVED_WITHIN: Duration = Duration::from_secs(2);
 
-/// The names of this machine's interfaces and users; a capture's interfaces are not known.
+/// The names of this machine's interfaces, users and cgroups; a capture's interfaces are not known, and its cgroups only
+/// by their processes.
 pub struct Numbers {
     /// index -> name
     pub interfaces: FxHashMap<u32, String>,
@@ -48,6 +50,7 @@ pub struct Numbers {
     namespaces: Option<Rc<Namespaces>>,
     /// where there is one
     namespace: Option<Namespace>,
+    cgroups: cgroups::Paths,
 }
 
 impl Numbers {
@@ -60,6 +63,11 @@ impl Numbers {
                 names::interfaces()
             },
             users: FxHashMap::default(),
+            cgroups: if machine.is_capture() {
+                cgroups::Paths::none()
+            } else {
+                cgroups::Paths::new("/proc/self/mountinfo")
+            },
             hosts: Hosts::default(),
             services: FxHashMap::default(),
             namespaces: machine.namespaces(),
@@ -90,6 +98,10 @@ impl Names for Numbers {
 
     fn user(&self, uid: u32) -> Option<&str> {
         self.users.get(&uid).map(String::as_str)
+    }
+
+    fn cgroup(&self, id: u64) -> Option<&str> {
+        self.cgroups.of(id)
     }
 
     fn host(&self, ip: IpAddr) -> Option<&str> {
@@ -160,14 +172,17 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
         .and(Needed::by(columns))
         .and(Needed {
             extended: parts.extended,
+            tos: parts.extended,
             tcp_info: parts.info,
             congestion: parts.info,
+            congestion_info: parts.info,
             memory: parts.memory,
             // `-e` shows the unit, which an owner tells where the cgroup's id has no path.
             // The name behind a port id of NETLINK is that of its holder.
             owners: parts.owners || parts.extended || tables.has(Protocol::Netlink),
+            cgroup: parts.extended,
         });
-    let want = want(tables, needed, parts.extended);
+    let want = want(tables, needed);
     if filter.asks_mark()
         && let Some((protocol, filter)) = filters.iter().find(|(protocol, _)| protocol.over_ip())
     {
@@ -283,7 +298,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     let mut sink = Sink::new(writer, &choice).folding(folds);
 
     let mut failed = None;
-    let mut unowned = 0u64;
+    let (mut unowned, mut unnamed) = (0u64, 0u64);
     let like = |socket: &Socket,
                 attributes: &Attributes<'_>,
                 ends: Ends<'_>,
@@ -317,6 +332,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
                 if !fits {
                     return;
                 }
+                unnamed += u64::from(needed.cgroup && has_no_path(record));
                 flow = sink.push(record).unwrap_or_else(|error| {
                     failed = Some(error);
                     ControlFlow::Break(())
@@ -343,6 +359,11 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     }
     coverage.merge(rows);
     coverage.unowned = unowned;
+    if unnamed > 0 && names.cgroups.is_hidden() && !machine.is_capture() {
+        let gap =
+            format!("the cgroups of {unnamed} sockets: no cgroup2 file system is mounted here");
+        coverage.missing.push(gap);
+    }
     let warnings = coverage.warnings();
     let looked = names
         .namespaces
@@ -384,6 +405,11 @@ fn missing(protocol: Protocol, error: &collect::Error) -> String {
     }
 }
 
+/// Whether the id of the socket's cgroup is all that is known of it.
+fn has_no_path(record: &Record<'_>) -> bool {
+    record.attributes.cgroup_id.is_some() && record.cgroup().is_none()
+}
+
 /// The form of the output: `--json` says no more than that it is not a table; `--output` may say more.
 fn output(args: &args::List) -> Result<Output, Failure> {
     match args.output {
@@ -413,14 +439,15 @@ fn folds(args: &args::List, filter: &Filter, output: Output) -> bool {
 }
 
 /// Asks only for what is shown or judged.
-fn want(tables: Tables, needed: Needed, tos: bool) -> Want {
+fn want(tables: Tables, needed: Needed) -> Want {
     Want {
         ipv4: tables.ipv4,
         ipv6: tables.ipv6,
         tcp_info: needed.tcp_info,
         memory: needed.memory,
         congestion: needed.congestion,
-        tos,
+        congestion_info: needed.congestion_info,
+        tos: needed.tos,
         ..Want::states(StateSet::EMPTY)
     }
 }

@@ -36,6 +36,7 @@ pub fn run(args: &args::Record) -> Result<(), Failure> {
         tcp_info: true,
         memory: true,
         congestion: true,
+        congestion_info: true,
         tos: true,
         ..Want::states(StateSet::ALL)
     };

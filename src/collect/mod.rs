@@ -40,7 +40,9 @@ pub struct Want {
     pub memory: bool,
     /// `INET_DIAG_CONG`
     pub congestion: bool,
-    /// the attributes of `-e` that have to be asked for: type of service, traffic class
+    /// what the congestion control says of itself: `INET_DIAG_VEGASINFO`, which DCTCP and BBR answer too
+    pub congestion_info: bool,
+    /// the attributes of `-e` that have to be asked for: type of service, traffic class, class id
     pub tos: bool,
 }
 
@@ -55,6 +57,7 @@ impl Want {
             tcp_info: false,
             memory: false,
             congestion: false,
+            congestion_info: false,
             tos: false,
         }
     }

@@ -5,6 +5,7 @@
 //! too, by their keys in JSON (`rtt_us`).
 
 mod ends;
+mod extensions;
 mod identity;
 mod kernel;
 mod members;
@@ -27,7 +28,7 @@ use crate::model::{
 pub use ends::End;
 pub(crate) use ends::{kind, netid};
 pub use needs::{Kind, Needed, Needs};
-pub use value::{EndNames, Holders, Interface, Key, NoOwner, Value};
+pub use value::{EndNames, Holders, Interface, Key, List, NoOwner, Value};
 
 /// Names that the kernel's numbers stand for. What is not known stays a number.
 pub trait Names {
@@ -170,16 +171,21 @@ impl<'a> Record<'a> {
         self.owners.map(|owners| Holders::new(owners, self.socket))
     }
 
-    /// The path of the socket's cgroup; if its id has no path here, of its first owner's.
+    /// The path of the socket's cgroup; if its id has no path here, of its first owner's. Where the hierarchies are of
+    /// version 1 every socket is in the root of version 2: there the owner's path tells more.
     pub fn cgroup(&self) -> Option<&'a str> {
         let named = self
             .attributes
             .cgroup_id
             .and_then(|id| self.names.cgroup(id));
-        named.or_else(|| {
+        if named.is_some_and(|path| path != "/") {
+            return named;
+        }
+        let owner = || {
             let (process, _) = self.holders()?.links().next()?;
             process.cgroup.as_deref()
-        })
+        };
+        owner().or(named)
     }
 }
 
@@ -295,6 +301,31 @@ pub static ALL: &[Field] = &[
     kernel::CONGESTION,
     kernel::SHUTDOWN,
     kernel::V6ONLY,
+    extensions::TOS,
+    extensions::TCLASS,
+    extensions::CLASS_ID,
+    extensions::CGROUP_ID,
+    extensions::SOCKOPT,
+    extensions::BPF_STORAGE,
+    extensions::SCTP_LOCALS,
+    extensions::SCTP_PEERS,
+    extensions::MD5,
+    extensions::ULP,
+    extensions::TLS_VERSION,
+    extensions::TLS_CIPHER,
+    extensions::TLS_TXCONF,
+    extensions::TLS_RXCONF,
+    extensions::MPTCP_TOKEN,
+    extensions::MPTCP_FLAGS,
+    extensions::BBR_BW,
+    extensions::BBR_MIN_RTT,
+    extensions::BBR_PACING_GAIN,
+    extensions::BBR_CWND_GAIN,
+    extensions::VEGAS_RTT,
+    extensions::VEGAS_MIN_RTT,
+    extensions::DCTCP_ALPHA,
+    extensions::DCTCP_AB_ECN,
+    extensions::DCTCP_AB_TOT,
     queues::SKMEM_RMEM_ALLOC,
     queues::SKMEM_RCVBUF,
     queues::SKMEM_WMEM_ALLOC,

@@ -4,7 +4,7 @@ use super::*;
 use std::collections::BTreeSet;
 
 use crate::model::owner::Link;
-use crate::model::{Endpoint, Family, Process, Protocol, Timer};
+use crate::model::{Endpoint, Family, Process, Protocol, SockOpts, Timer};
 
 /// What a [`Record`] borrows.
 #[derive(Clone, Debug)]
@@ -12,6 +12,7 @@ pub(crate) struct Fixture {
     pub(crate) socket: Socket,
     pub(crate) info: Vec<u8>,
     pub(crate) memory: Vec<u8>,
+    pub(crate) rest: Vec<u8>,
     pub(crate) cgroup_id: Option<u64>,
     pub(crate) owners: Owners,
     pub(crate) ages: AgeFacts,
@@ -71,6 +72,7 @@ impl Fixture {
                 .iter()
                 .flat_map(|word| word.to_ne_bytes())
                 .collect(),
+            rest: Vec::new(),
             cgroup_id: Some(26),
             owners: owners(&["nginx"]),
             ages: AgeFacts {
@@ -88,6 +90,8 @@ impl Fixture {
             shutdown: Some(0),
             mark: Some(0),
             cgroup_id: self.cgroup_id,
+            sockopt: SockOpts::parse(&[0x52, 0]),
+            rest: &self.rest,
             ..Attributes::default()
         }
     }
@@ -204,6 +208,7 @@ fn a_column_is_compared_with_what_its_values_are() {
                 Value::Millis(_) | Value::Micros(_) | Value::Age(_) => field.kind() == Kind::Time,
                 Value::Text(_)
                 | Value::Name(_)
+                | Value::List(_)
                 | Value::Owners(_)
                 | Value::Interface(_)
                 | Value::Namespace(_)

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::end;
 use super::text::{self, Safe};
-use crate::fields::{Holders, Interface, Value};
+use crate::fields::{Holders, Interface, List, Value};
 use crate::model::{Age, Timer};
 
 /// Appends `value` to `out`, safe to print; with `descriptors`, owners come with the numbers of theirs.
@@ -72,6 +72,7 @@ pub fn write(out: &mut impl Write, value: &Value<'_>, descriptors: bool) -> fmt:
             write!(out, "{name},{expires},{retransmits}")
         }
         Value::Shutdown(directions) => out.write_str(arrows(*directions)),
+        Value::List(list) => write_list(out, *list),
         Value::Age(age) => write!(out, "{}", AgeText(*age)),
         Value::Owners(holders) => write_owners(out, holders, descriptors),
         Value::Pids(holders) => {
@@ -83,6 +84,20 @@ pub fn write(out: &mut impl Write, value: &Value<'_>, descriptors: bool) -> fmt:
             })
         }
     }
+}
+
+/// The words with commas between them; `none` if there are none.
+pub(super) fn write_list(out: &mut impl Write, list: List<'_>) -> fmt::Result {
+    let mut first = true;
+    list.each(&mut |word| {
+        let comma = if first { "" } else { "," };
+        first = false;
+        write!(out, "{comma}{word}")
+    })?;
+    if first {
+        out.write_str("none")?;
+    }
+    Ok(())
 }
 
 fn separated<W: Write, T>(

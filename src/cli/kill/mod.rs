@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::list::{self, Numbers};
 use super::{lookup, source, terminal};
 use crate::collect::live::Live;
-use crate::collect::netlink::{Destroyed, Refusal, has_net_admin};
+use crate::collect::netlink::{Destroyed, Refusal, has_net_admin, wipe};
 use crate::collect::{self, Row, Source, Want};
 use crate::fields::Record;
 use crate::knowledge::killing::{Allowed, Fate, objection};
@@ -257,7 +257,11 @@ fn find(
             targets.push(Target {
                 socket,
                 fate,
-                message: attributes.message.filter(|_| keep).map(Into::into),
+                message: attributes.message.filter(|_| keep).map(|message| {
+                    let mut message: Box<[u8]> = message.into();
+                    wipe(&mut message);
+                    message
+                }),
             });
         }
         ControlFlow::Continue(())

@@ -73,6 +73,7 @@ impl Column {
             Value::Namespace(namespace) => object.value(key, &namespace.label),
             Value::Timer { timer, .. } => object.value(key, timer.name()),
             Value::Shutdown(directions) => object.plain(key, shut(*directions)),
+            Value::List(list) => object.list(key, *list),
             Value::Age(Age { low_ms, .. }) => object.value(key, low_ms),
             Value::Owners(holders) => {
                 let out = object.key(key)?;
@@ -127,7 +128,14 @@ pub(super) fn is_in_a_part(field: &Field) -> bool {
             ["age", "waiting-on"].contains(&field.id)
                 || MEMBERS.iter().any(|member| member.key == field.id)
         }
-        Needs::Extended | Needs::Cgroup | Needs::Congestion | Needs::Memory | Needs::Owners => true,
+        Needs::Extended
+        | Needs::Tos
+        | Needs::Cgroup
+        | Needs::Congestion
+        | Needs::BesideInfo
+        | Needs::CongestionInfo
+        | Needs::Memory
+        | Needs::Owners => true,
     }
 }
 

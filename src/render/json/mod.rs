@@ -7,6 +7,7 @@
 
 mod column;
 mod ends;
+mod extensions;
 mod groups;
 mod kill;
 mod sockets;
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 
+use crate::fields::List;
 use crate::model::Looked;
 use crate::model::printable::{all_printable, is_printable};
 use crate::model::unix::Name;
@@ -181,6 +183,19 @@ impl<'w, W: Write> Object<'w, W> {
     /// Text of ours that needs no escapes.
     fn plain(&mut self, key: &str, text: impl Display) -> io::Result<()> {
         write!(self.key(key)?, "\"{text}\"")
+    }
+
+    /// Words of ours that need no escapes.
+    fn list(&mut self, key: &str, list: List<'_>) -> io::Result<()> {
+        let out = self.key(key)?;
+        out.write_all(b"[")?;
+        let mut comma = "";
+        list.each(&mut |word| {
+            write!(out, "{comma}\"{word}\"")?;
+            comma = ",";
+            io::Result::Ok(())
+        })?;
+        out.write_all(b"]")
     }
 
     fn end(self) -> io::Result<()> {
