@@ -280,7 +280,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             out,
         },
         (Some(head), _) => {
-            Writer::Json(Sockets::document(out, &head, parts)?.with_columns(&columns))
+            Writer::Json(Sockets::document(out, &head, parts)?.with_columns(columns))
         }
         (None, Output::Table | Output::Wide) => Writer::Table(Box::new(Table::new(
             out,

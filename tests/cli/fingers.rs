@@ -17,7 +17,7 @@ fn csv(line: &str) -> Vec<BTreeMap<String, String>> {
 fn jsonl(line: &str) -> Vec<Value> {
     let text = quiet(line);
     text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
+        .map(|line| serde_json::from_str(line).unwrap_or_default())
         .collect()
 }
 
