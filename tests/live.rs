@@ -42,6 +42,8 @@ mod kernel;
 mod many;
 #[path = "live/owners.rs"]
 mod owners;
+#[path = "live/pair.rs"]
+mod pair;
 #[path = "live/record.rs"]
 mod record;
 #[path = "live/refused.rs"]
@@ -58,6 +60,8 @@ mod stories;
 mod sys;
 #[path = "live/waiting.rs"]
 mod waiting;
+#[path = "live/whose.rs"]
+mod whose;
 #[path = "live/workloads.rs"]
 mod workloads;
 #[path = "live/world.rs"]
@@ -87,5 +91,7 @@ fn main() -> ExitCode {
         silence::TESTS,
         waiting::TESTS,
         stalls::TESTS,
+        pair::TESTS,
+        whose::TESTS,
     ])
 }

@@ -7,7 +7,8 @@ use rustc_hash::FxHashMap;
 
 use super::args::{self, Output};
 use super::failure::Failure;
-use super::listed::{self, Choice, Form, Sink, Writer};
+use super::listed::{self, Choice, Form, PairForm, Sink, Writer};
+use super::pair::{self, Halves};
 use super::{lookup, source, terminal};
 use crate::collect::{Row, Source, Want, names};
 use crate::fields::{self, Names, Needed, NoNames, Record};
@@ -17,7 +18,8 @@ use crate::model::{
 use crate::query::Filter;
 use crate::render::cell;
 use crate::render::groups::Groups;
-use crate::render::json::{GROUPS, Head, Parts, SOCKETS, Sockets, Tail};
+use crate::render::json::{GROUPS, Head, PAIRS, Pairs, Parts, SOCKETS, Sockets, Tail};
+use crate::render::pairs;
 use crate::render::rows::{Extras, Options, Table, default_columns};
 use crate::render::text::width;
 
@@ -63,6 +65,14 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
         return listed::print_columns();
     }
     let choice = Choice::of(args)?;
+    // `--json` says no more than that it is not a table; `--output` may say more.
+    let output = match args.output {
+        Output::Table if args.common.json => Output::Json,
+        output => output,
+    };
+    if args.pair {
+        pair::check(args, output)?;
+    }
     let filter = Filter::parse(&args.filter)?;
     let mut machine = source::open(&args.common)?;
     let mut names = Numbers::of(machine.as_ref());
@@ -74,13 +84,15 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
         Parts::default()
     } else {
         Parts {
-            owners: args.processes,
+            owners: args.processes || args.pair && output != Output::Table,
             info: args.info,
             memory: args.memory,
             extended: args.extended,
         }
     };
-    let needed = filter.needed().and(choice.needed()).and(Needed {
+    let usual = args.pair && output == Output::Table && choice.columns.is_empty();
+    let usual = Needed::by(usual.then(pairs::default_columns).iter().flatten());
+    let shown = choice.needed().and(usual).and(Needed {
         extended: parts.extended,
         tcp_info: parts.info,
         congestion: parts.info,
@@ -88,14 +100,19 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
         // `-e` shows the unit, which an owner tells where the cgroup's id has no path.
         owners: parts.owners || parts.extended,
     });
-    let want = want(args, filter.states(), needed, parts.extended);
+    let needed = filter.needed().and(shown);
+    let mut want = want(args, filter.states(), needed, parts.extended);
+    let families = want;
+    if args.pair {
+        want = pair::want(want);
+    }
     if filter.asks_mark() {
         marks_are_told(machine.as_mut(), &want)?;
     }
     // Before the rows, because they stream.
     let (owners, mut coverage) = if needed.owners {
         let (owners, coverage) = machine.owners();
-        (Some(owners), coverage)
+        (Some(owners.searched(&coverage)), coverage)
     } else {
         (None, Coverage::default())
     };
@@ -108,16 +125,15 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
         names.users = lookup::users(machine.as_mut(), owners.as_ref());
     }
     let host = machine.host();
-    // `--json` says no more than that it is not a table; `--output` may say more.
-    let output = match args.output {
-        Output::Table if args.common.json => Output::Json,
-        output => output,
-    };
     let out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
     let head = match output {
         // The collector stands in front of the rows; whether it may be used shows before the first of them.
         Output::Json => Some(Head {
-            schema: if grouped { GROUPS } else { SOCKETS },
+            schema: match (grouped, args.pair) {
+                (true, _) => GROUPS,
+                (_, true) => PAIRS,
+                _ => SOCKETS,
+            },
             generated_at: machine.now(),
             host: &host.name,
             netns: host.netns,
@@ -136,6 +152,15 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
                 (None, _) => Form::Lines,
             },
             out,
+        },
+        (head, output) if args.pair => Writer::Pairs {
+            halves: Halves::new(choice.order, choice.top, shown),
+            form: match (head, output) {
+                (None, Output::Table) => {
+                    PairForm::Table(Box::new(pairs::Table::new(out, columns, !args.no_header)))
+                }
+                (head, _) => PairForm::Json(Pairs::new(out, head.as_ref(), parts, columns)?),
+            },
         },
         (Some(head), _) => {
             Writer::Json(Sockets::document(out, &head, parts)?.with_columns(columns))
@@ -179,6 +204,10 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
                 let fits = filter.matches(record);
                 // Where owners are judged, a socket whose holder was not found may have been left out.
                 unowned += u64::from((fits || by_owner) && is_unowned(record));
+                if let Some(halves) = sink.halves() {
+                    halves.push(record, fits && families.family(record.socket.family));
+                    return;
+                }
                 if !fits {
                     return;
                 }
@@ -206,6 +235,8 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     }
     coverage.merge(rows);
     coverage.unowned = unowned;
+    let unpaired = sink.halves().and_then(|halves| halves.missing());
+    coverage.missing.extend(unpaired);
     let warnings = coverage.warnings();
     let tail = Tail {
         complete: coverage.complete(),

@@ -1,15 +1,19 @@
 //! Where the rows of `list` go: a table, JSON, or counts of groups; at once, or sorted.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use super::args;
 use super::failure::Failure;
+use super::pair::Halves;
 use super::sorted::{Like, Order, Rows};
 use super::terminal;
 use crate::fields::{self, Field, Needed, Record};
+use crate::model::words;
 use crate::render::groups::{Groups, write_table};
-use crate::render::json::{Head, Sockets, Tail, write_groups};
+use crate::render::json::{Head, Pairs, Sockets, Tail, write_groups};
+use crate::render::pairs;
 use crate::render::rows::Table;
 
 /// A column by its name.
@@ -81,6 +85,13 @@ pub enum Writer<'a, W: Write> {
     Table(Box<Table<W>>),
     /// a document, or a line for each
     Json(Sockets<W>),
+    /// both ends of connections
+    Pairs {
+        /// the ends so far
+        halves: Halves,
+        /// how they are written
+        form: PairForm<W>,
+    },
     /// counts
     Groups {
         /// so far
@@ -92,6 +103,14 @@ pub enum Writer<'a, W: Write> {
         /// where
         out: W,
     },
+}
+
+/// How pairs are written.
+pub enum PairForm<W> {
+    /// a table
+    Table(Box<pairs::Table<W>>),
+    /// a document, or a line for each
+    Json(Pairs<W>),
 }
 
 /// How groups are written.
@@ -117,13 +136,25 @@ impl<'a, W: Write> Sink<'a, W> {
     /// Writes to `writer` what `choice` asks for.
     pub fn new(writer: Writer<'a, W>, choice: &Choice) -> Self {
         let grouped = matches!(writer, Writer::Groups { .. });
+        let paired = matches!(writer, Writer::Pairs { .. });
         let top = choice.top;
         let rows = top.map(|top| usize::try_from(top).unwrap_or(usize::MAX));
         Self {
             writer,
-            sorted: choice.order.map(|order| Rows::new(order, rows)),
+            sorted: choice
+                .order
+                .filter(|_| !paired)
+                .map(|order| Rows::new(order, rows)),
             left: top.filter(|_| !grouped),
             top,
+        }
+    }
+
+    /// The ends so far, where pairs are written: what selects none may be the other end of one that is selected.
+    pub const fn halves(&mut self) -> Option<&mut Halves> {
+        match &mut self.writer {
+            Writer::Pairs { halves, .. } => Some(halves),
+            _ => None,
         }
     }
 
@@ -158,6 +189,9 @@ impl<'a, W: Write> Sink<'a, W> {
         if let Some(rows) = self.sorted.take() {
             rows.each(like, &mut |record| self.writer.push(record))?;
         }
+        if let Writer::Pairs { halves, form } = self.writer {
+            return form.finish(&halves, tail, like);
+        }
         self.writer.finish(tail, self.top)
     }
 }
@@ -168,6 +202,8 @@ impl<W: Write> Writer<'_, W> {
             Self::Table(table) => table.push(record),
             Self::Json(sockets) => sockets.push(record),
             Self::Groups { groups, .. } => groups.push(record),
+            // They come by `halves`.
+            Self::Pairs { .. } => Ok(()),
         }
     }
 
@@ -175,6 +211,7 @@ impl<W: Write> Writer<'_, W> {
         match self {
             Self::Table(table) => table.finish()?.flush(),
             Self::Json(sockets) => sockets.finish(tail)?.flush(),
+            Self::Pairs { .. } => Ok(()),
             Self::Groups {
                 groups,
                 by,
@@ -192,6 +229,40 @@ impl<W: Write> Writer<'_, W> {
                 out.flush()
             }
         }
+    }
+}
+
+impl<W: Write> PairForm<W> {
+    fn finish(self, halves: &Halves, tail: &Tail<'_>, like: &Like<'_>) -> io::Result<()> {
+        let (elsewhere, lines) = match self {
+            Self::Table(table) => {
+                let table = RefCell::new(*table);
+                let elsewhere = halves.each(
+                    like,
+                    pairs::SAMPLE,
+                    &mut |a, b| table.borrow_mut().measure(a, b),
+                    &mut |a, b| table.borrow_mut().push(a, b),
+                )?;
+                table.into_inner().finish()?;
+                (elsewhere, true)
+            }
+            Self::Json(mut json) => {
+                let lines = json.is_lines();
+                let elsewhere =
+                    halves.each(like, 0, &mut |_, _| Ok(()), &mut |a, b| json.push(a, b))?;
+                json.finish(elsewhere, tail)?;
+                (elsewhere, lines)
+            }
+        };
+        if lines && elsewhere > 0 {
+            // A standard error that is gone is no reason to fail.
+            let _ = writeln!(
+                io::stderr(),
+                "note: {} not shown: the other end is elsewhere",
+                words::count(elsewhere, "connection")
+            );
+        }
+        Ok(())
     }
 }
 

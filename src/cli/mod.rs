@@ -11,6 +11,7 @@ mod listed;
 mod lookup;
 mod man;
 mod observe;
+mod pair;
 mod record;
 mod sorted;
 mod source;

@@ -40,23 +40,32 @@ impl Order {
         })
     }
 
-    /// What is not known comes last in either direction; equal rows stay as they came.
-    fn compare(self, a: &Kept, b: &Kept) -> Ordering {
-        let by_key = match (&a.key, &b.key) {
+    /// What the record is sorted by.
+    pub fn key(self, record: &Record<'_>) -> Option<Key> {
+        self.field.value(record).key()
+    }
+
+    /// What is not known comes last in either direction.
+    pub fn compare(self, a: Option<&Key>, b: Option<&Key>) -> Ordering {
+        match (a, b) {
             (Some(a), Some(b)) if self.descending => b.cmp(a),
             (Some(a), Some(b)) => a.cmp(b),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
             (None, None) => Ordering::Equal,
-        };
-        by_key.then(a.number.cmp(&b.number))
+        }
     }
 }
 
-/// A row that outlives the message it came in.
-struct Kept {
+/// A row and its place.
+struct Placed {
     key: Option<Key>,
     number: u64,
+    row: Kept,
+}
+
+/// A row that outlives the message it came in.
+pub struct Kept {
     socket: Socket,
     attributes: Attributes<'static>,
     tcp_info: Option<Box<[u8]>>,
@@ -65,27 +74,9 @@ struct Kept {
     ends: KeptEnds,
 }
 
-/// The rows so far.
-pub struct Rows {
-    order: Order,
-    top: Option<usize>,
-    rows: Vec<Kept>,
-    pushed: u64,
-}
-
-impl Rows {
-    /// No rows yet; the first `top` will be wanted.
-    pub const fn new(order: Order, top: Option<usize>) -> Self {
-        Self {
-            order,
-            top,
-            rows: Vec::new(),
-            pushed: 0,
-        }
-    }
-
-    /// Keeps a row.
-    pub fn push(&mut self, record: &Record<'_>) {
+impl Kept {
+    /// What the record says, without its owners and names.
+    pub fn new(record: &Record<'_>) -> Self {
         let Attributes {
             tcp_info,
             memory,
@@ -99,9 +90,7 @@ impl Rows {
             cgroup_id,
             listed_drops,
         } = *record.attributes;
-        self.rows.push(Kept {
-            key: self.order.field.value(record).key(),
-            number: self.pushed,
+        Self {
             socket: *record.socket,
             attributes: Attributes {
                 tcp_info: None,
@@ -120,6 +109,47 @@ impl Rows {
             memory: memory.map(Into::into),
             congestion: congestion.map(Into::into),
             ends: record.ends.keep(),
+        }
+    }
+
+    /// Shows it as it came, by `like`.
+    pub fn show(&self, like: &Like<'_>, show: &mut dyn FnMut(&Record<'_>)) {
+        let attributes = Attributes {
+            tcp_info: self.tcp_info.as_deref(),
+            memory: self.memory.as_deref(),
+            congestion: self.congestion.as_deref(),
+            ..self.attributes
+        };
+        self.ends
+            .with(|ends| like(&self.socket, &attributes, ends, show));
+    }
+}
+
+/// The rows so far.
+pub struct Rows {
+    order: Order,
+    top: Option<usize>,
+    rows: Vec<Placed>,
+    pushed: u64,
+}
+
+impl Rows {
+    /// No rows yet; the first `top` will be wanted.
+    pub const fn new(order: Order, top: Option<usize>) -> Self {
+        Self {
+            order,
+            top,
+            rows: Vec::new(),
+            pushed: 0,
+        }
+    }
+
+    /// Keeps a row.
+    pub fn push(&mut self, record: &Record<'_>) {
+        self.rows.push(Placed {
+            key: self.order.key(record),
+            number: self.pushed,
+            row: Kept::new(record),
         });
         self.pushed += 1;
         if let Some(top) = self.top
@@ -131,7 +161,12 @@ impl Rows {
 
     fn cut(&mut self, top: usize) {
         let order = self.order;
-        self.rows.sort_unstable_by(|a, b| order.compare(a, b));
+        // Equal rows stay as they came.
+        self.rows.sort_unstable_by(|a, b| {
+            order
+                .compare(a.key.as_ref(), b.key.as_ref())
+                .then(a.number.cmp(&b.number))
+        });
         self.rows.truncate(top);
     }
 
@@ -145,19 +180,9 @@ impl Rows {
         write: &mut dyn FnMut(&Record<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         self.cut(self.top.unwrap_or(usize::MAX));
-        for row in &self.rows {
-            let attributes = Attributes {
-                tcp_info: row.tcp_info.as_deref(),
-                memory: row.memory.as_deref(),
-                congestion: row.congestion.as_deref(),
-                ..row.attributes
-            };
+        for Placed { row, .. } in &self.rows {
             let mut written = Ok(());
-            row.ends.with(|ends| {
-                like(&row.socket, &attributes, ends, &mut |record| {
-                    written = write(record);
-                });
-            });
+            row.show(like, &mut |record| written = write(record));
             written?;
         }
         Ok(())

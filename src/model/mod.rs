@@ -1,6 +1,7 @@
 //! Plain data, no I/O: what a socket, its owner, the host, a reading and a finding are.
 
 pub mod age;
+pub mod container;
 pub mod coverage;
 pub mod cpu;
 pub mod ends;

@@ -9,6 +9,7 @@ pub mod info;
 pub mod json;
 pub mod machine;
 pub mod paint;
+pub mod pairs;
 pub mod rows;
 pub mod status;
 pub mod story;

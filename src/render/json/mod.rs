@@ -7,6 +7,7 @@
 
 mod column;
 mod groups;
+mod pairs;
 mod sockets;
 
 use std::fmt::Display;
@@ -19,6 +20,7 @@ use serde_json::ser::Formatter;
 use crate::model::printable::{all_printable, is_printable};
 
 pub use groups::{GROUPS, members, write_groups};
+pub use pairs::{PAIRS, Pairs};
 pub use sockets::{Parts, SOCKETS, Sockets, write_socket};
 
 /// What every document begins with.
@@ -134,6 +136,17 @@ impl<'w, W: Write> Object<'w, W> {
     /// Text of ours that needs no escapes.
     fn plain(&mut self, key: &str, text: impl Display) -> io::Result<()> {
         write!(self.key(key)?, "\"{text}\"")
+    }
+
+    /// Text of others, as it is shown.
+    fn shown(&mut self, key: &str, text: impl Display) -> io::Result<()> {
+        struct Shown<T>(T);
+        impl<T: Display> Serialize for Shown<T> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(&self.0)
+            }
+        }
+        self.value(key, Shown(text))
     }
 
     fn end(self) -> io::Result<()> {

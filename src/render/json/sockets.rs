@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use super::column::{Column, is_in_a_part};
 use super::{Head, Object, Tail, write_value};
 use crate::fields::{Field, Needs, Record};
+use crate::model::container::{container_of, pod_of};
 use crate::model::owner::unit_of;
 use crate::model::tcp_info::MEMBERS;
 use crate::model::{Age, Memory, Process, TcpState};
@@ -87,11 +88,7 @@ impl<W: Write> Sockets<W> {
     /// The same with these columns, which come by the part that holds them, or else by their name.
     #[must_use]
     pub fn with_columns(mut self, columns: &[&'static Field]) -> Self {
-        for field in columns {
-            self.parts = self.parts.with(field.needs);
-        }
-        let more = columns.iter().filter(|field| !is_in_a_part(field));
-        self.more = more.map(|field| Column::new(field)).collect();
+        (self.parts, self.more) = by_parts(self.parts, columns);
         self
     }
 
@@ -129,6 +126,15 @@ impl<W: Write> Sockets<W> {
     }
 }
 
+/// The parts that hold some of the columns, besides these, and the columns that no part holds.
+pub(super) fn by_parts(parts: Parts, columns: &[&'static Field]) -> (Parts, Vec<Column>) {
+    let parts = columns
+        .iter()
+        .fold(parts, |parts, field| parts.with(field.needs));
+    let more = columns.iter().filter(|field| !is_in_a_part(field));
+    (parts, more.map(|field| Column::new(field)).collect())
+}
+
 /// Writes one socket as an object of `linger.sockets/1`. Nothing is allocated.
 ///
 /// # Errors
@@ -137,7 +143,7 @@ pub fn write_socket(out: &mut impl Write, record: &Record<'_>, parts: Parts) -> 
     write_with(out, record, parts, &[])
 }
 
-fn write_with(
+pub(super) fn write_with(
     out: &mut impl Write,
     record: &Record<'_>,
     parts: Parts,
@@ -202,6 +208,13 @@ fn write_extended<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -> 
     if let Some(path) = record.cgroup() {
         object.value("cgroup", path)?;
         object.known("unit", unit_of(path))?;
+        if let Some(container) = container_of(path) {
+            object.shown("container", &container)?;
+            object.value("container_id", &container.id)?;
+        }
+        if let Some(pod) = pod_of(path) {
+            object.plain("pod_uid", pod)?;
+        }
     }
     if let Some(id) = attributes.cgroup_id {
         object.plain("cgroup_id", id)?;
@@ -250,6 +263,10 @@ fn write_owner(out: &mut impl Write, process: &Process, fd: u32) -> io::Result<(
     object.value("comm", &process.comm)?;
     object.value("fd", fd)?;
     object.known("user", process.user.as_deref())?;
+    object.known("unit", process.unit())?;
+    if let Some(container) = process.container() {
+        object.shown("container", container)?;
+    }
     object.end()
 }
 
@@ -346,7 +363,10 @@ mod tests {
         let all = object(&Fixture::new(), ALL);
         assert_eq!(
             all["owners"],
-            json!([{"pid": 101, "comm": "nginx", "fd": 6}, {"pid": 101, "comm": "nginx", "fd": 7}])
+            json!([
+                {"pid": 101, "comm": "nginx", "fd": 6, "unit": "owner.service"},
+                {"pid": 101, "comm": "nginx", "fd": 7, "unit": "owner.service"},
+            ])
         );
         assert_eq!(all["no_owner"], Json::Null);
         assert_eq!(
