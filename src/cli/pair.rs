@@ -125,8 +125,8 @@ impl Halves {
             Ends::Unix(unix) => {
                 // Only `/proc/net/unix` has no cookies, and it has no peers either.
                 self.peerless |= unix.cookie.is_none();
-                // One without a peer may still be the other end of datagram sockets.
-                if unix.state == TcpState::Listen || (unix.inode == 0 && unix.peer.is_none()) {
+                // One without a peer may still be the other end of datagram sockets; nothing names one without an inode.
+                if unix.state == TcpState::Listen || unix.inode == 0 {
                     return;
                 }
                 Some(UnixEnd {
@@ -293,22 +293,10 @@ impl Halves {
             .collect();
         let by_inode: FxHashMap<u32, (u32, UnixEnd)> = ends
             .iter()
-            .filter(|(_, inode, _)| *inode != 0)
             .map(|(at, inode, end)| (*inode, (*at, *end)))
             .collect();
-        // Nobody has accepted these yet: they have no inode that their clients could name.
-        let mut waiting = FxHashSet::default();
-        for (at, inode, end) in &ends {
-            if let (0, Some((client, _))) = (*inode, by_inode.get(&end.peer)) {
-                waiting.insert(*client);
-                pairs.push(Pair {
-                    a: *client,
-                    b: Some(*at),
-                });
-            }
-        }
         for (at, inode, end) in ends {
-            if inode == 0 || end.peer == NO_PEER || waiting.contains(&at) {
+            if end.peer == NO_PEER {
                 continue;
             }
             let Some((other, theirs)) = by_inode.get(&end.peer).copied() else {
@@ -369,7 +357,7 @@ impl Halves {
     }
 }
 
-/// Of a socket that has none; inode 0 is one that has no inode, or has it no more.
+/// Of a socket that has none. Inode 0 is a peer that was closed, or that nobody has accepted yet.
 const NO_PEER: u32 = u32::MAX;
 
 impl Half {

@@ -19,5 +19,6 @@ mod screens;
 mod sources;
 #[cfg(test)]
 mod support;
+mod whose;
 #[cfg(test)]
 mod words;

@@ -244,10 +244,16 @@ fn everything_is_readable() -> Result<bool> {
     for entry in fs::read_dir("/proc")? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str());
-        if name.is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
-            && let Err(error) = fs::read_dir(path.join("fd"))
-            && error.kind() == std::io::ErrorKind::PermissionDenied
-        {
+        if !name.is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit())) {
+            continue;
+        }
+        // To list them takes another privilege than to look at one.
+        let looked = fs::read_dir(path.join("fd")).and_then(|descriptors| {
+            descriptors
+                .take(1)
+                .try_for_each(|descriptor| fs::read_link(descriptor?.path()).map(drop))
+        });
+        if looked.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
             return Ok(false);
         }
     }
