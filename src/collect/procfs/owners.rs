@@ -29,9 +29,6 @@ const DEADLINE_STRIDE: u64 = 256;
 /// `PF_KTHREAD` (`include/linux/sched.h`), as the flags in `/proc/PID/stat` show it.
 const PF_KTHREAD: u32 = 0x0020_0000;
 
-/// The inode of the first pid namespace (`include/linux/proc_ns.h`).
-const PROC_PID_INIT_INO: u64 = 0xEFFF_FFFC;
-
 /// Looks through the descriptors of every process under `proc_root` until `deadline`. Users are not named: see
 /// [`name_users`].
 pub fn read(proc_root: &Path, deadline: Option<Instant>) -> (Owners, Coverage) {
@@ -143,7 +140,6 @@ impl Scan {
         if !init_seen && super::is_procfs(&root) {
             self.coverage.unreadable_processes += 1;
         }
-        self.coverage.nested_pids = is_nested(&root);
         Ok(())
     }
 
@@ -274,15 +270,6 @@ impl Scan {
         }
         Ok(&self.text)
     }
-}
-
-/// Whether the processes in this directory are those of a pid namespace below the first one. Unknown is no.
-fn is_nested(root: impl AsFd) -> bool {
-    let mut target = [0; 64];
-    // Of a host's /proc in a container, `self` has the namespace of the container: what is listed is what process 1 is in.
-    let found = readlinkat_raw(root, c"1/ns/pid", &mut target[..]).ok();
-    let pids = found.and_then(|length| inode(target.get(..length)?, b"pid:["));
-    pids.is_some_and(|pids| pids != PROC_PID_INIT_INO)
 }
 
 fn directory(at: impl AsFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
@@ -426,20 +413,6 @@ mod tests {
             (stopped.uid, stopped.nofile, stopped.netns),
             (None, None, None)
         );
-    }
-
-    #[test]
-    fn a_pid_namespace_below_the_first_is_said() {
-        let root = tempfile::tempdir().unwrap();
-        let link = root.path().join("1/ns/pid");
-        fs::create_dir_all(link.parent().unwrap()).unwrap();
-        let nested = || read(root.path(), None).1.nested_pids;
-        assert!(!nested(), "not known");
-        for (target, below) in [("pid:[4026531836]", false), ("pid:[4026532281]", true)] {
-            symlink(target, &link).unwrap();
-            assert_eq!(nested(), below, "{target}");
-            fs::remove_file(&link).unwrap();
-        }
     }
 
     #[test]
