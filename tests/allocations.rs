@@ -12,9 +12,13 @@ use linger::collect::{Row, Want};
 use linger::fields::{self, Field, NoNames, Record};
 use linger::model::owner::Link;
 use linger::model::tcp_info::MEMBERS;
-use linger::model::{AgeFacts, Coverage, Ends, Facts, Owners, Process, StateSet, TcpInfo};
+use linger::model::{
+    AgeFacts, Attributes, Coverage, Ends, Facts, Owners, Process, StateSet, TcpInfo, TcpState,
+    UnixKind, UnixSocket,
+};
 use linger::query::Filter;
-use linger::render::groups::Groups;
+use linger::render::csv::Csv;
+use linger::render::groups::{Groups, Members};
 use linger::render::json::{Head, Parts, SOCKETS, Sockets};
 use linger::render::rows::{Extras, Options, Table, default_columns};
 
@@ -302,13 +306,98 @@ fn a_filter_allocates_nothing() {
 #[test]
 fn counting_allocates_for_groups_and_not_for_rows() {
     let columns = ["state", "process", "timer", "unit"].map(|id| fields::by_id(id).unwrap());
-    for json in [false, true] {
-        let mut groups = Groups::new(columns.to_vec(), json);
+    for members in [Members::None, Members::Json, Members::Csv] {
+        let mut groups = Groups::new(columns.to_vec(), members);
         let (all, later) = feed_records(&mut |record| groups.push(record));
         assert!(all > 0, "each group once");
-        assert_eq!(later, 0, "json {json}");
+        assert_eq!(later, 0, "{members:?}");
         assert_eq!(groups.counted(Some(1)).total, u64::from(ROWS));
     }
+}
+
+/// Rows of UNIX sockets, of names of every length and of any bytes: allocations after the first.
+fn feed_unix(push: &mut dyn FnMut(&Record<'_>) -> io::Result<()>) -> u64 {
+    let names: Vec<Vec<u8>> = (0..KINDS)
+        .map(|n| {
+            let length = n % 107;
+            let bytes = (0..length).map(|at| (at * 7 + n) as u8);
+            std::iter::once((n % 2) as u8 * b'/').chain(bytes).collect()
+        })
+        .collect();
+    let (attributes, ages) = (Attributes::default(), AgeFacts::default());
+    let mut warm = asked();
+    for n in 0..ROWS {
+        if n == WARM {
+            warm = asked();
+        }
+        let unix = UnixSocket {
+            cookie: None,
+            inode: n % KINDS + 1,
+            kind: UnixKind::Stream,
+            state: if n % 3 == 0 {
+                TcpState::Listen
+            } else {
+                TcpState::Closed
+            },
+            name: names.get((n % KINDS) as usize).map(Vec::as_slice),
+            file: Some((n % 256, n % KINDS)),
+            peer: Some(n % KINDS),
+            waiting: None,
+            recv_q: Some(n % 7),
+            send_q: None,
+            memory: None,
+            shutdown: Some(0),
+            uid: Some(n % 70),
+        };
+        let ends = Ends::Unix(&unix);
+        let written = push(&Record {
+            socket: &ends.socket(),
+            attributes: &attributes,
+            ends,
+            owners: None,
+            ages: &ages,
+            names: &NoNames,
+        });
+        assert!(written.is_ok(), "{written:?}");
+    }
+    asked() - warm
+}
+
+#[test]
+fn rows_of_unix_sockets_and_of_csv_allocate_nothing_after_the_first() {
+    let every_column: Vec<&Field> = fields::all().collect();
+    let options = Options {
+        header: true,
+        extras: Extras {
+            extended: true,
+            ..Extras::default()
+        },
+        width: Some(80),
+        one_line: false,
+    };
+    let mut table = Table::new(io::sink(), every_column.clone(), options);
+    assert_eq!(feed_unix(&mut |record| table.push(record)), 0, "a table");
+    let mut lines = Sockets::lines(io::sink(), Parts::default());
+    assert_eq!(feed_unix(&mut |record| lines.push(record)), 0, "JSON");
+    for terminal in [false, true] {
+        let csv = || Csv::new(io::sink(), every_column.clone(), true, terminal).unwrap();
+        let mut unix = csv();
+        assert_eq!(feed_unix(&mut |record| unix.push(record)), 0, "CSV of UNIX");
+        let mut tcp = csv();
+        let (_, later) = feed_records(&mut |record| tcp.push(record));
+        assert_eq!(later, 0, "CSV");
+    }
+    let filter =
+        Filter::parse(&["src /*a? or local-name ~ *z* and not state listen".to_owned()]).unwrap();
+    let mut fitting = 0;
+    let later = feed_unix(&mut |record| {
+        fitting += u32::from(filter.matches(record));
+        Ok(())
+    });
+    assert!(
+        later == 0 && 0 < fitting && fitting < ROWS,
+        "{later} {fitting}"
+    );
 }
 
 #[test]

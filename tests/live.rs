@@ -16,6 +16,8 @@
 mod answers;
 #[path = "live/blame.rs"]
 mod blame;
+#[path = "live/bytecode.rs"]
+mod bytecode;
 #[path = "live/closing.rs"]
 mod closing;
 #[path = "live/collect.rs"]
@@ -28,6 +30,8 @@ mod controls;
 mod counters;
 #[path = "live/findings.rs"]
 mod findings;
+#[path = "live/fingers.rs"]
+mod fingers;
 #[path = "live/harness.rs"]
 mod harness;
 #[path = "live/healthy.rs"]
@@ -38,8 +42,14 @@ mod host;
 mod hostile;
 #[path = "live/kernel.rs"]
 mod kernel;
+#[path = "live/kill.rs"]
+mod kill;
+#[path = "live/kill_refused.rs"]
+mod kill_refused;
 #[path = "live/many.rs"]
 mod many;
+#[path = "live/names.rs"]
+mod names;
 #[path = "live/owners.rs"]
 mod owners;
 #[path = "live/pair.rs"]
@@ -48,8 +58,14 @@ mod pair;
 mod record;
 #[path = "live/refused.rs"]
 mod refused;
+#[path = "live/scene.rs"]
+mod scene;
+#[path = "schema/mod.rs"]
+mod schema;
 #[path = "live/silence.rs"]
 mod silence;
+#[path = "live/ssdump.rs"]
+mod ssdump;
 #[path = "live/stalls.rs"]
 mod stalls;
 #[path = "live/states.rs"]
@@ -82,16 +98,22 @@ fn main() -> ExitCode {
         workloads::TESTS,
         many::TESTS,
         owners::TESTS,
+        names::TESTS,
         host::TESTS,
         refused::TESTS,
         counters::TESTS,
         hostile::TESTS,
         record::TESTS,
+        ssdump::TESTS,
         stories::TESTS,
         silence::TESTS,
         waiting::TESTS,
         stalls::TESTS,
         pair::TESTS,
         whose::TESTS,
+        bytecode::TESTS,
+        fingers::TESTS,
+        kill::TESTS,
+        kill_refused::TESTS,
     ])
 }

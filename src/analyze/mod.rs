@@ -30,8 +30,9 @@ pub use self::expected::Expected;
 pub use self::persist::marks;
 pub use self::settings::{Limits, Settings};
 use crate::history::{Deltas, History, Sample, Tally};
+use crate::model::coverage::{NO_FACTS, UNSURE};
 use crate::model::finding::{Analysis, Unknown};
-use crate::model::{AgeFacts, Finding, Snapshot, TcpState};
+use crate::model::{AgeFacts, Coverage, Finding, Snapshot, StateSet, TcpState};
 
 /// What the detectors read.
 #[derive(Debug)]
@@ -290,14 +291,19 @@ pub fn run(
         expected: settings.expected(),
     };
     let mut analysis = Analysis {
-        inconclusive: !snapshot.coverage.missing.is_empty() || snapshot.coverage.lost > 0,
+        inconclusive: !snapshot.coverage.missing.is_empty()
+            || snapshot.coverage.lost > 0
+            || snapshot.coverage.unsure != StateSet::EMPTY,
         ..Analysis::default()
     };
     for detector in detectors::ALL
         .iter()
         .filter(|detector| settings.selects(detector))
     {
-        let (findings, open) = judge(detector, &context, settings);
+        let (findings, mut open) = judge(detector, &context, settings);
+        if findings.is_empty() && open.is_none() {
+            open = unseen(detector, &snapshot.coverage);
+        }
         if findings.is_empty() && open.is_none() {
             analysis.quiet.push(detector.id);
         }
@@ -315,6 +321,21 @@ pub fn run(
     mute::apply(&mut analysis, settings, &context);
     order(&mut analysis.findings);
     analysis
+}
+
+/// Why having found nothing says nothing: no socket is in states that the detector is about, and it is not known whether
+/// such sockets were asked for; or it rests on counters that were not recorded.
+fn unseen(detector: &Detector, coverage: &Coverage) -> Option<String> {
+    let states: Vec<String> = detector
+        .states
+        .iter()
+        .filter(|state| coverage.unsure.contains(**state))
+        .map(ToString::to_string)
+        .collect();
+    if !states.is_empty() {
+        return Some(format!("no socket is in {}: {UNSURE}", states.join(", ")));
+    }
+    (coverage.no_facts && detector.needs.deltas).then(|| NO_FACTS.to_owned())
 }
 
 /// What one detector finds, and why it cannot tell, if so. It judges by the plain limits, and once more by those of each

@@ -63,6 +63,9 @@ pub enum Command {
         after_help = "The file holds the kernel's own answers, the owners, settings and counters, and the second look that `diagnose` takes. It is readable by its owner only.\n\nExamples:\n  linger record web-7.linger\n  linger --from web-7.linger\n  linger list -tanp --from web-7.linger state close-wait\n  linger diagnose --from web-7.linger"
     )]
     Record(Record),
+    /// Destroy sockets: a preview first, then with --yes
+    #[command(after_help = KILL_EXAMPLES)]
+    Kill(Kill),
     /// Everything about one port, program, pid or address
     #[command(name = "subject", hide = true)]
     Subject(SubjectArgs),
@@ -99,6 +102,10 @@ const LIST_EXAMPLES: &str = "FILTER is every word that is not an option, whereve
                              the one of its route
   fwmark = MARK[/MASK]       takes CAP_NET_ADMIN
   cgroup = PATH, cgroup ~ GLOB
+                             from the root of the hierarchy or its mount
+  autobound                  no bind(2) named the port: most clients, and
+                             accepted connections; only a live kernel tells,
+                             so not with --from or --collector procfs
   process = NAME, process ~ GLOB, pid = N
   user = NAME, uid = N, unit = NAME
   container = ID, container ~ GLOB, pod = UID
@@ -112,10 +119,14 @@ They are joined by and, or, not, && || ! and parentheses; `and` may be left out,
 The state clauses of one alternative add up; an alternative without one means the states of -a, -l, -B or none of \
 these. What is not known fits no comparison; of an age that is known within bounds only what is sure counts.
 
-Unasked, everything but LISTEN, CLOSED and BOUND-INACTIVE is shown; -a shows all, -l LISTEN only.
+-F reads an expression from a file: any number of lines, of any length; lines that begin with # are comments.
+
+Unasked, everything but LISTEN, CLOSED and BOUND-INACTIVE is shown; -a shows all, -l LISTEN only, and of what has no \
+LISTEN, such as UDP, what waits for anybody. 'linger man list' says all of it.
 
 Examples:
-  linger -tlnp                             who listens where
+  linger -tulpn                            who listens where, TCP and UDP
+  linger -xp                               UNIX sockets, and who holds them
   linger -tanp                             everything, with owners
   linger list state close-wait -p          who does not close
   linger list -o state time-wait           with the time left
@@ -129,13 +140,43 @@ Examples:
   linger list --pair state close-wait      and what the other end waits for
   linger list -p 'container = docker:0123456789ab'
   linger list exclude established --json   as one JSON document
-  linger list --output jsonl | jq .state   one object a line";
+  linger list -F web.filter state estab    the expression of a file, and more
+  linger list --output jsonl | jq .state   one object a line
+  linger -tua --output csv > sockets.csv   for a spreadsheet";
+
+const KILL_EXAMPLES: &str = "FILTER is that of `linger list`, and must not be empty; without a state in it the states are those of `list`: \
+everything but LISTEN, CLOSED and BOUND-INACTIVE. Without --yes nothing is touched: the sockets are shown, with what \
+their programs and peers will notice.
+
+With --yes each socket is looked at once more and destroyed by its cookie (SOCK_DESTROY), so that only the very socket \
+dies, even if its ports were used again meanwhile, and only if it still fits. This takes CAP_NET_ADMIN. Before that a \
+capture of the sockets that fit is written, with their owners, because the evidence goes with them: into --state-dir, \
+else $STATE_DIRECTORY, else /var/lib/linger for root, else $XDG_STATE_HOME/linger or ~/.local/state/linger. Where it \
+cannot be written nothing is destroyed.
+
+Killing is no cure. A destroyed CLOSE-WAIT socket leaves its descriptor open: the program leaks on, unseen. TIME-WAIT \
+protects the next connection from late segments (RFC 9293 section 3.6.1), costs no descriptor and goes by itself \
+within 60 s. A program without its listener does not serve any more. These are left alone, each unless its option is \
+given.
+
+Exit status: 0 if every socket that was to be destroyed was, or was gone before, or if none fits; 1 if one could not \
+be, or if all that fit are left alone; 2 for wrong usage.
+
+Examples:
+  linger kill dst 10.0.0.7                          what would die
+  linger kill dst 10.0.0.7 --yes                    destroy it
+  linger kill 'state established and process = batch and age > 1h' --yes
+  linger kill state syn-sent dport = :5432 --yes    connect() fails at once
+  linger kill state close-wait pid = 2211 --close-wait --yes
+  linger kill 'sport = :8080' --listeners           the listener and its connections
+  linger kill dst 10.0.0.7 --yes --json | jq '.sockets[] | .result'
+  linger list -p --from /var/lib/linger/kill-20261123T160615.123Z.linger";
 
 /// What every command takes that reads sockets.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Where the data comes from, and how it is shown")]
 pub struct Common {
-    /// Read a capture instead of this machine
+    /// Read a capture, or what `ss -D` wrote, instead of this machine
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub from: Option<PathBuf>,
     /// How to read sockets
@@ -239,6 +280,9 @@ pub struct Explain {
     /// The story of each socket that fits, of ten at most: how it came into its state, what it awaits, what ends that
     #[arg(long, value_name = "FILTER", num_args = 1.., conflicts_with = "what")]
     pub socket: Vec<String>,
+    /// As --socket, with the filter, or more of it, in a file; - is standard input
+    #[arg(short = 'F', long = "filter", value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "what")]
+    pub filter_file: Option<PathBuf>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "its members speak for themselves")]
     pub common: Common,
@@ -253,6 +297,47 @@ pub struct Record {
     /// Replace the file if it exists
     #[arg(long)]
     pub force: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its members speak for themselves")]
+    pub common: Common,
+}
+
+/// `linger kill`
+#[derive(Clone, Debug, Default, Args)]
+pub struct Kill {
+    /// Destroy them; without it they are only shown
+    #[arg(long)]
+    pub yes: bool,
+    /// TCP sockets (the default)
+    #[arg(short = 't', long)]
+    pub tcp: bool,
+    /// UDP sockets
+    #[arg(short = 'u', long)]
+    pub udp: bool,
+    /// Sockets of IPv4 only
+    #[arg(short = '4', long)]
+    pub ipv4: bool,
+    /// Sockets of IPv6 only
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
+    /// LISTEN sockets too, and of UDP those without a peer
+    #[arg(long)]
+    pub listeners: bool,
+    /// CLOSE-WAIT sockets too, although their programs keep the descriptors
+    #[arg(long)]
+    pub close_wait: bool,
+    /// TIME-WAIT sockets too, although they protect the next connection and go by themselves
+    #[arg(long)]
+    pub time_wait: bool,
+    /// Where the capture is written
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub state_dir: Option<PathBuf>,
+    /// Write no capture of the sockets before they are destroyed
+    #[arg(long, conflicts_with = "state_dir")]
+    pub no_capture: bool,
+    /// Which sockets, in the language of `linger list`
+    #[arg(value_name = "FILTER")]
+    pub filter: Vec<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "its members speak for themselves")]
     pub common: Common,
@@ -281,14 +366,52 @@ pub enum Output {
     Json,
     /// one object a line
     Jsonl,
+    /// comma-separated values
+    Csv,
+    /// aligned columns, more of them, never wrapped
+    Wide,
 }
 
 /// `linger list`
 #[derive(Clone, Debug, Default, Args)]
+#[command(args_override_self = true)]
 pub struct List {
-    /// TCP sockets (the default)
+    /// TCP sockets (the default; with -l UDP too)
     #[arg(short = 't', long)]
     pub tcp: bool,
+    /// UDP sockets
+    #[arg(short = 'u', long)]
+    pub udp: bool,
+    /// UDP-Lite sockets
+    #[arg(long)]
+    pub udplite: bool,
+    /// RAW sockets
+    #[arg(short = 'w', long)]
+    pub raw: bool,
+    /// UNIX sockets
+    #[arg(short = 'x', long)]
+    pub unix: bool,
+    /// PACKET sockets
+    #[arg(short = '0', long)]
+    pub packet: bool,
+    /// MPTCP sockets, whose subflows are sockets of TCP
+    #[arg(short = 'M', long)]
+    pub mptcp: bool,
+    /// SCTP sockets
+    #[arg(short = 'S', long)]
+    pub sctp: bool,
+    /// VSOCK sockets
+    #[arg(long)]
+    pub vsock: bool,
+    /// NETLINK sockets
+    #[arg(long)]
+    pub netlink: bool,
+    /// Sockets of a family: unix, inet, inet6, link, netlink or vsock
+    #[arg(short = 'f', long, value_name = "FAMILY")]
+    pub family: Option<String>,
+    /// These tables (comma-separated): all, inet, tcp, udp, raw, unix, u_dgr, packet, netlink, ...; !TABLE leaves one out
+    #[arg(short = 'A', long, alias = "socket", value_name = "TABLE,...")]
+    pub query: Vec<String>,
     /// Sockets of IPv4 only
     #[arg(short = '4', long)]
     pub ipv4: bool,
@@ -298,15 +421,23 @@ pub struct List {
     /// Every state, LISTEN and BOUND-INACTIVE included
     #[arg(short = 'a', long)]
     pub all: bool,
-    /// LISTEN only
+    /// LISTEN only; of what has no LISTEN, such as UDP, those that wait for anybody
     #[arg(short = 'l', long)]
     pub listening: bool,
     /// BOUND-INACTIVE only: bound to a port, neither listening nor connected
     #[arg(short = 'B', long)]
     pub bound_inactive: bool,
     /// Numbers instead of names, which is the default: a diagnosis must not wait for a name server
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, overrides_with = "resolve")]
     pub numeric: bool,
+    /// Names of addresses and services, as far as the resolver knows them within 2 s; of -n and -r the last one counts
+    #[arg(
+        short = 'r',
+        long,
+        overrides_with = "numeric",
+        conflicts_with = "group_by"
+    )]
+    pub resolve: bool,
     /// Timers: name, time left, retries
     #[arg(short = 'o', long = "options")]
     pub timers: bool,
@@ -322,6 +453,9 @@ pub struct List {
     /// The processes that hold the socket
     #[arg(short = 'p', long)]
     pub processes: bool,
+    /// One line for a row, whatever it holds
+    #[arg(short = 'O', long)]
+    pub oneline: bool,
     /// Without the line of column names
     #[arg(short = 'H', long)]
     pub no_header: bool,
@@ -344,6 +478,9 @@ pub struct List {
     /// Form of the output
     #[arg(long, value_enum, value_name = "FORM", default_value_t = Output::Table)]
     pub output: Output,
+    /// Read the filter from a file, - being standard input; a socket has to fit the words of the line too
+    #[arg(short = 'F', long = "filter", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub filter_file: Option<PathBuf>,
     /// Which sockets, in the language of ss: state close-wait, dst 10.0.0.0/8, sport = :443
     #[arg(value_name = "FILTER")]
     pub filter: Vec<String>,

@@ -26,7 +26,7 @@ use crate::render::text::{Safe, wrap};
 /// # Errors
 /// For a word that names nothing, or a capture that cannot be read.
 pub fn run(args: &args::Explain) -> Result<(), Failure> {
-    if !args.socket.is_empty() {
+    if !args.socket.is_empty() || args.filter_file.is_some() {
         return stories::run(args);
     }
     let screen = terminal::screen(args.common.color);
@@ -49,7 +49,7 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
     if args.common.json {
         let content = match (entry, detector) {
             (Some(Entry::State(text)), _) => {
-                let count = tally.as_ref().map(|tally| tally.of(text.state));
+                let count = known(&snapshot, tally.as_ref(), text.state);
                 let mut content = state_json(text, count, &snapshot.facts, &about(text.state));
                 if let (Some(closes), Some(map)) =
                     (closes(text.state, tally.as_ref()), content.as_object_mut())
@@ -73,7 +73,7 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
     let mut out = Vec::new();
     match (entry, detector) {
         (Some(Entry::State(text)), _) => {
-            let count = tally.as_ref().map(|tally| tally.of(text.state));
+            let count = known(&snapshot, tally.as_ref(), text.state);
             let place = if args.common.from.is_some() {
                 "in this capture"
             } else {
@@ -98,6 +98,12 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
         (None, None) => {}
     }
     terminal::print(&out)
+}
+
+/// How many sockets are in `state`, where that is known.
+fn known(snapshot: &Snapshot, tally: Option<&Tally>, state: TcpState) -> Option<u64> {
+    let tally = tally.filter(|_| snapshot.coverage.sees(state))?;
+    Some(tally.of(state))
 }
 
 /// The findings that a state is about.
@@ -180,9 +186,9 @@ fn glance(common: &args::Common) -> Result<Snapshot, Failure> {
 fn machine_of_states(args: &args::Explain, screen: Screen) -> Result<(), Failure> {
     let (snapshot, tally) = look(&args.common)?;
     if args.common.json {
-        let counts = tally.as_ref().map(|tally| {
-            status::states(tally.states(), tally.unknown, snapshot.coverage.collector)
-        });
+        let counts = tally
+            .as_ref()
+            .map(|tally| status::states(tally.states(), tally.unknown, &snapshot.coverage));
         let states: Vec<Value> = TcpState::SHOWN
             .iter()
             .filter_map(|state| state.slug())

@@ -7,6 +7,7 @@ use clap::CommandFactory;
 use clap::error::{ContextKind, ErrorKind};
 
 use super::args::Cli;
+use super::fingers;
 use crate::analyze::settings;
 use crate::{collect, query, record};
 
@@ -108,11 +109,20 @@ fn clap_words(error: &clap::Error) -> (String, String) {
         .map(ToString::to_string)
         .filter(|_| error.kind() == ErrorKind::UnknownArgument);
     if let Some(option) = &unknown {
-        if OF_SS.contains(&option.as_str()) {
-            hint = Some(format!("linger reads TCP sockets: leave {option} out"));
+        if let Some(other) = fingers::hint(option) {
+            hint = Some(other);
         } else if of_list(option) {
             hint = Some(format!("{option} is an option of 'linger list'"));
         }
+    }
+    // netstat's -c takes no value.
+    if error.kind() == ErrorKind::InvalidValue
+        && error
+            .get(ContextKind::InvalidArg)
+            .is_some_and(|argument| argument.to_string().starts_with("--columns"))
+    {
+        let again = fingers::hint("--continuous").unwrap_or_default();
+        hint = Some(format!("'linger list -c help' lists the columns; {again}"));
     }
     let command = usage.unwrap_or_else(|| "linger".to_owned());
     // `subject` is what a bare word stands for, and nobody's to type.
@@ -140,9 +150,6 @@ fn of_list(option: &str) -> bool {
         })
     })
 }
-
-/// Options of ss for other protocols, which fingers type along.
-const OF_SS: [&str; 6] = ["-u", "-w", "-x", "-0", "-M", "-S"];
 
 /// Text whose lines are safe each; the caret of a filter error stands on a line of its own.
 struct Lines<'a>(&'a str);

@@ -1,7 +1,9 @@
 //! `linger list`: sockets as rows, streamed.
 
 use std::io::{self, BufWriter};
+use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
@@ -9,31 +11,44 @@ use super::args::{self, Output};
 use super::failure::Failure;
 use super::listed::{self, Choice, Form, PairForm, Sink, Writer};
 use super::pair::{self, Halves};
-use super::{lookup, source, terminal};
-use crate::collect::{Row, Source, Want, names};
+use super::selection::{self, Selection};
+use super::tables::{Tables, unasked};
+use super::{fingers, lookup, source, terminal, views};
+use crate::collect::hosts::{self, Hosts, Wanted};
+use crate::collect::{self, Row, Source, Want, names};
 use crate::fields::{self, Names, Needed, NoNames, Record};
 use crate::model::{
-    AgeFacts, Attributes, Coverage, Ends, Protocol, Snapshot, Socket, StateSet, TcpState, words,
+    AgeFacts, Attributes, Coverage, Ends, Protocol, Snapshot, Socket, StateSet, words,
 };
 use crate::query::Filter;
 use crate::render::cell;
-use crate::render::groups::Groups;
+use crate::render::csv::Csv;
+use crate::render::groups::{Groups, Members};
 use crate::render::json::{GROUPS, Head, PAIRS, Pairs, Parts, SOCKETS, Sockets, Tail};
 use crate::render::pairs;
-use crate::render::rows::{Extras, Options, Table, default_columns};
+use crate::render::rows::{Extras, Options, Table};
 use crate::render::text::width;
 
 /// The size of the output buffer: rows are short, and each write is a system call.
 const BUFFER: usize = 64 * 1024;
 
+/// How long a listing waits for the names of its addresses, in all.
+const RESOLVED_WITHIN: Duration = Duration::from_secs(2);
+
 /// The names of this machine's interfaces and users; a capture's interfaces are not known.
-struct Numbers {
-    interfaces: FxHashMap<u32, String>,
+pub struct Numbers {
+    /// index -> name
+    pub interfaces: FxHashMap<u32, String>,
     users: FxHashMap<u32, String>,
+    /// with `-r`
+    hosts: Hosts,
+    /// with `-r`
+    services: FxHashMap<(Protocol, u16), String>,
 }
 
 impl Numbers {
-    fn of(machine: &dyn Source) -> Self {
+    /// Of users none yet: they are read where a column shows them.
+    pub fn of(machine: &dyn Source) -> Self {
         Self {
             interfaces: if machine.is_capture() {
                 FxHashMap::default()
@@ -41,6 +56,8 @@ impl Numbers {
                 names::interfaces()
             },
             users: FxHashMap::default(),
+            hosts: Hosts::default(),
+            services: FxHashMap::default(),
         }
     }
 }
@@ -52,6 +69,14 @@ impl Names for Numbers {
 
     fn user(&self, uid: u32) -> Option<&str> {
         self.users.get(&uid).map(String::as_str)
+    }
+
+    fn host(&self, ip: IpAddr) -> Option<&str> {
+        self.hosts.name(ip)
+    }
+
+    fn service(&self, protocol: Protocol, port: u16) -> Option<&str> {
+        self.services.get(&(protocol, port)).map(String::as_str)
     }
 }
 
@@ -65,49 +90,79 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
         return listed::print_columns();
     }
     let choice = Choice::of(args)?;
-    // `--json` says no more than that it is not a table; `--output` may say more.
-    let output = match args.output {
-        Output::Table if args.common.json => Output::Json,
-        output => output,
-    };
+    let tables = Tables::of(args)?;
+    let output = output(args)?;
     if args.pair {
         pair::check(args, output)?;
     }
-    let filter = Filter::parse(&args.filter)?;
+    if let Some(form) = args.filter.first()
+        && args.timers
+        && fingers::is_form(form)
+    {
+        return Err(fingers::not_a_form(form));
+    }
+    let filter = selection::filter(&args.filter, args.filter_file.as_deref())?;
     let mut machine = source::open(&args.common)?;
     let mut names = Numbers::of(machine.as_ref());
-    let filter = filter
-        .resolve(&mut lookup::Names::new(machine.as_mut(), &names.interfaces))?
-        .within(unasked(args));
+    let filter = filter.resolve(&mut lookup::Names::new(machine.as_mut(), &names.interfaces))?;
+    let folds = folds(args, &filter, output);
+    // What is shown unasked depends on the protocol.
+    let filters: Vec<(Protocol, Filter)> = tables
+        .protocols()
+        .map(|protocol| (protocol, filter.clone().within(unasked(args, protocol))))
+        .collect();
     let grouped = !choice.groups.is_empty();
     let parts = if grouped {
         Parts::default()
     } else {
         Parts {
-            owners: args.processes || args.pair && output != Output::Table,
+            owners: args.processes || args.pair && matches!(output, Output::Json | Output::Jsonl),
             info: args.info,
             memory: args.memory,
             extended: args.extended,
         }
     };
-    let usual = args.pair && output == Output::Table && choice.columns.is_empty();
+    let columns = &match args.pair {
+        true => choice.columns.clone(),
+        false => views::columns(output, &choice.columns, tables, parts),
+    };
+    let usual = args.pair && !parts.owners && columns.is_empty();
     let usual = Needed::by(usual.then(pairs::default_columns).iter().flatten());
-    let shown = choice.needed().and(usual).and(Needed {
-        extended: parts.extended,
-        tcp_info: parts.info,
-        congestion: parts.info,
-        memory: parts.memory,
-        // `-e` shows the unit, which an owner tells where the cgroup's id has no path.
-        owners: parts.owners || parts.extended,
-    });
+    let shown = choice
+        .needed()
+        .and(usual)
+        .and(Needed::by(columns))
+        .and(Needed {
+            extended: parts.extended,
+            tcp_info: parts.info,
+            congestion: parts.info,
+            memory: parts.memory,
+            // `-e` shows the unit, which an owner tells where the cgroup's id has no path.
+            // The name behind a port id of NETLINK is that of its holder.
+            owners: parts.owners || parts.extended || tables.has(Protocol::Netlink),
+        });
     let needed = filter.needed().and(shown);
-    let mut want = want(args, filter.states(), needed, parts.extended);
-    let families = want;
-    if args.pair {
-        want = pair::want(want);
-    }
-    if filter.asks_mark() {
+    let want = want(tables, needed, parts.extended);
+    if filter.asks_mark()
+        && let Some((protocol, filter)) = filters.iter().find(|(protocol, _)| protocol.over_ip())
+    {
+        let want = Want {
+            protocol: *protocol,
+            states: filter.states().of_protocol(*protocol),
+            ..want
+        };
         marks_are_told(machine.as_mut(), &want)?;
+    }
+    let by_owner = filter.needed().owners;
+    let selections: Vec<(Protocol, Selection)> = filters
+        .iter()
+        .map(|(protocol, filter)| (*protocol, Selection::new(filter.clone())))
+        .collect();
+    if let Some((_, selection)) = selections.first() {
+        if args.pair && selection.asks_autobound() {
+            return pair::not_autobound();
+        }
+        selection.check(machine.as_mut())?;
     }
     // Before the rows, because they stream.
     let (owners, mut coverage) = if needed.owners {
@@ -121,8 +176,38 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     } else {
         AgeFacts::default()
     };
-    if choice.has("user") {
+    if choice.has("user") || columns.iter().any(|field| field.id == "user") {
         names.users = lookup::users(machine.as_mut(), owners.as_ref());
+    }
+    if args.resolve {
+        let mut wanted = Wanted::default();
+        // Rows stream, so that names have to be known before the first. What fails here fails again below.
+        for (protocol, filter) in filters.iter().filter(|(protocol, _)| protocol.over_ip()) {
+            let want = Want {
+                protocol: *protocol,
+                states: filter.states().of_protocol(*protocol),
+                ..want
+            };
+            let _ = machine.dump(&want, &mut |row| {
+                let (socket, attributes, ends) = row.parts();
+                let record = Record {
+                    socket: &socket,
+                    attributes: &attributes,
+                    ends,
+                    owners: owners.as_ref(),
+                    ages: &ages,
+                    names: &names,
+                };
+                if filter.matches(&record) {
+                    wanted.add(socket.remote_ip());
+                    wanted.add(socket.local_ip());
+                }
+                ControlFlow::Continue(())
+            });
+        }
+        names.hosts = hosts::resolve(wanted, hosts::System, RESOLVED_WITHIN);
+        names.services = lookup::services();
+        coverage.notes.extend(names.hosts.note().map(str::to_owned));
     }
     let host = machine.host();
     let out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
@@ -139,16 +224,24 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             netns: host.netns,
             collector: source::probe(&args.common, machine.as_mut()),
         }),
-        Output::Table | Output::Jsonl => None,
+        Output::Table | Output::Wide | Output::Jsonl | Output::Csv => None,
     };
-    let columns = &choice.columns;
+    let header = !args.no_header;
     let writer = match (head, output) {
         (head, output) if grouped => Writer::Groups {
-            groups: Groups::new(choice.groups.clone(), output != Output::Table),
+            groups: Groups::new(
+                choice.groups.clone(),
+                match output {
+                    Output::Table | Output::Wide => Members::None,
+                    Output::Json | Output::Jsonl => Members::Json,
+                    Output::Csv => Members::Csv,
+                },
+            ),
             by: choice.groups.clone(),
             form: match (head, output) {
                 (Some(head), _) => Form::Document(head),
-                (None, Output::Table) => Form::Table(!args.no_header),
+                (None, Output::Table | Output::Wide) => Form::Table(header),
+                (None, Output::Csv) => Form::Csv(header),
                 (None, _) => Form::Lines,
             },
             out,
@@ -156,8 +249,8 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
         (head, output) if args.pair => Writer::Pairs {
             halves: Halves::new(choice.order, choice.top, shown),
             form: match (head, output) {
-                (None, Output::Table) => {
-                    PairForm::Table(Box::new(pairs::Table::new(out, columns, !args.no_header)))
+                (None, Output::Table | Output::Wide) => {
+                    PairForm::Table(Box::new(pairs::Table::new(out, columns, header)))
                 }
                 (head, _) => PairForm::Json(Pairs::new(out, head.as_ref(), parts, columns)?),
             },
@@ -165,21 +258,23 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
         (Some(head), _) => {
             Writer::Json(Sockets::document(out, &head, parts)?.with_columns(columns))
         }
-        (None, Output::Table) => {
-            let columns = if columns.is_empty() {
-                default_columns()
-            } else {
-                columns.clone()
-            };
-            Writer::Table(Box::new(Table::new(out, columns, options(args))))
-        }
+        (None, Output::Table | Output::Wide) => Writer::Table(Box::new(Table::new(
+            out,
+            columns.clone(),
+            options(args, output),
+        ))),
+        (None, Output::Csv) => Writer::Csv(Csv::new(
+            out,
+            columns.clone(),
+            header,
+            terminal::is_terminal(),
+        )?),
         (None, _) => Writer::Json(Sockets::lines(out, parts).with_columns(columns)),
     };
-    let mut sink = Sink::new(writer, &choice);
+    let mut sink = Sink::new(writer, &choice).folding(folds);
 
     let mut failed = None;
     let mut unowned = 0u64;
-    let by_owner = filter.needed().owners;
     let like = |socket: &Socket,
                 attributes: &Attributes<'_>,
                 ends: Ends<'_>,
@@ -195,17 +290,24 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     };
     let (mut rows, mut broke) = (Coverage::default(), None);
     let mut enough = false;
-    for protocol in protocols(args) {
-        let want = Want { protocol, ..want };
-        let dumped = machine.dump(&want, &mut |row| {
+    for ((protocol, selection), (_, filter)) in selections.iter().zip(&filters) {
+        let want = Want {
+            protocol: *protocol,
+            states: selection.states().of_protocol(*protocol),
+            // The kernel tells the queues of these with their memory alone.
+            memory: want.memory || matches!(protocol, Protocol::Packet | Protocol::Netlink),
+            ..want
+        };
+        let mut each = |filter: &Filter, row: Row<'_>| {
             let (socket, attributes, ends) = row.parts();
             let mut flow = ControlFlow::Continue(());
             like(&socket, &attributes, ends, &mut |record| {
-                let fits = filter.matches(record);
+                let fits = filter.matches(record) && tables.shows(record);
                 // Where owners are judged, a socket whose holder was not found may have been left out.
                 unowned += u64::from((fits || by_owner) && is_unowned(record));
                 if let Some(halves) = sink.halves() {
-                    halves.push(record, fits && families.family(record.socket.family));
+                    let family = !protocol.over_ip() || want.family(socket.family);
+                    halves.push(record, fits && family);
                     return;
                 }
                 if !fits {
@@ -218,15 +320,23 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             });
             enough = flow.is_break();
             flow
-        });
+        };
+        // The other end of what is selected must not be left out.
+        let dumped = if args.pair {
+            machine.dump(&pair::want(want), &mut |row| each(filter, row))
+        } else {
+            selection.dump(machine.as_mut(), &want, &mut each)
+        };
         if let Some(error) = failed {
             return Err(error.into());
         }
         match dumped {
             Ok(coverage) => rows.merge(coverage),
             Err(error) => {
-                rows.missing.push(error.to_string());
-                broke = broke.or(Some(error));
+                rows.missing.push(missing(*protocol, &error));
+                if tables.must(*protocol) {
+                    broke = broke.or(Some(error));
+                }
             }
         }
         if enough {
@@ -253,40 +363,58 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
 }
 
 /// Whether the socket has a holder that was not found.
-fn is_unowned(record: &Record<'_>) -> bool {
+pub fn is_unowned(record: &Record<'_>) -> bool {
     let inode = record.socket.inode;
+    // The kernel's own ends of NETLINK have a file that nobody opens.
+    let kernel = matches!(record.ends, Ends::Netlink(netlink) if netlink.portid == 0);
     inode != 0
+        && !kernel
         && record
             .owners
             .is_some_and(|owners| owners.links_of(inode).is_empty())
 }
 
-/// Whose sockets are listed, in this order.
-fn protocols(_args: &args::List) -> Vec<Protocol> {
-    vec![Protocol::Tcp]
-}
-
-/// The states of a filter that names none.
-fn unasked(args: &args::List) -> StateSet {
-    let listen = StateSet::of(TcpState::Listen);
-    let bound = StateSet::of(TcpState::BoundInactive);
-    match (args.all, args.listening, args.bound_inactive) {
-        (true, ..) => StateSet::ALL,
-        (_, true, true) => listen.union(bound),
-        (_, true, false) => listen,
-        (_, false, true) => bound,
-        (false, false, false) => StateSet::DEFAULT,
+/// What is missing where a table could not be read.
+fn missing(protocol: Protocol, error: &collect::Error) -> String {
+    match error {
+        collect::Error::NotRecorded(_) => error.to_string(),
+        error => format!("{}: {error}", protocol.sockets()),
     }
 }
 
+/// The form of the output: `--json` says no more than that it is not a table; `--output` may say more.
+fn output(args: &args::List) -> Result<Output, Failure> {
+    match args.output {
+        Output::Table if args.common.json => Ok(Output::Json),
+        form @ (Output::Csv | Output::Wide) if args.common.json => Err(Failure::usage(
+            format!(
+                "--json and --output {} are two forms",
+                if form == Output::Csv { "csv" } else { "wide" }
+            ),
+            "leave one of them out".to_owned(),
+        )),
+        form => Ok(form),
+    }
+}
+
+/// Whether a flood of TIME-WAIT becomes one line: before a person's eyes, unless states or an order were asked for.
+fn folds(args: &args::List, filter: &Filter, output: Output) -> bool {
+    let asked = args.all
+        || args.listening
+        || args.bound_inactive
+        || args.timers
+        || args.sort.is_some()
+        || args.top.is_some()
+        || !args.group_by.is_empty()
+        || filter.chooses_states();
+    matches!(output, Output::Table | Output::Wide) && !asked && terminal::is_terminal()
+}
+
 /// Asks only for what is shown or judged.
-fn want(args: &args::List, states: StateSet, needed: Needed, tos: bool) -> Want {
-    // -4 and -6 together are both; neither is both too.
-    let both = args.ipv4 == args.ipv6;
+fn want(tables: Tables, needed: Needed, tos: bool) -> Want {
     Want {
-        states,
-        ipv4: both || args.ipv4,
-        ipv6: both || args.ipv6,
+        ipv4: tables.ipv4,
+        ipv6: tables.ipv6,
         tcp_info: needed.tcp_info,
         memory: needed.memory,
         congestion: needed.congestion,
@@ -320,7 +448,8 @@ pub fn marks_are_told(machine: &mut dyn Source, want: &Want) -> Result<(), Failu
     ))
 }
 
-fn options(args: &args::List) -> Options {
+fn options(args: &args::List, output: Output) -> Options {
+    let wide = output == Output::Wide;
     Options {
         header: !args.no_header,
         extras: Extras {
@@ -330,8 +459,8 @@ fn options(args: &args::List) -> Options {
             info: args.info,
             process: args.processes,
         },
-        width: terminal::columns(),
-        one_line: false,
+        width: terminal::columns().filter(|_| !wide),
+        one_line: args.oneline || wide,
     }
 }
 

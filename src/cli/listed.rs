@@ -1,4 +1,4 @@
-//! Where the rows of `list` go: a table, JSON, or counts of groups; at once, or sorted.
+//! Where the rows of `list` go: a table, JSON, CSV, or counts of groups; at once, or sorted.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -6,12 +6,14 @@ use std::ops::ControlFlow;
 
 use super::args;
 use super::failure::Failure;
+use super::fold::Fold;
 use super::pair::Halves;
 use super::sorted::{Like, Order, Rows};
 use super::terminal;
 use crate::fields::{self, Field, Needed, Record};
 use crate::model::words;
-use crate::render::groups::{Groups, write_table};
+use crate::render::csv::Csv;
+use crate::render::groups::{Groups, write_csv, write_table};
 use crate::render::json::{Head, Pairs, Sockets, Tail, write_groups};
 use crate::render::pairs;
 use crate::render::rows::Table;
@@ -85,6 +87,8 @@ pub enum Writer<'a, W: Write> {
     Table(Box<Table<W>>),
     /// a document, or a line for each
     Json(Sockets<W>),
+    /// a line for each, of values
+    Csv(Csv<W>),
     /// both ends of connections
     Pairs {
         /// the ends so far
@@ -121,6 +125,8 @@ pub enum Form<'a> {
     Document(Head<'a>),
     /// a line for each
     Lines,
+    /// comma-separated, with a head or without
+    Csv(bool),
 }
 
 /// Where rows go, and which of them.
@@ -130,6 +136,7 @@ pub struct Sink<'a, W: Write> {
     /// rows that may still be written; groups are counted over all rows
     left: Option<u64>,
     top: Option<u64>,
+    fold: Option<Fold>,
 }
 
 impl<'a, W: Write> Sink<'a, W> {
@@ -147,10 +154,18 @@ impl<'a, W: Write> Sink<'a, W> {
                 .map(|order| Rows::new(order, rows)),
             left: top.filter(|_| !grouped),
             top,
+            fold: None,
         }
     }
 
-    /// The ends so far, where pairs are written: what selects none may be the other end of one that is selected.
+    /// The same with TIME-WAIT folded; for a table alone, because a line is no row.
+    #[must_use]
+    pub fn folding(mut self, fold: bool) -> Self {
+        self.fold = fold.then(Fold::default);
+        self
+    }
+
+    /// The ends so far, where pairs are written: what is not selected may be the other end of one that is.
     pub const fn halves(&mut self) -> Option<&mut Halves> {
         match &mut self.writer {
             Writer::Pairs { halves, .. } => Some(halves),
@@ -165,6 +180,11 @@ impl<'a, W: Write> Sink<'a, W> {
     pub fn push(&mut self, record: &Record<'_>) -> io::Result<ControlFlow<()>> {
         if let Some(rows) = &mut self.sorted {
             rows.push(record);
+            return Ok(ControlFlow::Continue(()));
+        }
+        if let Some(fold) = &mut self.fold
+            && fold.takes(record)
+        {
             return Ok(ControlFlow::Continue(()));
         }
         self.writer.push(record)?;
@@ -189,10 +209,13 @@ impl<'a, W: Write> Sink<'a, W> {
         if let Some(rows) = self.sorted.take() {
             rows.each(like, &mut |record| self.writer.push(record))?;
         }
+        if let Some(fold) = &self.fold {
+            fold.each(like, &mut |record| self.writer.push(record))?;
+        }
         if let Writer::Pairs { halves, form } = self.writer {
             return form.finish(&halves, tail, like);
         }
-        self.writer.finish(tail, self.top)
+        self.writer.finish(tail, self.top, self.fold.as_ref())
     }
 }
 
@@ -201,16 +224,24 @@ impl<W: Write> Writer<'_, W> {
         match self {
             Self::Table(table) => table.push(record),
             Self::Json(sockets) => sockets.push(record),
+            Self::Csv(csv) => csv.push(record),
             Self::Groups { groups, .. } => groups.push(record),
             // They come by `halves`.
             Self::Pairs { .. } => Ok(()),
         }
     }
 
-    fn finish(self, tail: &Tail<'_>, top: Option<u64>) -> io::Result<()> {
+    fn finish(self, tail: &Tail<'_>, top: Option<u64>, fold: Option<&Fold>) -> io::Result<()> {
         match self {
-            Self::Table(table) => table.finish()?.flush(),
+            Self::Table(table) => {
+                let mut out = table.finish()?;
+                if let Some(fold) = fold {
+                    fold.line(&mut out)?;
+                }
+                out.flush()
+            }
             Self::Json(sockets) => sockets.finish(tail)?.flush(),
+            Self::Csv(csv) => csv.finish()?.flush(),
             Self::Pairs { .. } => Ok(()),
             Self::Groups {
                 groups,
@@ -225,6 +256,7 @@ impl<W: Write> Writer<'_, W> {
                         write_groups(&mut out, Some(&head), &by, &counted, tail)?;
                     }
                     Form::Lines => write_groups(&mut out, None, &by, &counted, tail)?,
+                    Form::Csv(header) => write_csv(&counted, &by, header, &mut out)?,
                 }
                 out.flush()
             }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustc_hash::FxHashMap;
 
 use crate::collect::Source;
-use crate::model::Owners;
+use crate::model::{Owners, Protocol};
 use crate::query::Lookup;
 
 /// Looks names up, each only when it is asked for.
@@ -104,6 +104,42 @@ impl Lookup for Names<'_> {
     }
 }
 
+/// The services of this machine by protocol and port, as getservbyport(3) finds them in `/etc/services`.
+pub fn services() -> FxHashMap<(Protocol, u16), String> {
+    by_port(&String::from_utf8_lossy(
+        &fs::read("/etc/services").unwrap_or_default(),
+    ))
+}
+
+/// The first name of each port of TCP and of UDP in a table like `/etc/services` (services(5)).
+fn by_port(table: &str) -> FxHashMap<(Protocol, u16), String> {
+    let mut names = FxHashMap::default();
+    for line in table.lines() {
+        let mut words = line
+            .split('#')
+            .next()
+            .unwrap_or_default()
+            .split_ascii_whitespace();
+        let (Some(name), Some((port, protocol))) = (
+            words.next(),
+            words.next().and_then(|word| word.split_once('/')),
+        ) else {
+            continue;
+        };
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => continue,
+        };
+        if let Ok(port) = port.parse() {
+            names
+                .entry((protocol, port))
+                .or_insert_with(|| name.to_owned());
+        }
+    }
+    names
+}
+
 /// The names of users: of this machine by `/etc/passwd` and by the processes that were seen, of a capture by these alone.
 pub fn users(machine: &mut dyn Source, owners: Option<&Owners>) -> FxHashMap<u32, String> {
     let mut users = FxHashMap::default();
@@ -173,6 +209,18 @@ mod tests {
         assert_eq!(service(table, "domain"), None);
         assert_eq!(service(table, "web"), None);
         assert_eq!(service(table, "bad"), None);
+    }
+
+    #[test]
+    fn a_port_has_the_first_name_of_its_own_protocol() {
+        let names = by_port(
+            "# x\ntime 37/tcp\nexec 512/tcp\nbiff 512/udp comsat\nother 512/tcp\nbad x/tcp\nsctp 9/sctp\nalone\n",
+        );
+        let name = |protocol, port| names.get(&(protocol, port)).map(String::as_str);
+        assert_eq!(name(Protocol::Tcp, 512), Some("exec"));
+        assert_eq!(name(Protocol::Udp, 512), Some("biff"));
+        assert_eq!(name(Protocol::Udp, 37), None);
+        assert_eq!(name(Protocol::Tcp, 9), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::args::Cli;
 use super::config::{self, Key};
 use super::explain;
 use super::failure::Failure;
+use super::list_page;
 use super::listed;
 use super::terminal;
 use crate::analyze::{AGES, Settings, detectors};
@@ -84,8 +85,14 @@ const DIFFERENCES: &str = "A filter that ss accepts means the same here. Where s
     does: 'and' binds tighter than 'or'; '!=' works with src and dst; a state clause may stand anywhere; operators and \
     parentheses need no blanks around them; every spelling of a state and every unambiguous one of an IPv6 address is \
     understood; a name with several addresses means each of them. Unasked, TIME-WAIT and SYN-RECEIVED are shown too, and \
-    BOUND-INACTIVE only with -a, -B or by name. fwmark without CAP_NET_ADMIN is an error and not a wrong answer. \
-    'sport >= *' and autobound are not understood.";
+    BOUND-INACTIVE only with -a, -B or by name; of UDP, RAW and UNIX what is UNCONNECTED is not hidden, and without an \
+    option of a protocol it is TCP alone. 'state listening' means UNCONNECTED where there is no LISTEN, as -l does. Patterns \
+    of UNIX names heed case. fwmark without CAP_NET_ADMIN is an error and not a wrong answer. \
+    autobound is what the kernel means by it, a socket without SOCK_BINDPORT_LOCK: one whose port no bind(2) named, \
+    accepted connections, TIME-WAIT and SYN-RECEIVED always among them; a bound port within ip_local_port_range does not \
+    fit it, and every socket fits either it or its opposite. It cannot be told from /proc/net or a capture, and is an \
+    error there. A file of -F may have state clauses, may be joined to a filter on the line, and its lines may be long. \
+    'sport >= *' is not understood.";
 
 /// The page of a command: what clap knows, then examples, exit status and neighbours.
 fn command_page(command: clap::Command, title: &str) -> Result<Vec<u8>, Failure> {
@@ -122,14 +129,19 @@ fn command_page(command: clap::Command, title: &str) -> Result<Vec<u8>, Failure>
         None => (examples, String::new()),
     };
     if !notes.is_empty() {
-        verbatim(&mut out, "NOTES", &notes)?;
+        // The page of list says the same at length.
+        if title != "LINGER-LIST" {
+            verbatim(&mut out, Some("NOTES"), &notes)?;
+        }
     }
     if title == "LINGER-LIST" {
-        verbatim(&mut out, "COLUMNS", &listed::columns_text())?;
+        list_page::write(&mut out)?;
+        verbatim(&mut out, Some("COLUMNS"), &listed::columns_text())?;
         section(&mut out, "DIFFERENCES FROM SS")?;
         paragraph(&mut out, DIFFERENCES)?;
+        list_page::flags(&mut out)?;
     }
-    verbatim(&mut out, "EXAMPLES", &examples)?;
+    verbatim(&mut out, Some("EXAMPLES"), &examples)?;
     section(&mut out, "EXIT STATUS")?;
     paragraph(
         &mut out,
@@ -359,21 +371,34 @@ fn keys(out: &mut dyn Write, keys: &[Key]) -> std::io::Result<()> {
 }
 
 /// A name, and behind it what it is.
-fn item(out: &mut dyn Write, name: &str, doc: &str) -> std::io::Result<()> {
+pub(super) fn item(out: &mut dyn Write, name: &str, doc: &str) -> std::io::Result<()> {
     writeln!(out, ".TP\n{}", escape(name))?;
     paragraph(out, doc)
 }
 
-fn section(out: &mut dyn Write, name: &str) -> std::io::Result<()> {
+pub(super) fn section(out: &mut dyn Write, name: &str) -> std::io::Result<()> {
     writeln!(out, ".SH \"{name}\"")
 }
 
-fn paragraph(out: &mut dyn Write, text: &str) -> std::io::Result<()> {
+pub(super) fn subsection(out: &mut dyn Write, name: &str) -> std::io::Result<()> {
+    writeln!(out, ".SS \"{name}\"")
+}
+
+pub(super) fn paragraph(out: &mut dyn Write, text: &str) -> std::io::Result<()> {
     writeln!(out, "{}", escape(text))
 }
 
-fn verbatim(out: &mut dyn Write, name: &str, text: &str) -> std::io::Result<()> {
-    section(out, name)?;
+/// A paragraph behind something else than a heading.
+pub(super) fn again(out: &mut dyn Write, text: &str) -> std::io::Result<()> {
+    writeln!(out, ".PP")?;
+    paragraph(out, text)
+}
+
+/// Lines as they are, in a section of their own if it has a name.
+pub(super) fn verbatim(out: &mut dyn Write, name: Option<&str>, text: &str) -> std::io::Result<()> {
+    if let Some(name) = name {
+        section(out, name)?;
+    }
     writeln!(out, ".nf")?;
     for line in text.lines() {
         let line = folded(line.strip_prefix("  ").unwrap_or(line));

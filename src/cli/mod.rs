@@ -6,19 +6,27 @@ mod diagnose;
 mod document;
 mod explain;
 mod failure;
+mod fingers;
+mod fold;
+mod kill;
 mod list;
+mod list_page;
 mod listed;
 mod lookup;
 mod man;
 mod observe;
 mod pair;
 mod record;
+mod selection;
 mod sorted;
 mod source;
+mod state_dir;
 mod status;
 mod stories;
 mod subject;
+mod tables;
 mod terminal;
+mod views;
 mod words;
 
 use std::ffi::OsString;
@@ -50,6 +58,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
 
 /// Runs what was asked for; the exit code is 0 but where another one was asked for.
 fn dispatch(arguments: Vec<OsString>) -> Result<u8, Failure> {
+    fingers::check(&arguments)?;
     match words::intent(arguments) {
         Intent::Run(arguments) => execute(parse(arguments)?),
         Intent::Word {
@@ -86,6 +95,7 @@ fn execute(command: Command) -> Result<u8, Failure> {
         Command::List(args) => list::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Record(args) => record::run(&args),
+        Command::Kill(args) => kill::run(&args),
         Command::Subject(args) => match subject::find(&args.subject, &args)? {
             Some(found) => subject::run(&args, &found),
             None => Err(not_understood(&args.subject)),

@@ -28,7 +28,6 @@ struct Half {
 
 struct More {
     row: Kept,
-    key: Option<Key>,
     unix: Option<UnixEnd>,
 }
 
@@ -77,8 +76,12 @@ pub fn check(args: &args::List, output: Output) -> Result<(), Failure> {
         (args.memory, "-m"),
         (args.info, "-i"),
     ];
-    match words.iter().find(|(given, _)| *given) {
-        Some((_, option)) if output == Output::Table => Err(Failure::usage(
+    match (output, words.iter().find(|(given, _)| *given)) {
+        (Output::Csv, _) => Err(Failure::usage(
+            "a line of CSV is one socket".to_owned(),
+            "--output jsonl has one pair a line".to_owned(),
+        )),
+        (Output::Table | Output::Wide, Some((_, option))) => Err(Failure::usage(
             format!("a row of two ends has no room for what {option} shows"),
             "name columns, which come for either end (-c state,rtt,process), or use --json"
                 .to_owned(),
@@ -87,11 +90,23 @@ pub fn check(args: &args::List, output: Output) -> Result<(), Failure> {
     }
 }
 
-/// What has to be read: the other end of one that fits may be in any state and of either family, and listeners tell
-/// who is the server.
-pub const fn want(want: Want) -> Want {
+/// The kernel alone knows which ports it chose, and tells only by leaving sockets out: the other ends too.
+///
+/// # Errors
+/// Always.
+pub fn not_autobound<T>() -> Result<T, Failure> {
+    Err(Failure::usage(
+        "autobound cannot be asked of pairs".to_owned(),
+        "A is the end that dialled, most often from such a port; 'sport >= :32768' is a test of either end".to_owned(),
+    ))
+}
+
+/// What has to be read of a protocol: the other end of one that fits may be in any state and of either family, and
+/// listeners tell who is the server.
+pub fn want(want: Want) -> Want {
+    let states = StateSet::ALL.without(StateSet::of(TcpState::BoundInactive));
     Want {
-        states: StateSet::ALL.without(StateSet::of(TcpState::BoundInactive)),
+        states: states.of_protocol(want.protocol),
         ipv4: true,
         ipv6: true,
         ..want
@@ -139,8 +154,7 @@ impl Halves {
         let key = self.order.and_then(|order| order.key(record));
         let more = (self.whole || unix.is_some() || key.is_some()).then(|| {
             Box::new(More {
-                row: Kept::new(record),
-                key,
+                row: Kept::new(record, key, 0),
                 unix,
             })
         });
@@ -181,7 +195,7 @@ impl Halves {
         pairs.sort_unstable_by_key(|pair| pair.place());
         if let Some(order) = self.order {
             // Stable: equal pairs stay as they came.
-            pairs.sort_by(|a, b| order.compare(self.key(*a, order), self.key(*b, order)));
+            pairs.sort_by(|a, b| order.compare_keys(self.key(*a, order), self.key(*b, order)));
         }
         pairs.truncate(self.top.unwrap_or(usize::MAX));
         (pairs, elsewhere)
@@ -189,9 +203,9 @@ impl Halves {
 
     /// A pair stands where the first of its ends would.
     fn key(&self, pair: Pair, order: Order) -> Option<&Key> {
-        let key = |at: u32| self.half(at)?.more.as_ref()?.key.as_ref();
+        let key = |at: u32| self.half(at)?.more.as_ref()?.row.key();
         let (a, b) = (key(pair.a), pair.b.and_then(key));
-        match order.compare(a, b) {
+        match order.compare_keys(a, b) {
             Ordering::Greater => b,
             _ => a,
         }
@@ -345,15 +359,14 @@ impl Halves {
         like: &Like<'_>,
         write: &mut dyn FnMut(&Record<'_>, Option<&Record<'_>>) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut written = Ok(());
-        if let Some(a) = self.half(pair.a) {
-            let b = pair.b.and_then(|b| self.half(b));
-            a.show(like, &mut |a| match b {
-                Some(b) => b.show(like, &mut |b| written = write(a, Some(b))),
-                None => written = write(a, None),
-            });
-        }
-        written
+        let Some(a) = self.half(pair.a) else {
+            return Ok(());
+        };
+        let b = pair.b.and_then(|b| self.half(b));
+        a.show(like, &mut |a| match b {
+            Some(b) => b.show(like, &mut |b| write(a, Some(b))),
+            None => write(a, None),
+        })
     }
 }
 
@@ -374,11 +387,22 @@ impl Half {
         }
     }
 
-    fn show(&self, like: &Like<'_>, show: &mut dyn FnMut(&Record<'_>)) {
-        match &self.more {
-            Some(more) => more.row.show(like, show),
-            None => like(&self.socket, &Attributes::default(), Ends::Ip, show),
+    fn show(
+        &self,
+        like: &Like<'_>,
+        write: &mut dyn FnMut(&Record<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if let Some(more) = &self.more {
+            return more.row.show(like, write);
         }
+        let mut written = Ok(());
+        like(
+            &self.socket,
+            &Attributes::default(),
+            Ends::Ip,
+            &mut |record| written = write(record),
+        );
+        written
     }
 }
 

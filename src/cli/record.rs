@@ -65,8 +65,16 @@ pub fn run(args: &args::Record) -> Result<(), Failure> {
             ..Coverage::default()
         };
         let mut others = true;
-        for protocol in [Protocol::Udp, Protocol::Unix] {
-            others &= beside(&mut machine, protocol, &mut writer, &mut listed, &mut gaps);
+        for protocol in Protocol::ALL.into_iter().skip(1) {
+            // The second look is at what detectors compare; for the descriptors of TCP sockets that no table shows, the
+            // tables of these two are wanted too.
+            let compared = matches!(protocol, Protocol::Udp | Protocol::Unix);
+            if sample > 0 && !compared {
+                continue;
+            }
+            let want = Want { protocol, ..whole };
+            let read = beside(&mut machine, &want, &mut writer, &mut listed, &mut gaps);
+            others &= read || !compared;
         }
         coverage.merge(gaps);
         writer.facts(&machine.facts())?;
@@ -114,23 +122,23 @@ pub fn run(args: &args::Record) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Records the sockets of `protocol`. `false` if they could not be read, which is a gap.
+/// Records the sockets that are wanted, of one protocol. `false` if they could not be read, which is a gap.
 fn beside(
     machine: &mut Live,
-    protocol: Protocol,
+    want: &Want,
     writer: &mut Writer,
     listed: &mut Inodes,
     gaps: &mut Coverage,
 ) -> bool {
     let read = machine.dump_teed(
-        &Want::all(protocol),
+        want,
         &mut |row| {
             note(&row, listed);
             ControlFlow::Continue(())
         },
         Some(&mut writer.tee()),
     );
-    collect::beside(protocol, read.map(|coverage| ((), coverage)), gaps).is_some()
+    collect::beside(want.protocol, read.map(|coverage| ((), coverage)), gaps).is_some()
 }
 
 /// Notes the inode of a row.

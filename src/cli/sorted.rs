@@ -46,7 +46,7 @@ impl Order {
     }
 
     /// What is not known comes last in either direction.
-    pub fn compare(self, a: Option<&Key>, b: Option<&Key>) -> Ordering {
+    pub fn compare_keys(self, a: Option<&Key>, b: Option<&Key>) -> Ordering {
         match (a, b) {
             (Some(a), Some(b)) if self.descending => b.cmp(a),
             (Some(a), Some(b)) => a.cmp(b),
@@ -55,30 +55,42 @@ impl Order {
             (None, None) => Ordering::Equal,
         }
     }
-}
 
-/// A row and its place.
-struct Placed {
-    key: Option<Key>,
-    number: u64,
-    row: Kept,
+    /// Equal rows stay as they came.
+    fn compare(self, a: &Kept, b: &Kept) -> Ordering {
+        self.compare_keys(a.key.as_ref(), b.key.as_ref())
+            .then(a.number.cmp(&b.number))
+    }
 }
 
 /// A row that outlives the message it came in.
 pub struct Kept {
+    key: Option<Key>,
+    number: u64,
     socket: Socket,
     attributes: Attributes<'static>,
     tcp_info: Option<Box<[u8]>>,
+    /// `mptcp_info`, `sctp_info`, `locals`, `peers`
+    others: [Option<Box<[u8]>>; 4],
     memory: Option<Box<[u8]>>,
     congestion: Option<Box<[u8]>>,
     ends: KeptEnds,
 }
 
 impl Kept {
-    /// What the record says, without its owners and names.
-    pub fn new(record: &Record<'_>) -> Self {
+    /// What it is sorted by.
+    pub const fn key(&self) -> Option<&Key> {
+        self.key.as_ref()
+    }
+
+    /// Keeps a row, to be sorted by `key` and, where it is equal, by `number`.
+    pub fn new(record: &Record<'_>, key: Option<Key>, number: u64) -> Self {
         let Attributes {
             tcp_info,
+            mptcp_info,
+            sctp_info,
+            locals,
+            peers,
             memory,
             congestion,
             shutdown,
@@ -89,11 +101,18 @@ impl Kept {
             class_id,
             cgroup_id,
             listed_drops,
+            message: _,
         } = *record.attributes;
         Self {
+            key,
+            number,
             socket: *record.socket,
             attributes: Attributes {
                 tcp_info: None,
+                mptcp_info: None,
+                sctp_info: None,
+                locals: None,
+                peers: None,
                 memory: None,
                 congestion: None,
                 shutdown,
@@ -104,24 +123,43 @@ impl Kept {
                 class_id,
                 cgroup_id,
                 listed_drops,
+                message: None,
             },
             tcp_info: tcp_info.map(Into::into),
+            others: [mptcp_info, sctp_info, locals, peers].map(|bytes| bytes.map(Into::into)),
             memory: memory.map(Into::into),
             congestion: congestion.map(Into::into),
             ends: record.ends.keep(),
         }
     }
 
-    /// Shows it as it came, by `like`.
-    pub fn show(&self, like: &Like<'_>, show: &mut dyn FnMut(&Record<'_>)) {
+    /// Hands the row on, as `like` with its own socket, attributes and ends.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub fn show(
+        &self,
+        like: &Like<'_>,
+        write: &mut dyn FnMut(&Record<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let [mptcp_info, sctp_info, locals, peers] = self.others.each_ref().map(Option::as_deref);
         let attributes = Attributes {
             tcp_info: self.tcp_info.as_deref(),
+            mptcp_info,
+            sctp_info,
+            locals,
+            peers,
             memory: self.memory.as_deref(),
             congestion: self.congestion.as_deref(),
             ..self.attributes
         };
-        self.ends
-            .with(|ends| like(&self.socket, &attributes, ends, show));
+        let mut written = Ok(());
+        self.ends.with(|ends| {
+            like(&self.socket, &attributes, ends, &mut |record| {
+                written = write(record);
+            });
+        });
+        written
     }
 }
 
@@ -129,7 +167,7 @@ impl Kept {
 pub struct Rows {
     order: Order,
     top: Option<usize>,
-    rows: Vec<Placed>,
+    rows: Vec<Kept>,
     pushed: u64,
 }
 
@@ -146,11 +184,8 @@ impl Rows {
 
     /// Keeps a row.
     pub fn push(&mut self, record: &Record<'_>) {
-        self.rows.push(Placed {
-            key: self.order.key(record),
-            number: self.pushed,
-            row: Kept::new(record),
-        });
+        let key = self.order.key(record);
+        self.rows.push(Kept::new(record, key, self.pushed));
         self.pushed += 1;
         if let Some(top) = self.top
             && self.rows.len() >= top.saturating_mul(2).saturating_add(SLACK)
@@ -161,12 +196,7 @@ impl Rows {
 
     fn cut(&mut self, top: usize) {
         let order = self.order;
-        // Equal rows stay as they came.
-        self.rows.sort_unstable_by(|a, b| {
-            order
-                .compare(a.key.as_ref(), b.key.as_ref())
-                .then(a.number.cmp(&b.number))
-        });
+        self.rows.sort_unstable_by(|a, b| order.compare(a, b));
         self.rows.truncate(top);
     }
 
@@ -180,12 +210,7 @@ impl Rows {
         write: &mut dyn FnMut(&Record<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         self.cut(self.top.unwrap_or(usize::MAX));
-        for Placed { row, .. } in &self.rows {
-            let mut written = Ok(());
-            row.show(like, &mut |record| written = write(record));
-            written?;
-        }
-        Ok(())
+        self.rows.iter().try_for_each(|row| row.show(like, write))
     }
 }
 

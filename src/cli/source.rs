@@ -12,7 +12,7 @@ use crate::collect::live::{Choice, Live};
 use crate::collect::procfs::ProcRoot;
 use crate::collect::{Source, Want};
 use crate::model::{Coverage, Snapshot, StateSet, TcpState};
-use crate::record::Capture;
+use crate::record;
 use crate::render::json::Head;
 use crate::render::text::Safe;
 
@@ -22,7 +22,7 @@ use crate::render::text::Safe;
 /// When the capture cannot be read, or the proc root is none.
 pub fn open(common: &Common) -> Result<Box<dyn Source>, Failure> {
     match &common.from {
-        Some(path) => Ok(Box::new(Capture::open(path)?)),
+        Some(path) => Ok(record::open(path)?),
         None => Ok(Box::new(live(common)?)),
     }
 }
@@ -112,8 +112,8 @@ pub fn again_at(path: &Path) -> String {
     format!(" --from {}", quoted(path))
 }
 
-/// A name of a file, safe to show and quoted for a shell where it must be.
-fn quoted(path: &Path) -> String {
+/// A name of a file or a filter, safe to show and quoted for a shell where it must be.
+pub fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     let plain = path
         .chars()
@@ -130,7 +130,8 @@ pub fn note(coverage: &Coverage) {
     notes(&coverage.warnings());
 }
 
-fn notes(warnings: &[String]) {
+/// A note on standard error for each.
+pub fn notes(warnings: &[String]) {
     for warning in warnings {
         // A standard error that is gone is no reason to fail, and none to panic.
         let _ = writeln!(std::io::stderr(), "note: {}", Safe(warning));

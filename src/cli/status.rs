@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::observe::{self, Observation, Plan};
 use super::{source, terminal};
 use crate::history::top;
-use crate::model::{Collector, Process, Snapshot, Socket, TcpState, Top};
+use crate::model::{Coverage, Process, Snapshot, Socket, TcpState, Top};
 use crate::render::status;
 
 /// How many of each the JSON document ranks.
@@ -36,7 +36,7 @@ pub fn run(args: &args::Status) -> Result<(), Failure> {
     source::note_beside(&seen.warnings(), args.common.json);
     if args.common.json {
         let document = StatusDocument {
-            states: json!({ "tcp": states(seen.tally.states(), seen.tally.unknown, seen.snapshot.coverage.collector) }),
+            states: json!({ "tcp": states(seen.tally.states(), seen.tally.unknown, &seen.snapshot.coverage) }),
             protocols: json!({ "tcp": seen.tally.total() }),
             judged: Judged::new(&seen.analysis, &seen.snapshot)?,
             top: ranked(&top),
@@ -80,13 +80,13 @@ struct StatusDocument<'a> {
     top: Value,
 }
 
-/// Every state with its number, zeros included; unknown numbers only where there are some. What the collector cannot
-/// see is null.
-pub fn states(counts: &[u64; TcpState::SHOWN.len()], unknown: u64, collector: Collector) -> Value {
+/// Every state with its number, zeros included; unknown numbers only where there are some. What could not be
+/// seen is null.
+pub fn states(counts: &[u64; TcpState::SHOWN.len()], unknown: u64, coverage: &Coverage) -> Value {
     let mut map = Map::new();
     for (state, count) in TcpState::SHOWN.into_iter().zip(counts) {
         if let Some(slug) = state.slug() {
-            let count = collector.sees(state).then_some(*count);
+            let count = coverage.sees(state).then_some(*count);
             map.insert(slug.to_owned(), count.into());
         }
     }

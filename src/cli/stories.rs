@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::args;
 use super::failure::Failure;
+use super::selection::{self, Selection};
 use super::{document, lookup, source, terminal};
 use crate::collect::{Row, Source, Want, names};
 use crate::fields::{Holders, NoNames, Record};
@@ -38,7 +39,7 @@ struct Found {
 /// # Errors
 /// For a filter that is not understood, or when the sockets cannot be read.
 pub fn run(args: &args::Explain) -> Result<(), Failure> {
-    let filter = Filter::parse(&args.socket)?;
+    let filter = selection::filter(&args.socket, args.filter_file.as_deref())?;
     let mut machine = source::open(&args.common)?;
     let found = find(filter, machine.as_mut())?;
     source::note(&found.snapshot.coverage);
@@ -66,7 +67,7 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
             None => writeln!(out, "{head}\na state that linger does not know")?,
         }
     }
-    let filter = args.socket.join(" ");
+    let filter = shown(args);
     let again = source::again(&args.common);
     let next = if found.total == 0 {
         let text = format!("no socket fits '{}'", Safe(&filter));
@@ -88,6 +89,14 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
     };
     writeln!(out, "{:<11}{next}", "next")?;
     terminal::print(&out)
+}
+
+/// The filter as it was given.
+fn shown(args: &args::Explain) -> String {
+    let file = args.filter_file.as_ref();
+    let file = file.map(|file| format!("-F {}", file.display()));
+    let words = args.socket.iter().cloned().chain(file);
+    words.collect::<Vec<_>>().join(" ")
 }
 
 fn find(filter: Filter, machine: &mut dyn Source) -> Result<Found, Failure> {
@@ -113,20 +122,26 @@ fn find(filter: Filter, machine: &mut dyn Source) -> Result<Found, Failure> {
         tcp_info: true,
         memory: needed.memory,
         congestion: needed.congestion,
-        ..Want::states(filter.states().union(listen))
+        ..Want::states(filter.states())
     };
     if filter.asks_mark() {
         super::list::marks_are_told(machine, &want)?;
     }
-    let mut total = 0;
+    let selection = Selection::new(filter);
+    selection.check(machine)?;
+    // Listeners that do not fit tell who opened a connection that does.
     let mut listening = FxHashSet::default();
-    let coverage = machine.dump(&want, &mut |row| {
+    let mut coverage = machine.dump(&Want::states(listen), &mut |row| {
+        if let Row::Inet { socket, .. } = row {
+            listening.insert(socket.local.port);
+        }
+        ControlFlow::Continue(())
+    })?;
+    let mut total = 0;
+    let selected = selection.dump(machine, &want, &mut |filter, row| {
         let Row::Inet { socket, attributes } = row else {
             return ControlFlow::Continue(());
         };
-        if socket.state == TcpState::Listen {
-            listening.insert(socket.local.port);
-        }
         let record = Record {
             socket: &socket,
             attributes: &attributes,
@@ -144,6 +159,7 @@ fn find(filter: Filter, machine: &mut dyn Source) -> Result<Found, Failure> {
         ControlFlow::Continue(())
     })?;
     let collector = coverage.collector;
+    coverage.merge(selected);
     snapshot.coverage = coverage;
     snapshot.coverage.merge(seen);
     snapshot.coverage.collector = collector;
@@ -198,7 +214,7 @@ fn print_json(
         .collect();
     let content = json!({
         "kind": "sockets",
-        "filter": args.socket.join(" "),
+        "filter": shown(args),
         "total": found.total,
         "stories": told,
     });

@@ -470,7 +470,7 @@ fn print_json(
     let listeners: Vec<u32> = view.listeners.iter().map(|(row, _)| *row).collect();
     let document = SubjectDocument {
         subject: subject.json(),
-        states: json!({ "tcp": status::states(&counts, 0, snapshot.coverage.collector) }),
+        states: json!({ "tcp": status::states(&counts, 0, &snapshot.coverage) }),
         listeners: document::sockets(&listeners, snapshot)?,
         processes: view
             .processes

@@ -32,6 +32,11 @@ pub fn columns() -> Option<usize> {
     set.or_else(seen).filter(|columns| *columns > 0)
 }
 
+/// Whether standard output is a terminal.
+pub fn is_terminal() -> bool {
+    stdout().is_terminal()
+}
+
 fn width() -> usize {
     columns().unwrap_or(WIDTH)
 }

@@ -65,9 +65,12 @@ impl Options {
 pub fn intent(arguments: Vec<OsString>) -> Intent {
     let cli = Cli::command();
     let options = |name: &str| cli.find_subcommand(name).map(Options::of);
-    let (Some(list), Some(status), Some(diagnose)) =
-        (options("list"), options("status"), options("diagnose"))
-    else {
+    let (Some(list), Some(status), Some(diagnose), Some(kill)) = (
+        options("list"),
+        options("status"),
+        options("diagnose"),
+        options("kill"),
+    ) else {
         return Intent::Run(arguments);
     };
     let takes = |long: Option<&str>, short: char| {
@@ -75,6 +78,7 @@ pub fn intent(arguments: Vec<OsString>) -> Intent {
         of(&list)
             .or_else(|| of(&status))
             .or_else(|| of(&diagnose))
+            .or_else(|| of(&kill))
             .unwrap_or(false)
     };
 
@@ -156,7 +160,7 @@ pub fn intent(arguments: Vec<OsString>) -> Intent {
         return Intent::Run(rest);
     }
     // A filter has several words, and options of `list` say that rows are wanted.
-    let clause = ["state", "exclude", "excl"].contains(&word);
+    let clause = ["state", "exclude", "excl", "autobound"].contains(&word);
     if words.len() > 1 || lists || clause {
         return Intent::Run(with("list", None));
     }
@@ -201,6 +205,9 @@ mod tests {
             ("-x", "list -x"),
             ("help", "--help"),
             ("state", "list state"),
+            ("autobound", "list autobound"),
+            ("-F web.filter", "list -F web.filter"),
+            ("--filter=- -tan", "list --filter=- -tan"),
             ("help diagnose", "diagnose --help"),
             ("-uln", "list -uln"),
             ("state close-wait", "list state close-wait"),
@@ -219,6 +226,15 @@ mod tests {
             ("--from=x nginx", "word nginx"),
             ("-p nginx", "list -p nginx"),
             ("list diagnose", "list diagnose"),
+            (
+                "kill state close-wait dport = :443 --yes",
+                "kill state close-wait dport = :443 --yes",
+            ),
+            (
+                "--state-dir x kill -u dst ::1",
+                "kill --state-dir x -u dst ::1",
+            ),
+            ("list kill", "list kill"),
         ];
         for (typed, meant) in table {
             assert_eq!(run(typed), meant, "{typed}");

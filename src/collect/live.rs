@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::netlink::Netlink;
-use super::procfs::{ProcRoot, Procfs};
+use super::netlink::{Destroyed, Netlink};
+use super::procfs::{ProcRoot, Procfs, tables};
 use super::{Error, Inodes, Row, RowSink, Source, Tee, Want};
-use crate::model::{Coverage, Cpu, Facts, Host, Owners, Protocol, StateSet, Unlisted};
+use crate::model::{
+    Coverage, Cpu, Facts, Host, Owners, Program, Protocol, Socket, StateSet, Unlisted,
+};
 
 /// How sockets are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +23,14 @@ pub enum Choice {
     Netlink,
     /// `/proc/net`
     Procfs,
+}
+
+/// Where to turn to if netlink does not tell.
+enum Instead {
+    /// the tables of `/proc/net`, for this reason
+    Procfs(String),
+    /// nowhere: this is all there is to say
+    Said(Box<Coverage>),
 }
 
 /// The machine that this program runs on, or one whose `/proc` is mounted here.
@@ -61,13 +71,28 @@ impl Live {
         &mut self,
         want: &Want,
         row: &mut RowSink<'_>,
+        tee: Option<&mut Tee<'_>>,
+    ) -> Result<Coverage, Error> {
+        self.read(want, &Program::default(), row, tee)
+    }
+
+    fn read(
+        &mut self,
+        want: &Want,
+        program: &Program,
+        row: &mut RowSink<'_>,
         mut tee: Option<&mut Tee<'_>>,
     ) -> Result<Coverage, Error> {
+        let mut module = None;
         if self.choice != Choice::Procfs {
-            match self.by_netlink(want, row, tee.as_deref_mut()) {
+            match self.by_netlink(want, program, row, tee.as_deref_mut()) {
                 // Each protocol has a module of its own, which may be missing while the others are there.
-                Err(Error::NoSockDiag(_))
-                    if self.choice == Choice::Auto && want.protocol != Protocol::Tcp => {}
+                Err(Error::NoSockDiag(why)) if want.protocol != Protocol::Tcp => {
+                    match self.without_module(want.protocol, why)? {
+                        Instead::Said(coverage) => return Ok(*coverage),
+                        Instead::Procfs(why) => module = Some(why),
+                    }
+                }
                 Err(Error::NoSockDiag(why)) if self.choice == Choice::Auto => {
                     self.choice = Choice::Procfs;
                     self.fell_back = Some(format!("sock_diag is not usable, {why}"));
@@ -75,20 +100,77 @@ impl Live {
                 other => return other,
             }
         }
+        if program.required {
+            let why = "/proc/net does not tell".to_owned();
+            return Err(Error::Unfiltered(match &self.fell_back {
+                Some(reason) => format!("{reason}, and {why}"),
+                None => why,
+            }));
+        }
         let coverage = self.procfs.dump_teed(want, row, tee);
-        let mut coverage = coverage.map_err(|error| match (&self.fell_back, error) {
+        let why = module.as_ref().or(self.fell_back.as_ref());
+        let mut coverage = coverage.map_err(|error| match (why, error) {
             // What a copy does not have is no failure.
             (_, error @ Error::NotRecorded(_)) => error,
             (Some(why), error) => Error::Nothing(format!("{why}; {error}")),
             (None, error) => error,
         })?;
         coverage.fell_back.clone_from(&self.fell_back);
+        coverage
+            .from_proc
+            .extend(module.map(|why| (want.protocol, why)));
         Ok(coverage)
+    }
+
+    /// What to do where `sock_diag` does not tell of a protocol, and says why: it may be that there are no such sockets,
+    /// or that `/proc/net` shows them.
+    ///
+    /// # Errors
+    /// When nothing but netlink was to be used.
+    fn without_module(&self, protocol: Protocol, why: String) -> Result<Instead, Error> {
+        let mut coverage = Coverage::default();
+        // The kernel is the same whatever is mounted where, and a copy is of another.
+        let own = ProcRoot::default();
+        let root = if self.root.is_this_machine() {
+            &self.root
+        } else {
+            &own
+        };
+        if tables::has(root, protocol) == Some(false) {
+            coverage.absent.push(protocol);
+        } else if self.choice == Choice::Netlink {
+            return Err(Error::NoSockDiag(why));
+        } else if tables::shows(protocol) {
+            return Ok(Instead::Procfs(why));
+        } else {
+            let part = format!("{}, and {why}", tables::gap(protocol));
+            coverage.missing.push(part);
+        }
+        Ok(Instead::Said(Box::new(coverage)))
+    }
+
+    /// Destroys a socket that a dump over netlink has shown, if `wanted` still says so of the socket as it is now. The
+    /// request goes through the netlink socket of the dump, and so to the same network namespace.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn destroy(
+        &mut self,
+        socket: &Socket,
+        want: &Want,
+        wanted: &mut dyn FnMut(Row<'_>) -> bool,
+    ) -> Result<Destroyed, Error> {
+        let netlink = match &mut self.netlink {
+            Some(netlink) => netlink,
+            none => none.insert(Netlink::open()?),
+        };
+        netlink.destroy(socket, want, wanted)
     }
 
     fn by_netlink(
         &mut self,
         want: &Want,
+        program: &Program,
         row: &mut RowSink<'_>,
         tee: Option<&mut Tee<'_>>,
     ) -> Result<Coverage, Error> {
@@ -96,7 +178,7 @@ impl Live {
             Some(netlink) => netlink,
             none => none.insert(Netlink::open()?),
         };
-        let mut coverage = netlink.dump(want, row, tee)?;
+        let mut coverage = netlink.dump(want, program, row, tee)?;
         if !self.root.is_own() && !same_namespace(&self.root) {
             coverage.missing.push(
                 "owners and settings of these sockets: the proc root shows another network namespace"
@@ -124,6 +206,15 @@ fn same_namespace(root: &ProcRoot) -> bool {
 impl Source for Live {
     fn dump(&mut self, want: &Want, row: &mut RowSink<'_>) -> Result<Coverage, Error> {
         self.dump_teed(want, row, None)
+    }
+
+    fn select(
+        &mut self,
+        want: &Want,
+        program: &Program,
+        row: &mut RowSink<'_>,
+    ) -> Result<Coverage, Error> {
+        self.read(want, program, row, None)
     }
 
     fn owners(&mut self) -> (Owners, Coverage) {

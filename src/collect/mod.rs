@@ -1,5 +1,6 @@
 //! The only place that reads the system. A [`Source`] pushes rows; what it could not see is in its [`Coverage`].
 
+pub mod hosts;
 pub mod live;
 pub mod names;
 pub mod netlink;
@@ -15,8 +16,8 @@ use rustc_hash::FxHashSet;
 
 use crate::model::{
     Attributes, Collector, Coverage, Cpu, Datagram, Ends, Facts, Family, Host, Listener, Local,
-    NetlinkSocket, Owners, PacketSocket, Protocol, Pulse, Queue, Snapshot, Socket, StateSet,
-    TcpInfo, TcpState, UnixSocket, Unlisted, VsockSocket,
+    NetlinkSocket, Owners, PacketSocket, Program, Protocol, Pulse, Queue, Snapshot, Socket,
+    StateSet, TcpInfo, TcpState, UnixSocket, Unlisted, VsockSocket,
 };
 
 /// What is needed. Nobody pays for what no column and no detector asks.
@@ -166,6 +167,7 @@ impl Row<'_> {
         };
         let attributes = Attributes {
             memory: ends.raw_memory(),
+            listed_drops: ends.listed_drops(),
             shutdown: ends.shutdown(),
             ..Attributes::default()
         };
@@ -199,6 +201,23 @@ pub trait Source {
     /// When no socket table could be read at all, or reading broke off.
     fn dump(&mut self, want: &Want, row: &mut RowSink<'_>) -> Result<Coverage, Error>;
 
+    /// As [`Source::dump`], where rows that `program` does not let through may be left out. Who cannot filter by it pushes
+    /// them all.
+    ///
+    /// # Errors
+    /// As [`Source::dump`]; [`Error::Unfiltered`] if the program is required and cannot be applied.
+    fn select(
+        &mut self,
+        want: &Want,
+        program: &Program,
+        row: &mut RowSink<'_>,
+    ) -> Result<Coverage, Error> {
+        if program.required {
+            return Err(Error::Unfiltered("they are read from a file".to_owned()));
+        }
+        self.dump(want, row)
+    }
+
     /// Who holds which socket. Gaps are counted in the coverage, never fatal.
     fn owners(&mut self) -> (Owners, Coverage);
 
@@ -224,6 +243,11 @@ pub trait Source {
 
     /// Moves to the next sample, at least `wait` later. `false`: there is none (a capture holds what it holds).
     fn advance(&mut self, wait: Duration) -> bool;
+
+    /// Whether settings and counters are here at all.
+    fn has_facts(&self) -> bool {
+        true
+    }
 
     /// Whether this is a capture.
     fn is_capture(&self) -> bool {
@@ -253,6 +277,9 @@ pub enum Error {
         /// the kernel's error
         source: std::io::Error,
     },
+    /// only a kernel that filters can say what was asked
+    #[error("only the kernel that has these sockets knows, and it cannot be asked: {0}")]
+    Unfiltered(String),
     /// a file could not be read
     #[error("cannot read '{}': {source}", path.display())]
     File {
@@ -345,6 +372,7 @@ pub fn snapshot(source: &mut dyn Source, want: &Want, also: Also) -> Result<Snap
         snapshot.unix = beside(Protocol::Unix, read, &mut snapshot.coverage);
     }
     snapshot.facts = source.facts();
+    snapshot.coverage.no_facts = !source.has_facts();
     if also.owners {
         let (owners, coverage) = source.owners();
         let collector = snapshot.coverage.collector;
@@ -388,8 +416,9 @@ pub fn beside<T>(
         Ok((rows, mut more)) => {
             // What is said of the collector is said of TCP.
             (more.collector, more.fell_back) = (coverage.collector, None);
+            let unseen = more.unseen(protocol);
             coverage.merge(more);
-            Some(rows)
+            (!unseen).then_some(rows)
         }
         Err(Error::NotRecorded(_)) => None,
         Err(error) => {
@@ -461,12 +490,14 @@ pub fn pulse(
     };
     // Without these the second look knows less of them, and its detectors say so.
     if also.udp
-        && let Ok((datagrams, _)) = udp(source)
+        && let Ok((datagrams, coverage)) = udp(source)
+        && !coverage.unseen(Protocol::Udp)
     {
         pulse.udp = Some(datagrams.iter().filter_map(Queue::of_datagram).collect());
     }
     if also.unix
-        && let Ok((locals, _)) = unix(source, &mut Inodes::default())
+        && let Ok((locals, coverage)) = unix(source, &mut Inodes::default())
+        && !coverage.unseen(Protocol::Unix)
     {
         pulse.unix = Some(locals.iter().filter_map(Queue::of_local).collect());
     }

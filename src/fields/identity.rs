@@ -1,29 +1,25 @@
 //! Which socket it is.
 
-use super::{Align, Field, Get, Needs, Value};
+use super::{Align, Field, Get, Needs, Value, ends};
 
 pub(super) const STATE: Field = Field {
     id: "state",
     header: "State",
-    doc: "the TCP state",
+    doc: "the TCP state; for what has none UNCONNECTED, ESTABLISHED or LISTEN",
     unit: None,
     align: Align::Left,
     needs: Needs::Row,
-    get: Get::Row(|record| Value::State(record.socket.state)),
+    get: Get::Row(ends::state),
 };
 
 pub(super) const LOCAL: Field = Field {
     id: "local",
     header: "Local Address:Port",
-    doc: "this end: address, interface if bound to one, and port",
+    doc: "this end: address, interface if bound to one, and port; or what there is in place of them",
     unit: None,
     align: Align::Left,
     needs: Needs::Row,
-    get: Get::Row(|record| Value::Endpoint {
-        ip: record.socket.local_ip(),
-        port: record.socket.local.port,
-        interface: record.interface(),
-    }),
+    get: Get::Row(ends::local),
 };
 
 pub(super) const PEER: Field = Field {
@@ -33,11 +29,7 @@ pub(super) const PEER: Field = Field {
     unit: None,
     align: Align::Left,
     needs: Needs::Row,
-    get: Get::Row(|record| Value::Endpoint {
-        ip: record.socket.remote_ip(),
-        port: record.socket.remote.port,
-        interface: None,
-    }),
+    get: Get::Row(ends::peer),
 };
 
 pub(super) const LOCAL_ADDRESS: Field = Field {
@@ -47,7 +39,7 @@ pub(super) const LOCAL_ADDRESS: Field = Field {
     unit: None,
     align: Align::Left,
     needs: Needs::Row,
-    get: Get::Row(|record| Value::Address(record.socket.local_ip())),
+    get: Get::Row(|record| ends::address(record, |record| record.socket.local_ip())),
 };
 
 pub(super) const LOCAL_PORT: Field = Field {
@@ -57,7 +49,7 @@ pub(super) const LOCAL_PORT: Field = Field {
     unit: None,
     align: Align::Right,
     needs: Needs::Row,
-    get: Get::Row(|record| Value::Port(record.socket.local.port)),
+    get: Get::Row(|record| ends::port(record, true)),
 };
 
 pub(super) const PEER_ADDRESS: Field = Field {
@@ -67,7 +59,7 @@ pub(super) const PEER_ADDRESS: Field = Field {
     unit: None,
     align: Align::Left,
     needs: Needs::Row,
-    get: Get::Row(|record| Value::Address(record.socket.remote_ip())),
+    get: Get::Row(|record| ends::address(record, |record| record.socket.remote_ip())),
 };
 
 pub(super) const PEER_PORT: Field = Field {
@@ -77,13 +69,13 @@ pub(super) const PEER_PORT: Field = Field {
     unit: None,
     align: Align::Right,
     needs: Needs::Row,
-    get: Get::Row(|record| Value::Port(record.socket.remote.port)),
+    get: Get::Row(|record| ends::port(record, false)),
 };
 
 pub(super) const FAMILY: Field = Field {
     id: "family",
     header: "Family",
-    doc: "the address family of the socket: ipv4 or ipv6",
+    doc: "the address family of the socket: ipv4, ipv6, unix, packet, netlink or vsock",
     unit: None,
     align: Align::Left,
     needs: Needs::Row,
@@ -93,7 +85,7 @@ pub(super) const FAMILY: Field = Field {
 pub(super) const PROTOCOL: Field = Field {
     id: "protocol",
     header: "Protocol",
-    doc: "the transport protocol",
+    doc: "the protocol, or the family of what has none",
     unit: None,
     align: Align::Left,
     needs: Needs::Row,

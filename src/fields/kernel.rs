@@ -30,6 +30,19 @@ pub(super) const TIMER: Field = Field {
     }),
 };
 
+pub(super) const TIMER_EXPIRES: Field = Field {
+    id: "timer-expires",
+    header: "Expires",
+    doc: "the time until the running timer is due",
+    unit: Some("ms"),
+    align: Align::Right,
+    needs: Needs::Row,
+    get: Get::Row(|record| match record.socket.timer {
+        Timer::None => Value::Absent,
+        _ => Value::Millis(u64::from(record.socket.timer_ms)),
+    }),
+};
+
 pub(super) const WAITING_ON: Field = Field {
     id: "waiting-on",
     header: "Waiting-On",

@@ -4,6 +4,7 @@
 //! A new column is a [`Field`] in the file of its group and one line in [`ALL`]. The members of `tcp_info` are columns
 //! too, by their keys in JSON (`rtt_us`).
 
+mod ends;
 mod identity;
 mod kernel;
 mod members;
@@ -15,12 +16,19 @@ pub(crate) mod tests;
 pub mod value;
 
 use crate::model::container::{Container, Pod, container_of, pod_of};
+use std::net::IpAddr;
+
 use crate::model::nearest::nearest;
 use crate::model::tcp_info::Member;
-use crate::model::{Age, AgeFacts, Attributes, Ends, Owners, Socket, TcpInfo, TcpState, WaitingOn};
+use crate::model::{
+    Age, AgeFacts, Attributes, Ends, Owners, Protocol, Socket, TcpInfo, TcpState, UnixKind,
+    WaitingOn,
+};
 
+pub use ends::End;
+pub(crate) use ends::{kind, netid};
 pub use needs::{Kind, Needed, Needs};
-pub use value::{Holders, Interface, Key, NoOwner, Value};
+pub use value::{EndNames, Holders, Interface, Key, NoOwner, Value};
 
 /// Names that the kernel's numbers stand for. What is not known stays a number.
 pub trait Names {
@@ -31,6 +39,16 @@ pub trait Names {
 
     /// The name of the user with `uid`.
     fn user(&self, _uid: u32) -> Option<&str> {
+        None
+    }
+
+    /// The name of the host with the address.
+    fn host(&self, _ip: IpAddr) -> Option<&str> {
+        None
+    }
+
+    /// The name of the service at the port.
+    fn service(&self, _protocol: Protocol, _port: u16) -> Option<&str> {
         None
     }
 
@@ -66,12 +84,18 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// For how long the socket has been in its state.
     pub fn age(&self) -> Option<Age> {
+        if !self.socket.protocol.has_tcp_states() {
+            return None;
+        }
         let info = self.attributes.tcp_info.and_then(TcpInfo::parse);
         self.ages.in_state(self.socket, info.as_ref())
     }
 
     /// For whom the connection waits.
     pub fn waiting_on(&self) -> Option<WaitingOn> {
+        if !self.socket.protocol.has_tcp_states() {
+            return None;
+        }
         let info = self.attributes.tcp_info.and_then(TcpInfo::parse);
         WaitingOn::new(self.socket, info.as_ref())
     }
@@ -82,6 +106,16 @@ impl<'a> Record<'a> {
             Ends::Ip => self.socket.family.name(),
             _ => self.socket.protocol.name(),
         }
+    }
+
+    /// Whether the socket has no peer and takes what anybody sends, although its protocol knows no LISTEN: UDP, and a
+    /// UNIX datagram socket that has a name.
+    pub fn waits_for_anybody(&self) -> bool {
+        self.socket.state == TcpState::Closed
+            && match self.ends {
+                Ends::Unix(unix) => unix.kind == UnixKind::Datagram && unix.name.is_some(),
+                _ => !self.socket.protocol.can_listen(),
+            }
     }
 
     /// The owner's uid, where it is told.
@@ -117,6 +151,14 @@ impl<'a> Record<'a> {
             index,
             name: self.names.interface(index),
         })
+    }
+
+    /// The names of an end of the socket.
+    pub fn end_names(&self, ip: IpAddr, port: u16) -> EndNames<'a> {
+        EndNames {
+            host: self.names.host(ip),
+            service: self.names.service(self.socket.protocol, port),
+        }
     }
 
     /// Who holds the socket; `None` if nobody looked.
@@ -240,6 +282,15 @@ pub static ALL: &[Field] = &[
     identity::PEER_PORT,
     identity::FAMILY,
     identity::PROTOCOL,
+    ends::NETID,
+    ends::LOCAL_NAME,
+    ends::PEER_INODE,
+    ends::IP_PROTOCOL,
+    ends::ETHERTYPE,
+    ends::NETLINK_FAMILY,
+    ends::PORT_ID,
+    ends::LOCAL_CID,
+    ends::PEER_CID,
     identity::INTERFACE,
     identity::INODE,
     identity::COOKIE,
@@ -253,6 +304,7 @@ pub static ALL: &[Field] = &[
     owner::POD,
     kernel::AGE,
     kernel::TIMER,
+    kernel::TIMER_EXPIRES,
     kernel::WAITING_ON,
     kernel::MARK,
     kernel::CONGESTION,

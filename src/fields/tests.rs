@@ -192,17 +192,25 @@ fn a_column_is_compared_with_what_its_values_are() {
     fixture.with(|record| {
         for field in all() {
             let fits = match field.value(record) {
-                Value::Absent | Value::State(_) | Value::Timer { .. } | Value::Flag(_) => true,
+                Value::Absent
+                | Value::State(_)
+                | Value::Unconnected
+                | Value::Timer { .. }
+                | Value::Flag(_) => true,
                 Value::Count(_) | Value::Hex(_) | Value::Port(_) | Value::Pids(_) => {
                     matches!(field.kind(), Kind::Number | Kind::Bytes)
                 }
                 Value::Bytes(_) | Value::BytesPerSecond(_) => field.kind() == Kind::Bytes,
                 Value::Millis(_) | Value::Micros(_) | Value::Age(_) => field.kind() == Kind::Time,
                 Value::Container(_) | Value::Pod(_) => field.kind() == Kind::Text,
-                Value::Text(_) | Value::Owners(_) | Value::Interface(_) | Value::Address(_) => {
-                    field.kind() == Kind::Text
+                Value::Text(_)
+                | Value::Name(_)
+                | Value::Owners(_)
+                | Value::Interface(_)
+                | Value::Address(_) => field.kind() == Kind::Text,
+                Value::Endpoint { .. } | Value::End(_) | Value::Shutdown(_) => {
+                    field.kind() == Kind::Other
                 }
-                Value::Endpoint { .. } | Value::Shutdown(_) => field.kind() == Kind::Other,
             };
             assert!(fits, "{}", field.id);
         }

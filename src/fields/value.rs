@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use super::End;
 use crate::model::container::{Container, Pod};
 use crate::model::owner::Unseen;
+use crate::model::unix::Name;
 use crate::model::{Age, Owners, Process, Socket, TcpState, Timer};
 
 /// A value of a row.
@@ -14,6 +16,8 @@ pub enum Value<'a> {
     Absent,
     /// a TCP state
     State(TcpState),
+    /// CLOSED of a socket that has no TCP states
+    Unconnected,
     /// a number without a unit
     Count(u64),
     /// bytes
@@ -34,6 +38,8 @@ pub enum Value<'a> {
     Container(Container<'a>),
     /// a Kubernetes pod
     Pod(Pod<'a>),
+    /// the name of a UNIX socket, not yet safe to print
+    Name(Name<'a>),
     /// an address
     Address(IpAddr),
     /// a port; 0 is none
@@ -46,7 +52,11 @@ pub enum Value<'a> {
         port: u16,
         /// the interface that this end is bound to
         interface: Option<Interface<'a>>,
+        /// their names, where they were looked up
+        names: EndNames<'a>,
     },
+    /// one end of a socket that has no such port
+    End(End<'a>),
     /// an interface
     Interface(Interface<'a>),
     /// a running timer
@@ -66,6 +76,15 @@ pub enum Value<'a> {
     Owners(Holders<'a>),
     /// their ids alone
     Pids(Holders<'a>),
+}
+
+/// What an address and a port are called. A host's name is chosen by others and not yet safe to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndNames<'a> {
+    /// of the address
+    pub host: Option<&'a str>,
+    /// of the port
+    pub service: Option<&'a str>,
 }
 
 impl<'a> Value<'a> {
@@ -89,11 +108,15 @@ impl<'a> Value<'a> {
                 ip,
                 port,
                 interface,
+                ..
             } => Self::Endpoint {
                 ip: ip.to_canonical(),
                 port,
                 interface,
+                // Two hosts may have one name.
+                names: EndNames::default(),
             },
+            Self::End(end) => Self::End(end.grouped()),
             Self::Timer { timer, .. } => Self::of(timer.name(), Self::text),
             other => other,
         }
@@ -112,6 +135,9 @@ impl<'a> Value<'a> {
                 Some(index) => index as u64,
                 None => u64::from(state.number()) + TcpState::SHOWN.len() as u64,
             }),
+            Self::Unconnected => Key::Number(TcpState::SHOWN.len() as u64),
+            Self::Name(name) => Key::Text(name.chars().collect()),
+            Self::End(end) => end.key(),
             Self::Count(n)
             | Self::Bytes(n)
             | Self::BytesPerSecond(n)

@@ -21,8 +21,14 @@ pub struct PacketSocket<'a> {
     pub ethertype: u16,
     /// the interface that it is bound to; 0 is any
     pub ifindex: u32,
-    /// bytes received and not yet read, with overhead (`/proc`'s Rmem)
+    /// whether it takes part in the traffic: bound, and its interface up (`PDI_RUNNING`; `/proc`'s R)
+    pub running: Option<bool>,
+    /// bytes received and not yet read, with overhead (`/proc`'s Rmem); what waits in a ring is not counted
     pub recv_q: Option<u32>,
+    /// `PACKET_DIAG_RX_RING`: bytes of the ring that it shares with the kernel to receive; absent where it has none
+    pub rx_ring: Option<u64>,
+    /// `PACKET_DIAG_TX_RING`: the same to send
+    pub tx_ring: Option<u64>,
     /// `PACKET_DIAG_UID`
     pub uid: Option<u32>,
     /// `PACKET_DIAG_FANOUT`: the group's id, and its type above 16 bits
@@ -37,7 +43,7 @@ pub struct PacketSocket<'a> {
 pub struct NetlinkSocket<'a> {
     /// the kernel's identity of the socket; `/proc` has none
     pub cookie: Option<NonZeroU64>,
-    /// the socket's inode; 0 of the kernel's own
+    /// the socket's inode; those of the kernel have one too, which no process holds
     pub inode: u32,
     /// ESTABLISHED where it has a peer, else CLOSED
     pub state: TcpState,
@@ -47,7 +53,8 @@ pub struct NetlinkSocket<'a> {
     pub portid: u32,
     /// the peer's port id, and the mask of the peer's groups
     pub peer: Option<(u32, u32)>,
-    /// `NETLINK_DIAG_GROUPS`: the groups that it listens to, a bit each
+    /// `NETLINK_DIAG_GROUPS`: the groups that it listens to, a bit each, see [`NetlinkSocket::joined`]; `/proc` has the
+    /// first 32
     pub groups: Option<&'a [u8]>,
     /// bytes received and not yet read, with overhead (`/proc`'s Rmem)
     pub recv_q: Option<u32>,
@@ -57,6 +64,25 @@ pub struct NetlinkSocket<'a> {
     pub drops: Option<u32>,
     /// `NETLINK_DIAG_MEMINFO`
     pub memory: Option<&'a [u8]>,
+}
+
+impl NetlinkSocket<'_> {
+    /// The groups that it listens to, by number; the first is 1, as in `RTNLGRP_LINK`.
+    pub fn joined(&self) -> impl Iterator<Item = usize> + '_ {
+        // The kernel's words are longs, those of `/proc` have 32 bits.
+        let bytes = self.groups.unwrap_or_default();
+        let word = if bytes.len().is_multiple_of(8) { 8 } else { 4 };
+        (0..bytes.len().saturating_mul(8)).filter_map(move |bit| {
+            let (at, within) = (bit / 8 / word * word, bit / 8 % word);
+            let byte = if cfg!(target_endian = "big") {
+                word - 1 - within
+            } else {
+                within
+            };
+            let set = bytes.get(at + byte)? & (1 << (bit % 8)) != 0;
+            set.then_some(bit + 1)
+        })
+    }
 }
 
 /// A socket between a virtual machine and its host (`struct vsock_diag_msg`, `include/uapi/linux/vm_sockets_diag.h`).
@@ -184,6 +210,14 @@ impl<'a> Ends<'a> {
         }
     }
 
+    /// Messages lost since the socket was made, where `/proc/net` tells them.
+    pub const fn listed_drops(self) -> Option<u32> {
+        match self {
+            Self::Netlink(netlink) => netlink.drops,
+            _ => None,
+        }
+    }
+
     /// The directions that were shut down, where they are told.
     pub const fn shutdown(self) -> Option<u8> {
         match self {
@@ -287,5 +321,60 @@ impl Kept {
             })),
             Some(Owned::Vsock(socket)) => show(Ends::Vsock(socket)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_counted_from_one() {
+        let mut groups = [0u8; 16];
+        groups[..8].copy_from_slice(&((1u64 << 63) | 1).to_ne_bytes());
+        groups[8..].copy_from_slice(&(1u64 << 2).to_ne_bytes());
+        let socket = |groups| NetlinkSocket {
+            cookie: None,
+            inode: 1,
+            state: TcpState::Closed,
+            family: 0,
+            portid: 7,
+            peer: None,
+            groups,
+            recv_q: None,
+            send_q: None,
+            drops: None,
+            memory: None,
+        };
+        let joined: Vec<usize> = socket(Some(&groups)).joined().collect();
+        assert_eq!(joined, [1, 64, 67]);
+        let listed = 0x11u32.to_ne_bytes();
+        let joined: Vec<usize> = socket(Some(&listed)).joined().collect();
+        assert_eq!(joined, [1, 5]);
+        assert_eq!(socket(None).joined().count(), 0);
+    }
+
+    #[test]
+    fn what_is_kept_is_what_came() {
+        let packet = PacketSocket {
+            cookie: NonZeroU64::new(5),
+            inode: 6,
+            kind: 3,
+            ethertype: 3,
+            ifindex: 2,
+            running: Some(true),
+            recv_q: None,
+            rx_ring: Some(1 << 33),
+            tx_ring: None,
+            uid: Some(7),
+            fanout: Some(8),
+            memory: Some(&[1; 36]),
+        };
+        let ends = Ends::Packet(&packet);
+        let kept = ends.keep();
+        let (was, is) = (format!("{ends:?}"), kept.with(|ends| format!("{ends:?}")));
+        assert_eq!(was, is);
+        assert_eq!(ends.recv_q(), Some(0x0101_0101), "what memory says");
+        assert_eq!((ends.socket().ifindex, ends.uid()), (2, Some(7)));
     }
 }

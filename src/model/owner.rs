@@ -145,6 +145,21 @@ impl Owners {
         Self::new(self.processes, self.links)
     }
 
+    /// The holders of the sockets whose inode fits, and nobody else.
+    #[must_use]
+    pub fn only(&self, fits: impl Fn(u32) -> bool) -> Self {
+        let kept = || self.links.iter().filter(|link| fits(link.inode));
+        let mut old: Vec<u32> = kept().map(|link| link.process).collect();
+        old.sort_unstable();
+        old.dedup();
+        let processes = old.iter().filter_map(|at| self.process(*at).cloned());
+        let links = kept().filter_map(|link| {
+            let process = u32::try_from(old.binary_search(&link.process).ok()?).ok()?;
+            Some(Link { process, ..*link })
+        });
+        Self::new(processes.collect(), links.collect())
+    }
+
     /// All processes that hold a socket.
     pub fn processes(&self) -> &[Process] {
         &self.processes
@@ -219,6 +234,19 @@ mod tests {
         assert_eq!(of(40), [(7, 3)]);
         assert_eq!(of(0), []);
         assert_eq!(of(60), [], "a link to no process is dropped");
+        let only = owners.only(|inode| inode == 50);
+        let pids: Vec<u32> = only.processes().iter().map(|process| process.pid).collect();
+        assert_eq!((&pids[..], only.links().len()), (&[7, 8][..], 2));
+        assert!(only.links().iter().all(|link| link.inode == 50));
+        let seven = owners.only(|inode| inode == 40);
+        assert_eq!(
+            seven
+                .of(40)
+                .map(|(process, fd)| (process.pid, fd))
+                .collect::<Vec<_>>(),
+            [(7, 3)]
+        );
+        assert_eq!(seven.processes().len(), 1);
     }
 
     #[test]

@@ -94,6 +94,15 @@ impl Protocol {
         }
     }
 
+    /// Of which protocol a part is that could not be read (`UDP over IPv6: ...`, `RAW sockets: ...`). A part that names
+    /// none is TCP's.
+    pub fn of_part(part: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|protocol| {
+            let rest = part.strip_prefix(protocol.label());
+            rest.is_some_and(|rest| rest.starts_with(" sockets") || rest.starts_with(" over "))
+        })
+    }
+
     /// Whether its sockets have IP addresses, and so a table for each family.
     pub const fn over_ip(self) -> bool {
         matches!(
@@ -106,5 +115,30 @@ impl Protocol {
     /// (`TCP_ESTABLISHED` and `TCP_CLOSE`), and some a third for LISTEN.
     pub const fn has_tcp_states(self) -> bool {
         matches!(self, Self::Tcp | Self::Mptcp)
+    }
+
+    /// Whether a socket can be made to listen. One of the others waits for anybody while it has no peer.
+    pub const fn can_listen(self) -> bool {
+        matches!(
+            self,
+            Self::Tcp | Self::Mptcp | Self::Sctp | Self::Unix | Self::Vsock
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_of_the_protocol_that_it_begins_with() {
+        for protocol in Protocol::ALL {
+            let part = format!("{}: ENOENT", protocol.sockets());
+            assert_eq!(Protocol::of_part(&part), Some(protocol));
+            let part = format!("{} over IPv6: ENOENT", protocol.label());
+            assert_eq!(Protocol::of_part(&part), Some(protocol));
+        }
+        assert_eq!(Protocol::of_part("IPv6: no such table"), None);
+        assert_eq!(Protocol::of_part("UDPX sockets: no such table"), None);
     }
 }

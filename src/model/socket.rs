@@ -187,9 +187,13 @@ const _: () = assert!(
 
 impl Socket {
     /// The state's name. Only TCP has its states: a UDP socket uses two of their numbers for "has a peer" and "has
-    /// none" (`TCP_ESTABLISHED` and `TCP_CLOSE` in `net/ipv4/udp.c`).
+    /// none" (`TCP_ESTABLISHED` and `TCP_CLOSE` in `net/ipv4/udp.c`). Those of SCTP are kept as the states of TCP that
+    /// play the same part, and have the names of RFC 9260, section 4.
     pub const fn state_name(&self) -> Option<&'static str> {
         match (self.protocol, self.state) {
+            (Protocol::Sctp, state) if super::sctp::state_name(state).is_some() => {
+                super::sctp::state_name(state)
+            }
             (protocol, TcpState::Closed) if !protocol.has_tcp_states() => Some("UNCONNECTED"),
             (_, state) => state.name(),
         }
@@ -198,10 +202,11 @@ impl Socket {
     /// Whether the kernel keeps only a mini-socket, which has neither inode nor uid: TIME-WAIT, an orphan in
     /// FIN-WAIT-2 after `tcp_fin_timeout` took over, SYN-RECEIVED.
     pub fn is_mini(&self) -> bool {
-        matches!(
-            self.state,
-            TcpState::TimeWait | TcpState::SynReceived | TcpState::NewSynReceived
-        ) || (self.state == TcpState::FinWait2 && self.timer == Timer::TimeWait)
+        self.protocol == Protocol::Tcp
+            && (matches!(
+                self.state,
+                TcpState::TimeWait | TcpState::SynReceived | TcpState::NewSynReceived
+            ) || (self.state == TcpState::FinWait2 && self.timer == Timer::TimeWait))
     }
 
     /// The owner's uid. A mini-socket has forgotten it (the kernel sends 0, which is not root's).
@@ -278,8 +283,17 @@ impl Memory {
 /// What else the kernel said of a socket. Borrows the message it came in; members are decoded when asked for.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Attributes<'a> {
-    /// `INET_DIAG_INFO`, of whatever length the kernel knows
+    /// `INET_DIAG_INFO` of TCP, of whatever length the kernel knows
     pub tcp_info: Option<&'a [u8]>,
+    /// `INET_DIAG_INFO` of MPTCP: `struct mptcp_info` (`include/uapi/linux/mptcp.h`, [`super::mptcp_info`])
+    pub mptcp_info: Option<&'a [u8]>,
+    /// `INET_DIAG_INFO` of SCTP: `struct sctp_info` (`include/uapi/linux/sctp.h`)
+    pub sctp_info: Option<&'a [u8]>,
+    /// `INET_DIAG_LOCALS` of SCTP: the addresses of this end ([`super::sctp::addresses`])
+    pub locals: Option<&'a [u8]>,
+    /// `INET_DIAG_PEERS` of SCTP: the addresses of the other end. A row that has them is an association, one without is
+    /// the socket itself
+    pub peers: Option<&'a [u8]>,
     /// `INET_DIAG_SKMEMINFO`
     pub memory: Option<&'a [u8]>,
     /// packets dropped since the socket was made, where a table of `/proc/net` has that column
@@ -300,6 +314,8 @@ pub struct Attributes<'a> {
     pub class_id: Option<u32>,
     /// `INET_DIAG_CGROUP_ID`
     pub cgroup_id: Option<u64>,
+    /// the whole netlink message, header included, for who keeps it; a row of `/proc/net` has none
+    pub message: Option<&'a [u8]>,
 }
 
 impl Attributes<'_> {

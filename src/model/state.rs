@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use super::protocol::Protocol;
+
 /// The state of a TCP socket. Total: every number the kernel may ever send has a value here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TcpState {
@@ -188,7 +190,7 @@ impl fmt::Display for TcpState {
 }
 
 /// A set of states, as the bit mask that the kernel takes (`idiag_states`, bit n for state n).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct StateSet(u32);
 
 impl StateSet {
@@ -260,6 +262,28 @@ impl StateSet {
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
+    }
+
+    /// Whether it was made by naming states, and not by taking some away from all.
+    pub const fn is_named(self) -> bool {
+        !self.contains(TcpState::Unknown(u8::MAX))
+    }
+
+    /// The states in which sockets of `protocol` may be meant (see [`StateSet::means`]): what a kernel has to tell.
+    #[must_use]
+    pub const fn of_protocol(self, protocol: Protocol) -> Self {
+        let waits = !protocol.can_listen() || matches!(protocol, Protocol::Unix);
+        if waits && self.contains(TcpState::Listen) {
+            self.union(Self::of(TcpState::Closed))
+        } else {
+            self
+        }
+    }
+
+    /// Whether a socket in `state` is meant. Where LISTEN was named, so is one that waits for anybody although its
+    /// protocol has no LISTEN (`waits`).
+    pub const fn means(self, state: TcpState, waits: bool) -> bool {
+        self.contains(state) || waits && self.is_named() && self.contains(TcpState::Listen)
     }
 
     /// Whether no state is in the set.
@@ -344,6 +368,26 @@ mod tests {
                 name == "all",
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn who_names_listen_means_all_who_wait_for_anybody() {
+        let listen = StateSet::of(TcpState::Listen);
+        assert!(listen.means(TcpState::Listen, false));
+        assert!(listen.means(TcpState::Closed, true) && !listen.means(TcpState::Closed, false));
+        let rest = StateSet::ALL.without(StateSet::of(TcpState::Closed));
+        assert!(!rest.means(TcpState::Closed, true), "taken away by name");
+        for (protocol, closed) in [
+            (Protocol::Tcp, false),
+            (Protocol::Udp, true),
+            (Protocol::Unix, true),
+            (Protocol::Vsock, false),
+        ] {
+            let set = listen.of_protocol(protocol);
+            assert_eq!(set.contains(TcpState::Closed), closed, "{protocol:?}");
+            let established = StateSet::of(TcpState::Established);
+            assert_eq!(established.of_protocol(protocol), established);
         }
     }
 

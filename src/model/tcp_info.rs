@@ -11,8 +11,9 @@ pub struct Member {
     kind: Kind,
 }
 
+/// The type of a member.
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+pub(super) enum Kind {
     U8,
     /// some bits of a byte: shift and width, as little-endian compilers lay bit-fields out
     Bits(u8, u8),
@@ -32,7 +33,7 @@ impl Kind {
     }
 }
 
-const fn member(key: &'static str, offset: u16, kind: Kind) -> Member {
+pub(super) const fn member(key: &'static str, offset: u16, kind: Kind) -> Member {
     Member { key, offset, kind }
 }
 

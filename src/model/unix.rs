@@ -40,6 +40,48 @@ impl UnixKind {
     }
 }
 
+/// The name of a UNIX socket: a path, or a NUL and an abstract name, in any bytes. Not safe to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name<'a>(&'a [u8]);
+
+impl<'a> Name<'a> {
+    /// The name that the kernel tells; `None` where there is none.
+    pub fn new(name: &'a [u8]) -> Option<Self> {
+        let is_abstract = name.first() == Some(&0);
+        // A path ends with its NUL, which some programs count in.
+        let end = match name.iter().rposition(|byte| *byte != 0) {
+            _ if is_abstract => name.len(),
+            Some(last) => last + 1,
+            None => 0,
+        };
+        let name = name.get(..end).filter(|name| !name.is_empty())?;
+        Some(Self(name))
+    }
+
+    /// Whether it is no path.
+    pub fn is_abstract(self) -> bool {
+        self.0.first() == Some(&0)
+    }
+
+    /// Its text with `@` for the NUL of an abstract name and for those within it, as in `/proc/net/unix`, and each run of
+    /// bytes that are no UTF-8.
+    pub fn pieces(self) -> impl Iterator<Item = Result<char, &'a [u8]>> + Clone {
+        self.0.utf8_chunks().flat_map(|chunk| {
+            let valid = chunk
+                .valid()
+                .chars()
+                .map(|c| Ok(if c == '\0' { '@' } else { c }));
+            let invalid = chunk.invalid();
+            valid.chain((!invalid.is_empty()).then_some(Err(invalid)))
+        })
+    }
+
+    /// Its text, lossy where it is no UTF-8.
+    pub fn chars(self) -> impl Iterator<Item = char> + Clone + use<'a> {
+        self.pieces().map(|piece| piece.unwrap_or('\u{fffd}'))
+    }
+}
+
 /// One UNIX socket (`struct unix_diag_msg`, `include/uapi/linux/unix_diag.h`). Borrows the message it came in; what the
 /// source does not have is absent.
 #[derive(Clone, Copy, Debug)]
@@ -145,6 +187,24 @@ pub fn shown(name: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_reads_as_it_is_shown() {
+        let hostile: &[&[u8]] = &[
+            b"/run/x\0",
+            b"\0abs\0\xff",
+            b"\0",
+            b"a\xc3",
+            b"@x",
+            b"\xff\xfe/y\n",
+        ];
+        for bytes in hostile {
+            let name = Name::new(bytes).unwrap();
+            assert_eq!(name.chars().collect::<String>(), shown(bytes), "{bytes:?}");
+            assert_eq!(name.is_abstract(), bytes[0] == 0);
+        }
+        assert_eq!(Name::new(b""), None);
+    }
 
     #[test]
     fn names_are_shown_with_what_they_have() {

@@ -171,12 +171,6 @@ pub enum Error {
         /// where
         place: Place,
     },
-    /// a test that only the kernel can do
-    #[error("'autobound' is known to the kernel only, and not yet asked for{place}")]
-    Autobound {
-        /// where
-        place: Place,
-    },
     /// a name that nobody knows
     #[error("{what} '{name}' is not known{place}")]
     Unknown {
@@ -248,10 +242,6 @@ impl Error {
         Self::TooDeep { place }
     }
 
-    pub(super) const fn autobound(place: Place) -> Self {
-        Self::Autobound { place }
-    }
-
     pub(super) fn unknown(place: Place, what: &'static str, name: &str, hint: &str) -> Self {
         Self::Unknown {
             place,
@@ -280,10 +270,6 @@ impl Error {
                     .to_owned()
             }
             Self::TooDeep { .. } => format!("take some away: {GENERAL}"),
-            Self::Autobound { .. } => {
-                "write 'sport >= :32768', with the first port of net.ipv4.ip_local_port_range"
-                    .to_owned()
-            }
             Self::Unknown { hint, .. } => hint.clone(),
         }
     }
@@ -314,7 +300,7 @@ fn names() -> impl Iterator<Item = &'static str> {
     states.chain(StateSet::GROUPS.into_iter().map(|(name, _)| name))
 }
 
-/// A place in an expression. Shown as two lines: the expression, and carets below the place.
+/// A place in an expression. Shown as two lines: the expression, or the line of a file, and carets below the place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     expression: String,
@@ -324,21 +310,43 @@ pub struct Place {
     width: usize,
 }
 
+/// So many columns are shown on either side of a place, and of the place itself.
+const AROUND: usize = 100;
+
 impl Place {
-    /// The bytes `span` of `expression`.
-    pub(super) fn new(expression: &str, span: Range<usize>) -> Self {
-        let columns = |text: Option<&str>| {
-            shown(text.unwrap_or_default())
-                .chars()
-                .map(|c| c.width().unwrap_or(0))
-                .sum::<usize>()
-        };
+    /// The bytes `span` of `expression`, which stands in `file`.
+    pub(super) fn new(file: &str, expression: &str, span: Range<usize>) -> Self {
+        let part = |text: Option<&str>| shown(text.unwrap_or_default());
+        let before = part(expression.get(..span.start));
+        let within = clipped(part(expression.get(span.clone())).chars());
+        let behind = clipped(part(expression.get(span.end..)).chars());
+        let before: String = clipped(before.chars().rev()).chars().rev().collect();
+        let before = shown(file) + &before;
         Self {
-            before: columns(expression.get(..span.start)),
-            width: columns(expression.get(span)).max(1),
-            expression: shown(expression),
+            before: columns(&before),
+            width: columns(&within).max(1),
+            expression: before + &within + &behind,
         }
     }
+}
+
+fn columns(text: &str) -> usize {
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
+}
+
+/// As much as is shown, and `…` for the rest.
+fn clipped(text: impl Iterator<Item = char>) -> String {
+    let mut kept = String::new();
+    let mut room = AROUND;
+    for c in text {
+        let Some(left) = room.checked_sub(c.width().unwrap_or(0)) else {
+            kept.push('…');
+            break;
+        };
+        room = left;
+        kept.push(c);
+    }
+    kept
 }
 
 impl fmt::Display for Place {

@@ -7,7 +7,7 @@ use super::expr::{Address, End, Expr, Host, Op, Pattern, Port, Test, mask};
 use crate::fields::{Field, Record, Value};
 use crate::model::container::{Container, container_of, pod_of};
 use crate::model::owner::unit_of;
-use crate::model::{Age, Endpoint, Family, Socket};
+use crate::model::{Age, Endpoint, Ends, Family, Socket};
 
 impl Expr {
     /// Whether it holds for `record`.
@@ -16,7 +16,7 @@ impl Expr {
             Self::All(parts) => parts.iter().all(|part| part.matches(record)),
             Self::Any(parts) => parts.iter().any(|part| part.matches(record)),
             Self::Not(inner) => !inner.matches(record),
-            Self::States(set) => set.contains(record.socket.state),
+            Self::States(set) => set.means(record.socket.state, record.waits_for_anybody()),
             Self::Test(test) => test.matches(record),
         }
     }
@@ -25,7 +25,10 @@ impl Expr {
 impl Test {
     fn matches(&self, record: &Record<'_>) -> bool {
         let socket = record.socket;
+        let over_ip = matches!(record.ends, Ends::Ip);
         match self {
+            Self::Host(_, host) if !over_ip => host.is_any(),
+            Self::Port(..) if !over_ip => false,
             Self::Host(end, host) => host.matches(socket, end.of(socket)),
             Self::Port(end, op, port) => port.compares(*op, end.of(socket)),
             Self::Device { index, .. } => *index == Some(socket.ifindex),
@@ -33,10 +36,12 @@ impl Test {
                 .attributes
                 .mark
                 .is_some_and(|own| own & mask == *mark),
-            Self::Cgroup { path, id } => {
-                let by_id = id.is_some() && *id == record.attributes.cgroup_id;
-                by_id || record.cgroup() == Some(path)
-            }
+            // The socket's own cgroup, by its id, rules over the path of whoever holds the socket now.
+            Self::Cgroup { path, id } => match (id, record.attributes.cgroup_id) {
+                (Some(id), Some(own)) => *id == own,
+                _ => record.cgroup() == Some(path),
+            },
+            Self::Autobound(known) => *known == Some(true),
             Self::User { uid, .. } => uid.is_some() && *uid == record.uid(),
             Self::Timer(timer) => *timer == socket.timer,
             Self::Number(field, op, wanted) => number(&field.value(record), *op, *wanted),
@@ -55,6 +60,11 @@ impl End {
 }
 
 impl Host {
+    /// Whether it is every socket.
+    fn is_any(&self) -> bool {
+        self.family.is_none() && self.address == Address::Any && self.port.is_none()
+    }
+
     fn matches(&self, socket: &Socket, end: &Endpoint) -> bool {
         self.family.is_none_or(|family| family == socket.family)
             && match &self.address {
@@ -138,6 +148,7 @@ fn text(field: &Field, record: &Record<'_>, pattern: &Pattern) -> bool {
     }
     match field.value(record) {
         Value::Text(text) => pattern.matches(&text),
+        Value::Name(name) => pattern.fits(name.chars()),
         Value::Flag(yes) => pattern.matches(if yes { "yes" } else { "no" }),
         Value::Owners(holders) => holders
             .processes()
@@ -163,6 +174,14 @@ impl Pattern {
                 let id = container.id.chars();
                 fits(glob, id.clone()) || fits(glob, runtime.chain([':']).chain(id))
             }
+        }
+    }
+
+    /// As [`Pattern::matches`], of text that is not in one piece.
+    fn fits(&self, text: impl Iterator<Item = char> + Clone) -> bool {
+        match self {
+            Self::Exact(wanted) => wanted.chars().eq(text),
+            Self::Glob(glob) => fits(glob, text),
         }
     }
 }

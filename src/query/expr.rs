@@ -53,6 +53,9 @@ pub(super) enum Test {
     },
     /// the running timer, or none
     Timer(Timer),
+    /// The kernel chose the port, or may choose it anew: no `SOCK_BINDPORT_LOCK`. No row tells; it is known of all rows
+    /// of a dump that the kernel filtered by it.
+    Autobound(Option<bool>),
     /// a column that is a number; times in microseconds
     Number(&'static Field, Op, u64),
     /// a column that is text
@@ -195,6 +198,23 @@ impl Expr {
         }
     }
 
+    /// The expression for rows of which is known whether the kernel chose their port.
+    pub(super) fn assuming(self, autobound: bool) -> Self {
+        let each = |parts: Vec<Self>| {
+            parts
+                .into_iter()
+                .map(|part| part.assuming(autobound))
+                .collect()
+        };
+        match self {
+            Self::All(parts) => Self::All(each(parts)),
+            Self::Any(parts) => Self::Any(each(parts)),
+            Self::Not(inner) => inner.assuming(autobound).negated(),
+            Self::Test(Test::Autobound(_)) => Self::Test(Test::Autobound(Some(autobound))),
+            other => other,
+        }
+    }
+
     /// Every test in it.
     pub(super) fn tests(&self, see: &mut dyn FnMut(&Test)) {
         match self {
@@ -208,7 +228,7 @@ impl Expr {
     }
 
     /// Whether a state clause stands anywhere in it.
-    fn mentions(&self) -> bool {
+    pub(super) fn mentions(&self) -> bool {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::mentions),
             Self::Not(inner) => inner.mentions(),
@@ -363,6 +383,7 @@ impl Display for Test {
             Self::Mark { mark, mask } => write!(f, "fwmark = 0x{mark:x}/0x{mask:x}"),
             Self::Cgroup { path, .. } => write!(f, "cgroup = {}", Word(path)),
             Self::User { name, .. } => write!(f, "user = {}", Word(name)),
+            Self::Autobound(_) => f.write_str("autobound"),
             Self::Timer(timer) => write!(f, "timer = {}", timer.name().unwrap_or("none")),
             Self::Number(field, op, value) => {
                 let unit = match field.kind() {

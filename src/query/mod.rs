@@ -5,13 +5,18 @@
 //! number, a time, a size or text can be compared.
 //!
 //! [`Filter::parse`] reads it, [`Filter::resolve`] looks up the names in it, [`Filter::within`] adds the states that an
-//! alternative without a state clause means, and [`Filter::matches`] judges a row. [`Filter::states`] is what a kernel
-//! may leave out at once; whatever a kernel filters, every row is judged here too, so that live, `/proc` and captured
-//! rows are selected alike.
+//! alternative without a state clause means, and [`Filter::matches`] judges a row. [`Filter::states`] and the program of
+//! [`Filter::passes`] are what a kernel may leave out at once; whatever a kernel filters, every row is judged here too, so
+//! that live, `/proc` and captured rows are selected alike.
 
+mod bytecode;
+#[cfg(test)]
+mod compat;
 mod error;
 mod eval;
 mod expr;
+#[cfg(test)]
+mod kernel;
 mod lexer;
 mod parse;
 #[cfg(test)]
@@ -19,6 +24,7 @@ mod props;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod text;
 mod value;
 
 use std::fmt;
@@ -27,14 +33,15 @@ pub use error::{Error, Place, Wanted};
 pub use resolve::Lookup;
 
 use crate::fields::{Needed, Needs, Record};
-use crate::model::StateSet;
+use crate::model::{Program, StateSet};
 use expr::{Expr, Test};
+use text::Text;
 
 /// Which sockets are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// as typed, for errors
-    text: String,
+    /// where it was read, for errors
+    texts: Vec<Text>,
     /// `None` is every socket
     expr: Option<Expr>,
 }
@@ -48,9 +55,31 @@ impl Filter {
     /// # Errors
     /// When a word is not understood, with its place.
     pub fn parse(words: &[String]) -> Result<Self, Error> {
-        let text = words.join(" ");
+        Self::of(Text::typed(words.join(" ")))
+    }
+
+    fn of(text: Text) -> Result<Self, Error> {
         let expr = parse::expression(&text)?;
-        Ok(Self { text, expr })
+        Ok(Self {
+            texts: vec![text],
+            expr,
+        })
+    }
+
+    /// What fits this filter and the one in a file with this name and content, where lines that begin with `#` are
+    /// comments.
+    ///
+    /// # Errors
+    /// When a word of the file is not understood, with its place.
+    pub fn and_file(self, name: &str, content: &str) -> Result<Self, Error> {
+        let mut other = Self::of(Text::of_file(name, content))?;
+        let mut texts = self.texts;
+        texts.append(&mut other.texts);
+        let both = self.expr.into_iter().chain(other.expr);
+        Ok(Self {
+            texts,
+            expr: Expr::all(both.collect()),
+        })
     }
 
     /// The filter with every name in it looked up. One that has names fits nothing before.
@@ -58,12 +87,12 @@ impl Filter {
     /// # Errors
     /// For a name that is not known, with its place.
     pub fn resolve(self, lookup: &mut dyn Lookup) -> Result<Self, Error> {
-        let Self { text, expr } = self;
+        let Self { texts, expr } = self;
         let expr = match expr {
-            Some(expr) => Some(resolve::resolve(expr, &text, lookup)?),
+            Some(expr) => Some(resolve::resolve(expr, &texts, lookup)?),
             None => None,
         };
-        Ok(Self { text, expr })
+        Ok(Self { texts, expr })
     }
 
     /// The filter with `unasked` as the states of every alternative that names none.
@@ -84,6 +113,54 @@ impl Filter {
         self.expr
             .as_ref()
             .map_or(StateSet::ALL, |expr| expr.states().0)
+    }
+
+    /// The dumps that together have every socket that may fit: one, or two where `autobound` is asked, because of that
+    /// the kernel says which rows it holds for only by leaving out the others.
+    pub fn passes(self) -> Vec<Pass> {
+        let Some(expr) = self.expr.clone().filter(|_| self.asks_autobound()) else {
+            let program = self.program();
+            return vec![Pass {
+                filter: self,
+                program,
+                autobound: None,
+            }];
+        };
+        let pass = |autobound: bool| {
+            let test = Expr::Test(Test::Autobound(None));
+            let test = if autobound { test } else { test.negated() };
+            let judged = expr.clone().assuming(autobound);
+            let both = Expr::all(vec![test, judged.clone()]);
+            let program = both.map_or_else(Program::default, |both| {
+                bytecode::compile(&both, judged.states().0)
+            });
+            Pass {
+                filter: Self {
+                    expr: Some(judged),
+                    texts: self.texts.clone(),
+                },
+                program: Program {
+                    required: true,
+                    ..program
+                },
+                autobound: Some(autobound),
+            }
+        };
+        vec![pass(true), pass(false)]
+    }
+
+    /// What the kernel may leave out.
+    fn program(&self) -> Program {
+        self.expr.as_ref().map_or_else(Program::default, |expr| {
+            bytecode::compile(expr, self.states())
+        })
+    }
+
+    /// Whether `autobound` is asked, which only the kernel can judge.
+    pub fn asks_autobound(&self) -> bool {
+        let mut asks = false;
+        self.each(&mut |test| asks |= matches!(test, Test::Autobound(_)));
+        asks
     }
 
     /// What has to be collected to judge a row.
@@ -107,6 +184,13 @@ impl Filter {
         asks
     }
 
+    /// Whether it says itself in which states, or with which timer, sockets are wanted.
+    pub fn chooses_states(&self) -> bool {
+        let mut chooses = self.expr.as_ref().is_some_and(Expr::mentions);
+        self.each(&mut |test| chooses |= matches!(test, Test::Timer(_)));
+        chooses
+    }
+
     fn each(&self, see: &mut dyn FnMut(&Test)) {
         if let Some(expr) = &self.expr {
             expr.tests(see);
@@ -117,6 +201,17 @@ impl Filter {
     pub fn matches(&self, record: &Record<'_>) -> bool {
         self.expr.as_ref().is_none_or(|expr| expr.matches(record))
     }
+}
+
+/// One dump: what the kernel is asked to send, and by what its rows are judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// judges the rows of this dump only
+    pub filter: Filter,
+    /// what the kernel may leave out of it
+    pub program: Program,
+    /// whether its rows are autobound, where that is asked
+    pub autobound: Option<bool>,
 }
 
 /// As text that reads back as the same filter.

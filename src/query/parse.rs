@@ -14,6 +14,7 @@ use std::ops::Range;
 use super::error::{Error, Place, Wanted};
 use super::expr::{Address, End, Expr, Host, Op, Pattern, Test, UNASKED};
 use super::lexer::{Kind as Lexeme, Lexer, Token};
+use super::text::Text;
 use super::value;
 use crate::fields::{self, Field, Kind};
 use crate::model::{StateSet, Timer};
@@ -25,8 +26,17 @@ const DEEPEST: usize = 64;
 pub(super) const CLAUSES: [&str; 3] = ["state", "exclude", "excl"];
 
 /// The words of ss that begin a test, and ours that are no columns.
-pub(super) const NAMES: [&str; 9] = [
-    "src", "dst", "sport", "dport", "dev", "fwmark", "cgroup", "comm", "timer",
+pub(super) const NAMES: [&str; 10] = [
+    "src",
+    "dst",
+    "sport",
+    "dport",
+    "dev",
+    "fwmark",
+    "cgroup",
+    "autobound",
+    "comm",
+    "timer",
 ];
 
 /// What the word before an operator names.
@@ -135,10 +145,10 @@ fn is_clause(token: &Token<'_>) -> bool {
 }
 
 /// Reads a whole expression; `None` if it is blank.
-pub(super) fn expression(text: &str) -> Result<Option<Expr>, Error> {
+pub(super) fn expression(text: &Text) -> Result<Option<Expr>, Error> {
     let mut parser = Parser {
         text,
-        tokens: Lexer::new(text).peekable(),
+        tokens: Lexer::new(text.content()).peekable(),
         depth: 0,
     };
     if parser.tokens.peek().is_none() {
@@ -153,7 +163,7 @@ pub(super) fn expression(text: &str) -> Result<Option<Expr>, Error> {
 }
 
 struct Parser<'a> {
-    text: &'a str,
+    text: &'a Text,
     tokens: Peekable<Lexer<'a>>,
     depth: usize,
 }
@@ -164,12 +174,12 @@ impl<'a> Parser<'a> {
     }
 
     fn place(&self, span: Range<usize>) -> Place {
-        Place::new(self.text, span)
+        self.text.place(span)
     }
 
     /// The place of the next token, or behind the last one.
     fn here(&mut self) -> Place {
-        let end = self.text.len();
+        let end = self.text.content().len();
         let span = self
             .tokens
             .peek()
@@ -258,7 +268,7 @@ impl<'a> Parser<'a> {
             }
             Lexeme::Word(word) if junction(&token).is_none() => {
                 if word.eq_ignore_ascii_case("autobound") {
-                    return Err(Error::autobound(self.at(&token)));
+                    return Ok(Expr::Test(Test::Autobound(None)));
                 }
                 match Name::of(word) {
                     Some(name) => self.test(&token, name),
@@ -390,6 +400,11 @@ fn read(name: Name, op: Written, text: &str, word: &str) -> Option<Expr> {
         Written::Glob => Op::Eq,
     };
     Some(Expr::Test(match name {
+        // As in ss, `src` of a UNIX socket is a pattern of its name.
+        Name::Host(End::Local) if unix_name(text).is_some() => Test::Text(
+            fields::by_id("local-name").ok()?,
+            Pattern::Glob(unix_name(text)?.to_owned()),
+        ),
         Name::Host(end) => host(end, value::host(text)?),
         Name::Port(end) => {
             let (family, rest) = value::family(text).ok()?;
@@ -438,6 +453,12 @@ fn read(name: Name, op: Written, text: &str, word: &str) -> Option<Expr> {
             Kind::Text | Kind::Other => Test::Text(field, Pattern::Exact(text.to_owned())),
         },
     }))
+}
+
+/// What is no address but the name of a UNIX socket.
+fn unix_name(text: &str) -> Option<&str> {
+    let named = text.strip_prefix("unix:");
+    named.or_else(|| text.starts_with(['/', '@']).then_some(text))
 }
 
 /// A port without an address is a test of the port.

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::expr::{Address, End, Expr, Host, Op, Pattern, Port, Test, mask};
+use super::text::Text;
 use super::{Filter, Lookup, parse, resolve};
 use crate::fields::tests::{Fixture, TestNames, owners};
 use crate::fields::{self, Kind, Record};
@@ -14,7 +15,7 @@ use crate::model::owner::unit_of;
 use crate::model::{Age, Endpoint, Ends, Family, StateSet, TcpState, Timer};
 
 /// Says something of every name.
-struct Lengths;
+pub(super) struct Lengths;
 
 fn length(name: &str) -> u16 {
     u16::try_from(name.chars().count()).unwrap()
@@ -99,15 +100,15 @@ fn states() -> impl Strategy<Value = StateSet> {
     })
 }
 
-fn end() -> impl Strategy<Value = End> {
+pub(super) fn end() -> impl Strategy<Value = End> {
     select(vec![End::Local, End::Peer])
 }
 
-fn op() -> impl Strategy<Value = Op> {
+pub(super) fn op() -> impl Strategy<Value = Op> {
     select(vec![Op::Eq, Op::Lt, Op::Le, Op::Gt, Op::Ge])
 }
 
-fn port() -> impl Strategy<Value = Port> {
+pub(super) fn port() -> impl Strategy<Value = Port> {
     prop_oneof![
         select(vec![0, 22, 80, 443, 65_535]).prop_map(Port::Number),
         any::<u16>().prop_map(Port::Number),
@@ -157,7 +158,7 @@ fn family() -> impl Strategy<Value = Option<Family>> {
     select(vec![None, None, Some(Family::Ipv4), Some(Family::Ipv6)])
 }
 
-fn test() -> impl Strategy<Value = Test> {
+pub(super) fn test() -> impl Strategy<Value = Test> {
     let host = (end(), family(), address(), prop::option::of(port())).prop_map(
         |(end, family, address, port)| {
             let host = Host {
@@ -207,12 +208,13 @@ fn test() -> impl Strategy<Value = Test> {
         1 => word().prop_map(|path| Test::Cgroup { path, id: None }),
         1 => word().prop_map(|name| Test::User { name, uid: None }),
         1 => timer.prop_map(Test::Timer),
+        1 => Just(Test::Autobound(None)),
         4 => number,
         3 => text,
     ]
 }
 
-fn expr() -> impl Strategy<Value = Expr> {
+pub(super) fn expr() -> impl Strategy<Value = Expr> {
     let leaf = prop_oneof![
         1 => states().prop_map(Expr::States),
         4 => test().prop_map(Expr::Test),
@@ -227,7 +229,7 @@ fn expr() -> impl Strategy<Value = Expr> {
     })
 }
 
-fn fixture() -> impl Strategy<Value = Fixture> {
+pub(super) fn fixture() -> impl Strategy<Value = Fixture> {
     let who = (
         select(vec!["nginx", "or", "a b", "服"]),
         select(vec![123u32, 0, 7]),
@@ -371,10 +373,11 @@ fn judge(test: &Test, record: &Record<'_>) -> bool {
         Test::Device { name, .. } => socket.ifindex == u32::from(length(name)),
         // The fixture's is 0.
         Test::Mark { mark, .. } => *mark == 0,
-        Test::Cgroup { path, .. } => {
-            record.attributes.cgroup_id == Some(length(path).into())
-                || record.cgroup() == Some(path)
-        }
+        Test::Cgroup { path, .. } => match record.attributes.cgroup_id {
+            Some(id) => id == u64::from(length(path)),
+            None => record.cgroup() == Some(path),
+        },
+        Test::Autobound(known) => known.unwrap_or_default(),
         Test::User { name, .. } => socket.owner_uid() == Some(length(name).into()),
         Test::Timer(timer) => socket.timer == *timer,
         Test::Number(field, op, wanted) => {
@@ -513,7 +516,7 @@ fn same_after_printing(text: &str) -> Result<(), TestCaseError> {
     match Filter::parse(&[text.to_owned()]) {
         Ok(filter) => {
             let printed = filter.to_string();
-            let again = parse::expression(&printed);
+            let again = parse::expression(&Text::typed(printed.clone()));
             prop_assert_eq!(again.as_ref(), Ok(&filter.expr), "{} -> {}", text, printed);
         }
         Err(error) => {
@@ -528,7 +531,8 @@ proptest! {
     #[test]
     fn what_is_printed_reads_back_as_the_same(expr in expr()) {
         let printed = expr.to_string();
-        prop_assert_eq!(parse::expression(&printed), Ok(Some(expr)), "{}", printed);
+        let read = parse::expression(&Text::typed(printed.clone()));
+        prop_assert_eq!(read, Ok(Some(expr)), "{}", printed);
     }
 
     #[test]
@@ -539,7 +543,7 @@ proptest! {
 
     #[test]
     fn the_evaluator_says_what_the_tree_says(expr in expr(), fixture in fixture()) {
-        let resolved = resolve::resolve(expr.clone(), "", &mut Lengths).unwrap();
+        let resolved = resolve::resolve(expr.clone(), &[], &mut Lengths).unwrap();
         let attributes = fixture.attributes();
         let record = Record {
             socket: &fixture.socket,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::error::{Error, Place};
 use super::expr::{Address, Expr, Host, Port, Test};
 use super::lexer::Lexer;
+use super::text::Text;
 use crate::model::Family;
 
 /// Knows what names mean. What is not known comes back as the next thing to do.
@@ -40,26 +41,26 @@ pub trait Lookup {
     fn cgroup(&mut self, path: &str) -> Result<(String, Option<u64>), String>;
 }
 
-/// Looks every name up. `text` is the expression as typed, for errors.
-pub(super) fn resolve(expr: Expr, text: &str, lookup: &mut dyn Lookup) -> Result<Expr, Error> {
+/// Looks every name up. `texts` are where it was read, for errors.
+pub(super) fn resolve(expr: Expr, texts: &[Text], lookup: &mut dyn Lookup) -> Result<Expr, Error> {
     let mut each = |parts: Vec<Expr>| -> Result<Vec<Expr>, Error> {
         parts
             .into_iter()
-            .map(|part| resolve(part, text, lookup))
+            .map(|part| resolve(part, texts, lookup))
             .collect()
     };
     Ok(match expr {
         Expr::All(parts) => Expr::All(each(parts)?),
         Expr::Any(parts) => Expr::Any(each(parts)?),
-        Expr::Not(inner) => resolve(*inner, text, lookup)?.negated(),
+        Expr::Not(inner) => resolve(*inner, texts, lookup)?.negated(),
         Expr::States(set) => Expr::States(set),
-        Expr::Test(test) => looked_up(test, text, lookup)?,
+        Expr::Test(test) => looked_up(test, texts, lookup)?,
     })
 }
 
-fn looked_up(test: Test, text: &str, lookup: &mut dyn Lookup) -> Result<Expr, Error> {
+fn looked_up(test: Test, texts: &[Text], lookup: &mut dyn Lookup) -> Result<Expr, Error> {
     let unknown = |what: &'static str, name: &str, hint: &String| {
-        Error::unknown(place(text, name), what, name, hint)
+        Error::unknown(place(texts, name), what, name, hint)
     };
     let port = |port: Port, lookup: &mut dyn Lookup| match port {
         Port::Service(name) => match lookup.service(&name) {
@@ -131,14 +132,13 @@ fn looked_up(test: Test, text: &str, lookup: &mut dyn Lookup) -> Result<Expr, Er
     }))
 }
 
-/// Where the name stands in the expression.
-fn place(text: &str, name: &str) -> Place {
-    let end = text.len();
-    let span = Lexer::new(text)
-        .find_map(|token| {
+/// Where the name stands.
+fn place(texts: &[Text], name: &str) -> Place {
+    let found = texts.iter().find_map(|text| {
+        Lexer::new(text.content()).find_map(|token| {
             let at = token.text().find(name)?;
-            Some(token.part(at, name.len()))
+            Some(text.place(token.part(at, name.len())))
         })
-        .unwrap_or(end..end);
-    Place::new(text, span)
+    });
+    found.unwrap_or_else(|| Place::new("", "", 0..0))
 }

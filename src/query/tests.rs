@@ -5,7 +5,7 @@ use super::*;
 use crate::fields::tests::Fixture;
 use crate::model::{Endpoint, Family, TcpState};
 
-fn words(text: &[&str]) -> Vec<String> {
+pub(super) fn words(text: &[&str]) -> Vec<String> {
     text.iter().map(|word| (*word).to_owned()).collect()
 }
 
@@ -340,12 +340,6 @@ fn errors_point_at_the_word_and_say_what_to_write() {
         ),
         ("()", "')' is not understood", ")", "parentheses"),
         ("= :1", "'=' is not understood", "=", "'state STATE'"),
-        (
-            "autobound",
-            "'autobound' is known to the kernel only, and not yet asked for",
-            "autobound",
-            "sport >= :32768",
-        ),
     ];
     for (text, says, under, hint) in table {
         let (message, marked, hinted) = wrong(text);
@@ -425,7 +419,7 @@ fn every_spelling_of_ss_means_the_same() {
     }
 }
 
-fn fits(text: &str, fixture: &Fixture) -> bool {
+pub(super) fn fits(text: &str, fixture: &Fixture) -> bool {
     let filter = Filter::parse(&words(&[text])).unwrap_or_else(|e| panic!("{text}: {e}"));
     fixture.with(|record| filter.matches(record))
 }

@@ -17,6 +17,11 @@ impl Capture {
             return Err(absent);
         };
         let recorded = recorded(&mut self.sections, sample)?;
+        let told = recorded.about(want.protocol);
+        // Neither there, nor to be seen; frames of the attempt may be in the file.
+        if told.absent.contains(&want.protocol) || told.unseen(want.protocol) {
+            return Ok(told);
+        }
         let held = |collector| {
             want.tables()
                 .any(|table| of(&sample.tables, collector, table).next().is_some())
@@ -27,17 +32,10 @@ impl Capture {
             (_, true) => Collector::Netlink,
             (false, false) => return Err(absent),
         };
-        let failed = |part: &String| part.starts_with(want.protocol.sockets());
-        if recorded.missing.iter().any(failed) {
-            return Err(absent);
-        }
         let mut found = Coverage::default();
-        let mut missing = Vec::new();
+        let mut missing = told.missing;
         for table in want.tables() {
-            let told = recorded
-                .missing
-                .iter()
-                .any(|part| part.starts_with(&table.label()));
+            let told = missing.iter().any(|part| part.starts_with(&table.label()));
             let mut replay = Replay {
                 sections: &mut self.sections,
                 tables: &sample.tables,
@@ -59,6 +57,7 @@ impl Capture {
         Ok(Coverage {
             collector,
             missing,
+            from_proc: told.from_proc,
             ..found
         })
     }
@@ -73,7 +72,7 @@ mod tests {
     use crate::collect::netlink::Netlink;
     use crate::collect::procfs::Procfs;
     use crate::collect::{Inodes, Source};
-    use crate::model::{Cpu, Family, Owners, Protocol, Unlisted};
+    use crate::model::{Cpu, Family, Owners, Program, Protocol, Unlisted};
     use crate::record::testing::{self, begun, rows};
 
     #[test]
@@ -84,7 +83,13 @@ mod tests {
         for by_netlink in [true, false] {
             let (path, mut writer) = begun(directory.path());
             let mut live: Vec<Vec<String>> = Vec::new();
-            let protocols = [Protocol::Udp, Protocol::Unix];
+            let protocols = [
+                Protocol::Udp,
+                Protocol::UdpLite,
+                Protocol::Unix,
+                Protocol::Packet,
+                Protocol::Netlink,
+            ];
             for protocol in protocols {
                 let (want, mut rows) = (Want::all(protocol), Vec::new());
                 let sink = &mut |row: collect::Row<'_>| {
@@ -93,12 +98,14 @@ mod tests {
                 };
                 let coverage = if by_netlink {
                     let tee: &mut collect::Tee<'_> = &mut writer.tee();
-                    Netlink::open().unwrap().dump(&want, sink, Some(tee))
+                    Netlink::open()
+                        .unwrap()
+                        .dump(&want, &Program::default(), sink, Some(tee))
                 } else {
                     Procfs::default().dump_teed(&want, sink, Some(&mut writer.tee()))
                 };
-                assert!(coverage.unwrap().rows_complete());
-                assert!(!rows.is_empty());
+                let coverage = coverage.unwrap();
+                assert!(coverage.rows_complete(), "{coverage:?}");
                 live.push(rows);
             }
             let unlisted = vec![Unlisted { pid: 7, fds: 9 }];
@@ -180,7 +187,50 @@ mod tests {
         writer.coverage(&recorded).unwrap();
         writer.finish().unwrap();
         let mut capture = Capture::open(&path).unwrap();
-        let absent = rows(&mut capture, &udp);
-        assert!(matches!(absent, Err(collect::Error::NotRecorded(_))));
+        let (found, coverage) = rows(&mut capture, &udp).unwrap();
+        assert!(found.is_empty() && coverage.unseen(Protocol::Udp));
+        assert_eq!(coverage.missing, recorded.missing);
+        // It is said of the sockets that it is about, and of no others.
+        let (_, coverage) = rows(&mut capture, &testing::ALL).unwrap();
+        assert!(!coverage.missing.contains(&recorded.missing[0]));
+    }
+
+    #[test]
+    fn what_the_kernel_did_not_have_and_what_fell_back_is_said_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, mut writer) = begun(directory.path());
+        let refused = testing::message(3, &(-2i32).to_ne_bytes());
+        let sctp = collect::Table::of(Protocol::Sctp, Family::Ipv4);
+        writer.netlink(sctp, &refused).unwrap();
+        let raw = collect::Table::of(Protocol::Raw, Family::Ipv4);
+        writer.netlink(raw, &refused).unwrap();
+        let text = "  1: 0100007F:0001 00000000:0000 07 0:300 0:0 0 0 0 4711 2 0 84\n";
+        writer.table(raw, text.as_bytes()).unwrap();
+        let vsock = collect::Table::without_family(Protocol::Vsock);
+        let error = testing::message(2, &(-2i32).to_ne_bytes());
+        writer.netlink(vsock, &error).unwrap();
+        let recorded = Coverage {
+            absent: vec![Protocol::Sctp],
+            from_proc: vec![(Protocol::Raw, "ENOENT".to_owned())],
+            missing: vec!["VSOCK sockets: ENOENT".to_owned()],
+            ..Coverage::default()
+        };
+        writer.coverage(&recorded).unwrap();
+        writer.finish().unwrap();
+        let mut capture = Capture::open(&path).unwrap();
+        let mut read = |protocol| rows(&mut capture, &Want::all(protocol)).unwrap();
+        let (found, coverage) = read(Protocol::Sctp);
+        assert!(found.is_empty() && coverage.complete());
+        assert_eq!(coverage.absent, [Protocol::Sctp]);
+        let (found, coverage) = read(Protocol::Raw);
+        assert_eq!(
+            (found.len(), found[0].local.port),
+            (1, 1),
+            "ICMP is no port"
+        );
+        assert_eq!(coverage.from_proc, recorded.from_proc);
+        assert!(coverage.complete() && coverage.absent.is_empty());
+        let (_, coverage) = read(Protocol::Vsock);
+        assert_eq!(coverage.missing, recorded.missing);
     }
 }

@@ -9,7 +9,7 @@ use super::format::FORMAT;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// the file begins with something else
-    #[error("'{}' is not a capture of linger: {found}", path.display())]
+    #[error("'{}' is not a capture of linger, nor a raw dump of ss (ss -D): {found}", path.display())]
     NotACapture {
         /// the file
         path: PathBuf,
@@ -107,7 +107,10 @@ impl Error {
     /// What the user may do now.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::NotACapture { .. } => "make one with 'linger record FILE'".to_owned(),
+            Self::NotACapture { .. } => {
+                "'linger record FILE' makes a capture; 'ss -taiem -D FILE' a dump, without owners and settings"
+                    .to_owned()
+            }
             Self::Version { .. } | Self::SectionVersion { .. } => {
                 "read it with the version of linger that recorded it, or a newer one".to_owned()
             }

@@ -2,7 +2,8 @@
 //!
 //! A capture holds what was *read*, nothing that was derived from it: netlink datagrams as they were received, the
 //! tables of `/proc/net` as text. [`Capture`] is one more [`crate::collect::Source`] and feeds them to the decoders
-//! that a live dump uses; what a later version learns to decode, it finds in old captures too.
+//! that a live dump uses; what a later version learns to decode, it finds in old captures too. [`SsDump`] is another
+//! source: what `ss -D` wrote. [`open`] tells the two apart.
 //!
 //! # The file
 //!
@@ -71,10 +72,27 @@ mod format;
 mod read;
 mod replay;
 mod sections;
+mod ssdump;
 #[cfg(test)]
 mod testing;
 mod write;
 
 pub use error::Error;
 pub use read::Capture;
+pub use ssdump::SsDump;
 pub use write::Writer;
+
+use std::path::Path;
+
+use crate::collect::Source;
+
+/// Opens a capture, or a raw dump of ss: what the file begins with decides.
+///
+/// # Errors
+/// When it is neither, or not one that can be read.
+pub fn open(path: &Path) -> Result<Box<dyn Source>, Error> {
+    match SsDump::open(path)? {
+        Some(dump) => Ok(Box::new(dump)),
+        None => Ok(Box::new(Capture::open(path)?)),
+    }
+}

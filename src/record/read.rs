@@ -83,6 +83,7 @@ impl Capture {
         let recorded = recorded(&mut self.sections, sample)?;
         let mut found = Coverage::default();
         let mut missing = recorded.missing;
+        missing.retain(|part| !of_another(part));
         missing.append(&mut self.late.clone());
         let mut stopped = false;
         for table in want.tables() {
@@ -91,9 +92,7 @@ impl Capture {
             }
             // What the recording could not read it has said itself.
             let family = table.family.map_or("", |family| family.label());
-            let told = missing
-                .iter()
-                .any(|part| !of_another(part) && part.contains(family));
+            let told = missing.iter().any(|part| part.contains(family));
             let mut replay = Replay {
                 sections: &mut self.sections,
                 tables: &sample.tables,
@@ -289,14 +288,9 @@ fn host(sections: &mut Sections, section: &Section) -> Result<Origin, Error> {
     Ok(origin)
 }
 
-/// Whether a part that is missing is of another protocol than TCP, whose parts begin with its name.
+/// Whether a part that is missing is of another protocol than TCP, which says so itself when it is read.
 fn of_another(part: &str) -> bool {
-    let others = Protocol::ALL
-        .into_iter()
-        .filter(|protocol| *protocol != Protocol::Tcp);
-    others
-        .map(Protocol::label)
-        .any(|label| part.starts_with(label))
+    Protocol::of_part(part).is_some_and(|protocol| protocol != Protocol::Tcp)
 }
 
 /// A part of a sample. What is small is decoded once, to be sure that it can be; of dumps the place is kept.
@@ -388,7 +382,7 @@ mod tests {
     use crate::collect::netlink::Netlink;
     use crate::model::Process;
     use crate::model::owner::Link;
-    use crate::model::{Family, StateSet, TcpState};
+    use crate::model::{Family, Program, StateSet, TcpState};
     use crate::record::testing::{self, ALL, begun, by_hand, ports, rows, section};
 
     #[test]
@@ -406,6 +400,7 @@ mod tests {
             .unwrap()
             .dump(
                 &want,
+                &Program::default(),
                 &mut |row| {
                     live.push(format!("{row:?}"));
                     ControlFlow::Continue(())

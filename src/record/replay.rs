@@ -7,9 +7,9 @@ use super::Error;
 use super::format::Kind;
 use super::sections::{Section, Sections};
 use crate::collect::netlink::{Progress, Stream};
-use crate::collect::procfs::{inet, unix};
+use crate::collect::procfs::tables;
 use crate::collect::{self, RowSink, Table, Want};
-use crate::model::{Collector, Coverage, Protocol};
+use crate::model::{Collector, Coverage};
 
 /// How the replay of one table's dump ended.
 pub enum Outcome {
@@ -90,11 +90,7 @@ impl Replay<'_> {
             loaded: false,
             read: 0,
         };
-        let read = match self.table.protocol {
-            Protocol::Unix => unix::table(text, self.want, coverage, row),
-            _ => inet::table(text, self.table, self.want, coverage, row),
-        };
-        match read {
+        match tables::read(text, self.table, self.want, coverage, row) {
             Ok(ControlFlow::Continue(())) => Ok(Outcome::Whole),
             Ok(ControlFlow::Break(())) => Ok(Outcome::Stopped),
             Err(source) => Err(match source.downcast::<Error>() {

@@ -1,6 +1,6 @@
 //! The sections of a capture's file: framing, checksums, bounds. Believes no length before its checksum.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,28 @@ impl Section {
     }
 }
 
+/// Opens a regular file.
+pub fn open_file(path: &Path) -> Result<(File, Metadata), Error> {
+    let io = |source| Error::Io {
+        what: "read",
+        path: path.to_owned(),
+        source,
+    };
+    let not_a_file = |found| Error::NotAFile {
+        path: path.to_owned(),
+        found,
+    };
+    if path.as_os_str() == "-" {
+        return Err(not_a_file("the standard input"));
+    }
+    // Before it is opened: opening a pipe would wait for a writer.
+    let metadata = std::fs::metadata(path).map_err(io)?;
+    if let Some(kind) = other_than_file(metadata.file_type()) {
+        return Err(not_a_file(kind));
+    }
+    Ok((File::open(path).map_err(io)?, metadata))
+}
+
 /// The file, read at any place.
 #[derive(Debug)]
 pub struct Sections {
@@ -54,24 +76,7 @@ pub struct Sections {
 
 impl Sections {
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let io = |source| Error::Io {
-            what: "read",
-            path: path.to_owned(),
-            source,
-        };
-        let not_a_file = |found| Error::NotAFile {
-            path: path.to_owned(),
-            found,
-        };
-        if path.as_os_str() == "-" {
-            return Err(not_a_file("the standard input"));
-        }
-        // Before it is opened: opening a pipe would wait for a writer.
-        let metadata = std::fs::metadata(path).map_err(io)?;
-        if let Some(kind) = other_than_file(metadata.file_type()) {
-            return Err(not_a_file(kind));
-        }
-        let file = File::open(path).map_err(io)?;
+        let (file, metadata) = open_file(path)?;
         let mut sections = Self {
             path: path.to_owned(),
             size: metadata.len(),
@@ -282,31 +287,8 @@ fn foreign(start: &[u8]) -> String {
     if start.starts_with(b"LINGERC\r") {
         return "its line ends were converted, as text on its way here".to_owned();
     }
-    if is_netlink(start) {
-        return "it looks like an 'ss -D' file, which linger does not read yet".to_owned();
-    }
     let shown = start.get(..MAGIC.len()).unwrap_or(start);
     format!("it begins with \"{}\"", shown.escape_ascii())
-}
-
-/// Whether this is `struct nlmsghdr` of a `sock_diag` answer, in either byte order: a socket (type 20, or 18 of the
-/// old request) of at least 16 + 72 bytes, or the end of an empty dump (type 3).
-fn is_netlink(start: &[u8]) -> bool {
-    let Some((length, rest)) = start.split_first_chunk() else {
-        return false;
-    };
-    let Some((kind, _)) = rest.split_first_chunk() else {
-        return false;
-    };
-    let orders = [
-        (u32::from_le_bytes(*length), u16::from_le_bytes(*kind)),
-        (u32::from_be_bytes(*length), u16::from_be_bytes(*kind)),
-    ];
-    orders.iter().any(|(length, kind)| match kind {
-        18 | 20 => (88..=65_536).contains(length),
-        3 => *length == 20,
-        _ => false,
-    })
 }
 
 #[cfg(test)]
@@ -395,11 +377,6 @@ mod tests {
         assert!(message(b"").contains("is empty"));
         assert!(message(b"\x1b[2JLINGERC\n").contains("\"\\x1b[2JLING\""));
         assert!(message(b"LINGERC\r\n\x01\0\0\0").contains("line ends"));
-        let mut dump = crate::record::testing::socket(Family::Ipv4, 1, 1);
-        assert!(message(&dump).contains("'ss -D'"));
-        assert!(message(&crate::record::testing::done()).contains("'ss -D'"));
-        dump[4] = 99;
-        assert!(!message(&dump).contains("'ss -D'"));
         assert!(message(b"LINGERC\n\x02\0\0\0").contains("format 2"));
         let found = |path: &Path| match error(path) {
             Error::NotAFile { found, .. } => found,

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Write};
 use std::net::IpAddr;
 
+use super::end;
 use super::text::{self, Safe};
 use crate::fields::{Holders, Interface, Value};
 use crate::model::{Age, Timer};
@@ -15,6 +16,9 @@ pub fn write(out: &mut impl Write, value: &Value<'_>, descriptors: bool) -> fmt:
     match value {
         Value::Absent => out.write_char('-'),
         Value::State(state) => write!(out, "{state}"),
+        Value::Unconnected => out.write_str("UNCONNECTED"),
+        Value::Name(name) => end::write_name(out, *name),
+        Value::End(end) => end::write(out, end),
         Value::Count(n)
         | Value::Bytes(n)
         | Value::BytesPerSecond(n)
@@ -38,16 +42,21 @@ pub fn write(out: &mut impl Write, value: &Value<'_>, descriptors: bool) -> fmt:
             ip,
             port,
             interface,
+            names,
         } => {
-            match ip {
-                IpAddr::V4(ip) => write!(out, "{ip}")?,
-                IpAddr::V6(ip) => write!(out, "[{ip}]")?,
+            match (names.host, ip) {
+                (Some(name), _) => write!(out, "{}", Safe(name))?,
+                (None, IpAddr::V4(ip)) => write!(out, "{ip}")?,
+                (None, IpAddr::V6(ip)) => write!(out, "[{ip}]")?,
             }
             if let Some(interface) = interface {
                 out.write_char('%')?;
                 write_interface(out, interface)?;
             }
-            write!(out, ":{}", Port(*port))
+            match names.service {
+                Some(name) => write!(out, ":{}", Safe(name)),
+                None => write!(out, ":{}", Port(*port)),
+            }
         }
         Value::Interface(interface) => write_interface(out, interface),
         Value::Timer {
@@ -102,7 +111,7 @@ fn write_owners(out: &mut impl Write, holders: &Holders<'_>, descriptors: bool) 
     }
 }
 
-fn write_interface(out: &mut impl Write, interface: &Interface<'_>) -> fmt::Result {
+pub(super) fn write_interface(out: &mut impl Write, interface: &Interface<'_>) -> fmt::Result {
     match interface.name {
         Some(name) => write!(out, "{}", Safe(name)),
         None => write!(out, "if{}", interface.index),
@@ -177,9 +186,9 @@ impl Display for AgeText {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fields::by_id;
     use crate::fields::tests::{Fixture, owners};
-    use crate::model::{Endpoint, Family, TcpState};
+    use crate::fields::{Names, Record, by_id};
+    use crate::model::{Endpoint, Family, Protocol, TcpState};
 
     fn cell(fixture: &Fixture, id: &str) -> String {
         let mut out = String::new();
@@ -189,6 +198,51 @@ mod tests {
 
     fn v6(text: &str, port: u16) -> Endpoint {
         Endpoint::v6(text.parse::<std::net::Ipv6Addr>().unwrap().octets(), port)
+    }
+
+    #[test]
+    fn names_stand_for_their_numbers_whole_and_safe() {
+        struct Named;
+        impl Names for Named {
+            fn interface(&self, _: u32) -> Option<&str> {
+                Some("eth0")
+            }
+            fn host(&self, ip: IpAddr) -> Option<&str> {
+                Some(if ip.is_ipv6() {
+                    "a-name-that-is-longer-than-any-address-could-ever-be.example"
+                } else {
+                    "evil\u{1b}[31m\n\u{202e}"
+                })
+            }
+            fn service(&self, _: Protocol, port: u16) -> Option<&str> {
+                (port == 443).then_some("https")
+            }
+        }
+        let cell = |fixture: &Fixture, id: &str| {
+            let mut out = String::new();
+            fixture.with(|record| {
+                let record = Record {
+                    names: &Named,
+                    ..*record
+                };
+                write(&mut out, &by_id(id).unwrap().value(&record), false).unwrap();
+            });
+            out
+        };
+        let mut fixture = Fixture::new();
+        let evil = cell(&fixture, "local");
+        assert!(
+            evil.starts_with("evil") && evil.ends_with(":80"),
+            "{evil:?}"
+        );
+        assert!(crate::model::printable::all_printable(&evil), "{evil:?}");
+        assert_eq!(cell(&fixture, "local-address"), "127.0.0.1");
+        fixture.socket.family = Family::Ipv6;
+        fixture.socket.ifindex = 2;
+        (fixture.socket.local, fixture.socket.remote) = (v6("fe80::1", 443), v6("fe80::2", 0));
+        let name = "a-name-that-is-longer-than-any-address-could-ever-be.example";
+        assert_eq!(cell(&fixture, "local"), format!("{name}%eth0:https"));
+        assert_eq!(cell(&fixture, "peer"), format!("{name}:*"));
     }
 
     #[test]

@@ -17,8 +17,8 @@ const BETWEEN: char = '\u{1f}';
 pub struct Group {
     /// its cells, in the order of the columns
     pub cells: Vec<String>,
-    /// its values as members of a JSON object, where they are wanted
-    pub json: String,
+    /// its values as members of a JSON object or of a line of CSV, where they are wanted
+    pub members: String,
     /// its sockets
     pub sockets: u64,
 }
@@ -36,12 +36,23 @@ pub struct Counted {
     pub total: u64,
 }
 
+/// What is kept of a group's values beside its cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Members {
+    /// nothing: they are shown as a table
+    None,
+    /// members of a JSON object
+    Json,
+    /// the beginning of a line of CSV
+    Csv,
+}
+
 /// Counts rows by columns.
 #[derive(Debug)]
 pub struct Groups {
     columns: Vec<&'static Field>,
-    json: bool,
-    /// cells -> members in JSON, sockets
+    members: Members,
+    /// cells -> members, sockets
     counts: FxHashMap<String, (String, u64)>,
     /// the row's cells, used again
     key: String,
@@ -49,11 +60,11 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Counts by `columns`; with `json`, keeps their values for a document.
-    pub fn new(columns: Vec<&'static Field>, json: bool) -> Self {
+    /// Counts by `columns`.
+    pub fn new(columns: Vec<&'static Field>, members: Members) -> Self {
         Self {
             columns,
-            json,
+            members,
             counts: FxHashMap::default(),
             key: String::new(),
             total: 0,
@@ -72,12 +83,12 @@ impl Groups {
             *sockets += 1;
             return Ok(());
         }
-        let json = if self.json {
-            super::json::members(&self.columns, record)?
-        } else {
-            String::new()
+        let members = match self.members {
+            Members::None => String::new(),
+            Members::Json => super::json::members(&self.columns, record)?,
+            Members::Csv => super::csv::members(&self.columns, record)?,
         };
-        self.counts.insert(self.key.clone(), (json, 1));
+        self.counts.insert(self.key.clone(), (members, 1));
         Ok(())
     }
 
@@ -102,9 +113,9 @@ impl Groups {
         Counted {
             groups: all
                 .into_iter()
-                .map(|(key, (json, sockets))| Group {
+                .map(|(key, (members, sockets))| Group {
                     cells: key.split(BETWEEN).map(str::to_owned).collect(),
-                    json,
+                    members,
                     sockets,
                 })
                 .collect(),
@@ -113,6 +124,26 @@ impl Groups {
             total: self.total,
         }
     }
+}
+
+/// Writes the groups as CSV: the columns, and the number of sockets.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_csv(
+    counted: &Counted,
+    columns: &[&'static Field],
+    header: bool,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    if header {
+        let names = columns.iter().map(|field| field.id).chain(["sockets"]);
+        super::csv::write_header(out, names)?;
+    }
+    for group in &counted.groups {
+        writeln!(out, "{}{}", group.members, group.sockets)?;
+    }
+    Ok(())
 }
 
 /// Writes the groups as a table: sockets, their share of all, and the columns.
@@ -194,7 +225,7 @@ mod tests {
     }
 
     fn counted(ids: &[&str], rows: &[Fixture], top: Option<u64>) -> String {
-        let mut groups = Groups::new(columns(ids), false);
+        let mut groups = Groups::new(columns(ids), Members::None);
         for row in rows {
             row.with(|record| groups.push(record)).unwrap();
         }

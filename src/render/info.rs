@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Write};
 use std::sync::LazyLock;
 
 use super::cell::{self, AgeText, Expires, arrows, timer_name};
+use super::end;
 use super::text::Safe;
 use crate::fields::{Record, Value};
 use crate::model::owner::unit_of;
@@ -32,6 +33,7 @@ pub(super) fn write_extended(out: &mut impl Write, record: &Record<'_>) -> fmt::
     if let Some(cookie) = socket.cookie {
         write!(out, " sk:{cookie:x}")?;
     }
+    end::write_extended(out, record)?;
     if let Some(mark) = attributes.mark.filter(|mark| *mark != 0) {
         write!(out, " fwmark:0x{mark:x}")?;
     }

@@ -2,11 +2,14 @@
 //! neutralised here.
 
 pub mod cell;
+pub mod csv;
+mod end;
 pub mod explain;
 pub mod findings;
 pub mod groups;
 pub mod info;
 pub mod json;
+pub mod kill;
 pub mod machine;
 pub mod paint;
 pub mod pairs;

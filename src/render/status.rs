@@ -134,7 +134,7 @@ fn states(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Resul
     for row in 0..first.len() {
         let cell = |column: &[TcpState; 4], name: usize, number: usize| {
             column.get(row).map_or(String::new(), |state| {
-                let count = if status.snapshot.coverage.collector.sees(*state) {
+                let count = if status.snapshot.coverage.sees(*state) {
                     thousands(status.of(*state))
                 } else {
                     "?".to_owned()

@@ -108,6 +108,7 @@ fn manual_pages_are_written() {
         "completions",
         "diagnose",
         "explain",
+        "kill",
         "list",
         "man",
         "record",

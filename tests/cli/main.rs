@@ -12,11 +12,24 @@ mod edited;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod filters;
+#[cfg(test)]
+mod fingers;
+#[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod resolved;
+#[cfg(test)]
+#[path = "../schema/mod.rs"]
+mod schema;
+#[cfg(test)]
+mod schemas;
 #[cfg(test)]
 mod screens;
 #[cfg(test)]
 mod sources;
+#[cfg(test)]
+mod ssdump;
 #[cfg(test)]
 mod support;
 mod whose;

@@ -78,7 +78,10 @@ pub fn quiet(line: &str) -> String {
 pub fn json(line: &str) -> Value {
     let said = run(line);
     assert_eq!(said.code, Some(0), "{line}: {said:?}");
-    serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{line}: {error}: {}", said.out))
+    let document = serde_json::from_str(&said.out);
+    let document = document.unwrap_or_else(|error| panic!("{line}: {error}: {}", said.out));
+    assert_eq!(crate::schema::faults(&document), [""; 0], "{line}");
+    document
 }
 
 pub fn from(line: &str) -> String {

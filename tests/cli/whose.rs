@@ -59,6 +59,7 @@ fn capture(
         ..read
     };
     edit(&mut coverage);
+    writer.facts(&machine.facts())?;
     writer.coverage(&coverage)?;
     writer.finish()?;
     Ok((path, port))
@@ -73,7 +74,7 @@ fn a_container_comes_from_the_recorded_cgroup_of_an_edited_capture() -> Result<(
     let (file, port) = capture(&directory, Some(&path), |_| {})?;
     let from = file.display();
     let document = json(&format!(
-        "list -l -p -e --json --from {from} sport = :{port}"
+        "list -tl -p -e --json --from {from} sport = :{port}"
     ));
     let socket = &document["sockets"][0];
     assert_eq!(
@@ -102,11 +103,11 @@ fn a_container_comes_from_the_recorded_cgroup_of_an_edited_capture() -> Result<(
         ("container = docker:0123456789ab", 0),
         ("pod = 8c5d3e1a", 0),
     ] {
-        let text = quiet(&format!("list -lH -c pod --from {from} {filter}"));
+        let text = quiet(&format!("list -tlH -c pod --from {from} {filter}"));
         assert_eq!(text.lines().count(), rows, "{filter}: {text}");
     }
     let counted = json(&format!(
-        "list -l --json --group-by container,pod --from {from} container ~ *"
+        "list -tl --json --group-by container,pod --from {from} container ~ *"
     ));
     assert_eq!(
         counted["groups"],
@@ -144,10 +145,10 @@ fn why_no_holder_was_seen_comes_from_the_coverage_of_an_edited_capture() -> Resu
     for (edit, slug, words) in gaps {
         let (file, port) = capture(&directory, None, edit)?;
         let from = file.display();
-        let document = json(&format!("list -l -p --json --from {from} sport = :{port}"));
+        let document = json(&format!("list -tl -p --json --from {from} sport = :{port}"));
         assert_eq!(document["sockets"][0]["no_owner"], slug);
         assert_eq!(document["complete"], slug == "not-found", "{slug}");
-        let text = run(&format!("list -lHp --from {from} sport = :{port}")).out;
+        let text = run(&format!("list -tlHp --from {from} sport = :{port}")).out;
         assert!(text.contains(words), "{text}");
     }
     Ok(())

@@ -158,7 +158,6 @@ fn slips_of_the_fingers_get_a_hint_and_2() {
         ("pid:x", "'pid:x'", "pid:2211"),
         ("-p diagnose", "'-p'", "linger list"),
         ("--extended status", "'--extended'", "linger list"),
-        ("-tanu", "'-u'", "TCP"),
         ("list --bogus", "'--bogus'", "linger list --help"),
         ("--jsn", "'--jsn'", "'--json'"),
         ("--limit 5", "'--limit'", "'linger --help'"),
@@ -210,9 +209,40 @@ fn slips_of_the_fingers_get_a_hint_and_2() {
         ("completions", "<SHELL>", "--help"),
         ("record", "<FILE>", "--help"),
         ("record f --from g", "capture", "--from"),
+        ("kill", "FILTER", "linger kill dst"),
+        ("kill --yes", "FILTER", "linger kill dst"),
+        ("kill -- --yes", "'--yes'", "state STATE"),
+        ("kill dst ::1 --yes --from g", "capture", "--from"),
+        (
+            "kill dst ::1 --yes --collector procfs",
+            "cookie",
+            "--collector",
+        ),
+        (
+            "kill dst ::1 --yes --state-dir x --no-capture",
+            "--no-capture",
+            "linger kill",
+        ),
+        (
+            "kill state foo --yes",
+            "unknown state 'foo'",
+            "syn-received",
+        ),
+        ("kill close-wait --yes", "'close-wait'", "state close-wait"),
+        ("kill -p dst ::1 --yes", "'-p'", "linger list"),
+        ("kil", "'kil'", "linger kill"),
     ];
     for (line, what, hint) in table {
         fails(line, 2, what, hint);
+    }
+}
+
+#[test]
+fn nothing_but_blanks_is_no_filter_to_kill_by() {
+    for words in [&["kill", ""][..], &["kill", " ", "\t", "--yes"]] {
+        let said = said(&mut linger(words));
+        assert_eq!((said.code, &said.out[..]), (Some(2), ""), "{said:?}");
+        assert!(said.err.contains("needs a FILTER"), "{said:?}");
     }
 }
 
@@ -225,6 +255,7 @@ fn help_is_no_failure() {
         "diagnose",
         "explain",
         "record",
+        "kill",
         "completions",
         "man",
     ] {

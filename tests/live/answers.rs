@@ -317,7 +317,7 @@ impl World {
     }
 }
 
-/// The one JSON document that a successful command printed.
+/// The one JSON document that a successful command printed, which fits its schema.
 pub fn json(arguments: &[&str], output: &Output) -> Result<Value> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(
@@ -327,7 +327,7 @@ pub fn json(arguments: &[&str], output: &Output) -> Result<Value> {
         output.status,
         said.trim()
     );
-    serde_json::from_slice(&output.stdout).with_context(|| {
+    let document = serde_json::from_slice(&output.stdout).with_context(|| {
         format!(
             "linger {}: no JSON: {:?}; stderr: {}",
             arguments.join(" "),
@@ -337,5 +337,12 @@ pub fn json(arguments: &[&str], output: &Output) -> Result<Value> {
                 .collect::<String>(),
             said.trim()
         )
-    })
+    })?;
+    let faults = crate::schema::faults(&document);
+    ensure!(
+        faults.is_empty(),
+        "linger {}: it does not fit its schema: {faults:#?}",
+        arguments.join(" ")
+    );
+    Ok(document)
 }

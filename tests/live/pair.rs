@@ -1,6 +1,8 @@
 //! Both ends of a connection on one row.
 
 use std::net::{Ipv6Addr, Shutdown, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -26,9 +28,13 @@ pub const TESTS: &[Test] = &[
         name: "an_end_that_is_gone_is_said",
         run: an_end_that_is_gone_is_said,
     },
+    Test {
+        name: "unix_ends_are_one_row",
+        run: unix_ends_are_one_row,
+    },
 ];
 
-/// A pair of `linger.pairs/1`.
+/// A pair of `linger.pairs/1`, of TCP.
 #[derive(Debug, Deserialize)]
 struct Pair {
     a: Row,
@@ -212,5 +218,60 @@ fn an_end_that_is_gone_is_said(world: &mut World) -> Result<()> {
         format!("one end in TIME-WAIT: {found:?}")
     });
     drop((client, half_open.near));
+    Ok(())
+}
+
+fn unix_ends_are_one_row(world: &mut World) -> Result<()> {
+    let path = world.scratch.path().join("x");
+    let listener = UnixListener::bind(&path)?;
+    let client = UnixStream::connect(&path)?;
+    let (server, _) = listener.accept()?;
+    let waiting = UnixStream::connect(&path)?;
+    let (left, right) = UnixStream::pair()?;
+    let receiver = UnixDatagram::bind(world.scratch.path().join("d"))?;
+    let sender = UnixDatagram::unbound()?;
+    sender.connect(world.scratch.path().join("d"))?;
+
+    let arguments = ["list", "-x", "--pair", "--json"];
+    let document: Value = serde_json::from_slice(&world.linger(&arguments)?.stdout)?;
+    let found = document.get("pairs").and_then(Value::as_array);
+    let found = found.context("no pairs")?;
+    let own = std::process::id();
+    let end = |pair: &Value, end: &str| {
+        let row = pair.get(end)?;
+        let holder = row.pointer("/owners/0/pid").and_then(Value::as_u64);
+        (holder == Some(own.into())).then(|| row.get("inode")?.as_u64())?
+    };
+    let mut pairs: Vec<_> = found
+        .iter()
+        .map(|pair| (end(pair, "a"), end(pair, "b")))
+        .collect();
+    pairs.sort_unstable();
+    let inode = |socket: &dyn AsRawFd| -> Result<Option<u64>> {
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd()))?;
+        let digits = link
+            .to_string_lossy()
+            .replace(|c: char| !c.is_ascii_digit(), "");
+        Ok(Some(digits.parse()?))
+    };
+    let (left_inode, right_inode) = (inode(&left)?, inode(&right)?);
+    let mut wanted = vec![
+        (inode(&client)?, inode(&server)?),
+        (inode(&waiting)?, None),
+        (left_inode.min(right_inode), left_inode.max(right_inode)),
+        (inode(&sender)?, inode(&receiver)?),
+    ];
+    wanted.sort_unstable();
+    // A socket pair has no end that dialled: the one that was seen first comes first.
+    for pair in &mut pairs {
+        if *pair == (right_inode, left_inode) || *pair == (left_inode, right_inode) {
+            *pair = (left_inode.min(right_inode), left_inode.max(right_inode));
+        }
+    }
+    pairs.sort_unstable();
+    world.expect(pairs == wanted, || format!("{wanted:?}, not {found:?}"));
+    drop((
+        listener, client, server, waiting, left, right, receiver, sender,
+    ));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The system calls that neither std nor a dependency wraps.
 #![expect(
     unsafe_code,
-    reason = "unshare(2), socket options that socket2 does not know, seccomp(2), wait4(2)"
+    reason = "unshare(2), prctl(2), socket options that socket2 does not know, seccomp(2), wait4(2)"
 )]
 
 use std::io;
@@ -145,6 +145,16 @@ fn bpf(code: u32, yes: u8, no: u8, k: u32) -> io::Result<sock_filter> {
         jf: no,
         k,
     })
+}
+
+/// Takes CAP_NET_ADMIN away from the command: root gets what the bounding set holds.
+pub fn without_net_admin(command: &mut Command) {
+    /// `include/uapi/linux/capability.h`
+    const CAP_NET_ADMIN: c_long = 12;
+    // SAFETY: between fork and exec only prctl(2) is called, with numbers.
+    unsafe {
+        command.pre_exec(|| check(libc::prctl(libc::PR_CAPBSET_DROP, CAP_NET_ADMIN, 0, 0, 0)));
+    }
 }
 
 /// Has the command started by `fork` and not by `vfork`, which would count this process's memory as the child's peak:

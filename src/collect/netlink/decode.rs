@@ -10,7 +10,7 @@ use zerocopy::byteorder::network_endian::U16 as BeU16;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, native_endian};
 
 use crate::model::{
-    Attributes, Endpoint, Family, Protocol, Socket, TcpState, Timer, UnixKind, UnixSocket,
+    Attributes, Endpoint, Family, Protocol, Socket, TcpState, Timer, UnixKind, UnixSocket, sctp,
 };
 
 const AF_UNIX: u8 = 1;
@@ -20,6 +20,9 @@ const AF_INET6: u8 = 10;
 // Attribute types that `netlink-packet-sock-diag` has no names for.
 const INET_DIAG_CGROUP_ID: u16 = 21;
 const UNIX_DIAG_UID: u16 = 7;
+
+/// `enum sctp_event_timeout` (`include/net/sctp/constants.h`): data waits for its acknowledgement.
+const SCTP_EVENT_TIMEOUT_T3_RTX: u8 = 4;
 
 /// `struct inet_diag_msg`, 72 bytes.
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
@@ -77,7 +80,7 @@ pub fn inet(payload: &[u8], protocol: Protocol) -> Option<(Socket, Attributes<'_
         TcpState::Closed if protocol == Protocol::Tcp => TcpState::BoundInactive,
         state => state,
     };
-    let socket = Socket {
+    let mut socket = Socket {
         cookie: cookie(&message.cookie),
         local,
         remote,
@@ -95,7 +98,16 @@ pub fn inet(payload: &[u8], protocol: Protocol) -> Option<(Socket, Attributes<'_
         protocol,
         family,
     };
-    Some((socket, attributes(rest)))
+    let attributes = attributes(rest, protocol);
+    // The row of an association has its states and timers, not those of a socket (`net/sctp/diag.c`).
+    if protocol == Protocol::Sctp && attributes.peers.is_some() {
+        socket.state = sctp::association(message.state);
+        socket.timer = match message.timer {
+            SCTP_EVENT_TIMEOUT_T3_RTX => Timer::Retransmit,
+            other => Timer::from_kernel(other),
+        };
+    }
+    Some((socket, attributes))
 }
 
 /// Decodes the payload of a `SOCK_DIAG_BY_FAMILY` message about a UNIX socket.
@@ -136,12 +148,12 @@ pub fn unix(payload: &[u8]) -> Option<UnixSocket<'_>> {
     Some(socket)
 }
 
-fn cookie([low, high]: &[native_endian::U32; 2]) -> Option<NonZeroU64> {
+pub(super) fn cookie([low, high]: &[native_endian::U32; 2]) -> Option<NonZeroU64> {
     NonZeroU64::new(u64::from(high.get()) << 32 | u64::from(low.get()))
 }
 
 /// Walks the attributes once. A malformed one ends the walk; what came before it stands.
-fn each<'a>(bytes: &'a [u8], mut take: impl FnMut(u16, &'a [u8])) {
+pub(super) fn each<'a>(bytes: &'a [u8], mut take: impl FnMut(u16, &'a [u8])) {
     for nla in NlasIterator::new(bytes).map_while(Result::ok) {
         let kind = nla.kind();
         let length = usize::from(nla.length());
@@ -155,12 +167,19 @@ fn each<'a>(bytes: &'a [u8], mut take: impl FnMut(u16, &'a [u8])) {
     }
 }
 
-fn attributes(bytes: &[u8]) -> Attributes<'_> {
+fn attributes(bytes: &[u8], protocol: Protocol) -> Attributes<'_> {
     use netlink_packet_sock_diag::constants as c;
 
     let mut attributes = Attributes::default();
     each(bytes, |kind, value| match kind {
-        c::INET_DIAG_INFO => attributes.tcp_info = Some(value),
+        c::INET_DIAG_INFO => match protocol {
+            Protocol::Tcp => attributes.tcp_info = Some(value),
+            Protocol::Mptcp => attributes.mptcp_info = Some(value),
+            Protocol::Sctp => attributes.sctp_info = Some(value),
+            _ => {}
+        },
+        c::INET_DIAG_LOCALS => attributes.locals = Some(value),
+        c::INET_DIAG_PEERS => attributes.peers = Some(value),
         c::INET_DIAG_SKMEMINFO => attributes.memory = Some(value),
         c::INET_DIAG_CONG => {
             attributes.congestion = Some(value.split(|byte| *byte == 0).next().unwrap_or(value));
@@ -186,7 +205,7 @@ fn pair(value: &[u8]) -> Option<(u32, u32)> {
     Some((u32::from_ne_bytes(*first), u32::from_ne_bytes(*second)))
 }
 
-fn number(value: &[u8]) -> Option<u32> {
+pub(super) fn number(value: &[u8]) -> Option<u32> {
     value.try_into().ok().map(u32::from_ne_bytes)
 }
 

@@ -1,33 +1,27 @@
-//! Sockets through `sock_diag` (`NETLINK_SOCK_DIAG`, `include/uapi/linux/{inet,unix}_diag.h`).
+//! Sockets through `sock_diag` (`NETLINK_SOCK_DIAG`, `include/uapi/linux/{inet,unix,packet,netlink,vm_sockets}_diag.h`).
 //!
-//! One request a table with the states as a mask, so that the kernel walks its table but copies only what is
-//! wanted; the answers are decoded in place and pushed.
+//! One request a table with the states as a mask, and a program where there is one, so that the kernel walks its table
+//! but copies only what is wanted; the answers are decoded in place and pushed.
 
+#[cfg(test)]
+mod built;
 mod decode;
+mod destroy;
+mod others;
+mod request;
 mod stream;
 
 use std::io;
 use std::time::Duration;
 
-use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
-use netlink_packet_sock_diag::SockDiagMessage;
-use netlink_packet_sock_diag::constants::{
-    AF_INET, AF_INET6, IPPROTO_RAW, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE,
-};
-use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
-use netlink_packet_sock_diag::unix;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-pub use self::stream::{Progress, Stream};
-use super::{Error, RowSink, Table, Tee, Want};
-use crate::model::{Collector, Coverage, Family, Protocol};
-
-/// `UDIAG_SHOW_UID`, which `netlink-packet-sock-diag` has no name for.
-const UDIAG_SHOW_UID: u32 = 1 << 6;
+pub use self::destroy::{Destroyed, Refusal, has_net_admin};
+pub use self::stream::{Progress, Stream, TCPDIAG_GETSOCK, end};
+use super::{Error, Row, RowSink, Table, Tee, Want};
+use crate::model::{Collector, Coverage, Part, Program, Protocol};
 
 /// What the kernel fills at most; a larger buffer gains nothing.
 const BUFFER: usize = 32 * 1024;
@@ -66,14 +60,15 @@ impl Netlink {
         })
     }
 
-    /// Dumps the wanted sockets, IPv4 first.
+    /// Dumps the wanted sockets, IPv4 first. Of those that `program` does not let through the kernel sends few or none.
     ///
     /// # Errors
     /// [`Error::NoSockDiag`] if the kernel refused the first dump, so that nothing was pushed; [`Error::Dump`] if a
-    /// dump broke off.
+    /// dump broke off; [`Error::Unfiltered`] if a program that is required was refused.
     pub fn dump(
         &mut self,
         want: &Want,
+        program: &Program,
         row: &mut RowSink<'_>,
         mut tee: Option<&mut Tee<'_>>,
     ) -> Result<Coverage, Error> {
@@ -83,7 +78,34 @@ impl Netlink {
         };
         let mut answered = false;
         for table in want.tables() {
-            match self.table(table, want, &mut coverage, row, tee.as_deref_mut()) {
+            let forms: &[Vec<u8>] = match program.part(table.family) {
+                Part::Nothing => continue,
+                Part::Everything => &[],
+                Part::Filtered(forms) => forms,
+            };
+            let mut forms = forms.iter();
+            let mut pushed = false;
+            let result = loop {
+                let mut row = |pushing: Row<'_>| {
+                    pushed = true;
+                    row(pushing)
+                };
+                let form = forms.next().map(Vec::as_slice);
+                let tee = tee.as_deref_mut();
+                let result = self.table(table, want, form, &mut coverage, &mut row, tee);
+                // A program is refused before the first row; then a plainer form is tried, and in the end none.
+                match &result {
+                    Ok(Progress::Failed(source))
+                        if form.is_some() && !pushed && no_program(source) =>
+                    {
+                        if program.required && forms.len() == 0 {
+                            return Err(Error::Unfiltered(describe(source)));
+                        }
+                    }
+                    _ => break result,
+                }
+            };
+            match result {
                 Ok(Progress::Stopped) => return Ok(coverage),
                 Ok(Progress::Failed(source)) if refused(&source) && !answered => {
                     return Err(Error::NoSockDiag(why(table, &source)));
@@ -112,12 +134,13 @@ impl Netlink {
         &mut self,
         table: Table,
         want: &Want,
+        form: Option<&[u8]>,
         coverage: &mut Coverage,
         row: &mut RowSink<'_>,
         mut tee: Option<&mut Tee<'_>>,
     ) -> Result<Progress, Error> {
         self.sequence = self.sequence.wrapping_add(1);
-        let request = request(table, want, self.sequence);
+        let request = request::of(table, want, form, self.sequence);
         self.socket
             .send(&request, 0)
             .map_err(|source| Error::NoSockDiag(why(table, &source)))?;
@@ -169,68 +192,6 @@ impl Netlink {
     }
 }
 
-/// The request for a dump of one table.
-fn request(table: Table, want: &Want, sequence: u32) -> Vec<u8> {
-    let (family, socket_id) = match table.family {
-        Some(Family::Ipv4) => (AF_INET, SocketId::new_v4()),
-        Some(Family::Ipv6) => (AF_INET6, SocketId::new_v6()),
-        None => return finished(unix_request(want), sequence),
-    };
-    let mut extensions = ExtensionFlags::empty();
-    let mut ask = |wanted: bool, flag: ExtensionFlags| {
-        if wanted {
-            extensions |= flag;
-        }
-    };
-    ask(want.tcp_info, ExtensionFlags::INFO);
-    ask(want.memory, ExtensionFlags::SKMEMINFO);
-    ask(want.congestion, ExtensionFlags::CONG);
-    ask(want.tos, ExtensionFlags::TOS | ExtensionFlags::TCLASS);
-    let request = SockDiagMessage::InetRequest(InetRequest {
-        family,
-        protocol: match table.protocol {
-            Protocol::Udp => IPPROTO_UDP,
-            Protocol::UdpLite => IPPROTO_UDPLITE,
-            Protocol::Raw => IPPROTO_RAW,
-            Protocol::Sctp => IPPROTO_SCTP,
-            _ => IPPROTO_TCP,
-        },
-        extensions,
-        states: StateFlags::from_bits_retain(want.states.mask()),
-        socket_id,
-    });
-    finished(request, sequence)
-}
-
-fn unix_request(want: &Want) -> SockDiagMessage {
-    let mut show = unix::ShowFlags::NAME
-        | unix::ShowFlags::VFS
-        | unix::ShowFlags::PEER
-        | unix::ShowFlags::ICONS
-        | unix::ShowFlags::RQLEN
-        | unix::ShowFlags::from_bits_retain(UDIAG_SHOW_UID);
-    if want.memory {
-        show |= unix::ShowFlags::MEMINFO;
-    }
-    SockDiagMessage::UnixRequest(unix::UnixRequest {
-        state_flags: unix::StateFlags::from_bits_retain(want.states.mask()),
-        inode: 0,
-        show_flags: show,
-        cookie: [0xff; 8],
-    })
-}
-
-fn finished(request: SockDiagMessage, sequence: u32) -> Vec<u8> {
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    header.sequence_number = sequence;
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request));
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    bytes
-}
-
 /// Whether the answer means that this kernel, or the sandbox around us, has no `sock_diag` for us: no module
 /// (ENOENT), no such protocol, seccomp, SELinux, gVisor.
 fn refused(error: &io::Error) -> bool {
@@ -245,6 +206,12 @@ fn refused(error: &io::Error) -> bool {
         Errno::PERM,
         Errno::CONNREFUSED,
     ];
+    Errno::from_io_error(error).is_some_and(|errno| refusals.contains(&errno))
+}
+
+/// Whether the answer may mean the program: unknown operations (EINVAL), marks without CAP_NET_ADMIN (EPERM).
+fn no_program(error: &io::Error) -> bool {
+    let refusals = [Errno::INVAL, Errno::PERM];
     Errno::from_io_error(error).is_some_and(|errno| refusals.contains(&errno))
 }
 
@@ -292,7 +259,6 @@ mod tests {
     use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
-    use crate::collect::Row;
     use crate::model::{StateSet, TcpState};
 
     fn ports(want: &Want) -> Vec<(TcpState, u16)> {
@@ -301,6 +267,7 @@ mod tests {
             .unwrap()
             .dump(
                 want,
+                &Program::default(),
                 &mut |row| {
                     if let Row::Inet { socket, .. } = row {
                         seen.push((socket.state, socket.local.port));
@@ -345,6 +312,7 @@ mod tests {
                 .unwrap()
                 .dump(
                     want,
+                    &Program::default(),
                     &mut |row| {
                         if let Row::Inet { socket, attributes } = row
                             && socket.local.port == port
@@ -383,6 +351,7 @@ mod tests {
             netlink
                 .dump(
                     &want,
+                    &Program::default(),
                     &mut |_| {
                         rows += 1;
                         ControlFlow::Break(())
@@ -404,6 +373,7 @@ mod tests {
         let mut found = Vec::new();
         let coverage = Netlink::open().unwrap().dump(
             &Want::all(Protocol::Udp),
+            &Program::default(),
             &mut |row| {
                 if let Row::Inet { socket, attributes } = row {
                     assert_eq!(socket.protocol, Protocol::Udp);
@@ -440,6 +410,7 @@ mod tests {
         let (mut seen, mut clients) = (0, 0);
         let coverage = Netlink::open().unwrap().dump(
             &Want::all(Protocol::Unix),
+            &Program::default(),
             &mut |row| {
                 if let Row::Unix(socket) = row
                     && socket.inode == listening

@@ -2,16 +2,24 @@
 //! read by the same code as a live one.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 
 use netlink_packet_core::{
-    NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer,
+    DoneMessage, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
+    NLMSG_OVERRUN, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
+use netlink_packet_sock_diag::{SOCK_DIAG_BY_FAMILY, SockDiagMessage};
 
-use super::decode;
+use rustc_hash::FxHashSet;
+
+use super::{decode, others};
 use crate::collect::{Row, RowSink, Want};
-use crate::model::{Coverage, Protocol, TcpState};
+use crate::model::{Attributes, Coverage, Protocol, Socket, TcpState};
+
+/// The answer to the request before `SOCK_DIAG_BY_FAMILY`, with the same payload (`include/uapi/linux/inet_diag.h`): in
+/// dumps that others recorded.
+pub const TCPDIAG_GETSOCK: u16 = 18;
 
 /// Alignment of messages within a datagram (`NLMSG_ALIGNTO`).
 const ALIGN: usize = 4;
@@ -35,15 +43,18 @@ pub struct Stream {
     sequence: Option<u32>,
     interrupted: bool,
     rows: u64,
+    /// SCTP: the sockets that have come
+    met: FxHashSet<NonZeroU64>,
 }
 
 impl Stream {
     /// Expects answers to the request with number `sequence`; a recorded stream has whatever number it has.
-    pub const fn new(sequence: Option<u32>) -> Self {
+    pub fn new(sequence: Option<u32>) -> Self {
         Self {
             sequence,
             interrupted: false,
             rows: 0,
+            met: FxHashSet::default(),
         }
     }
 
@@ -68,7 +79,8 @@ impl Stream {
                 return Progress::More;
             };
             let length = message.length() as usize;
-            let progress = self.message(&message, want, coverage, row);
+            let whole = rest.get(..length).unwrap_or_default();
+            let progress = self.message(&message, whole, want, coverage, row);
             if !matches!(progress, Progress::More) {
                 return progress;
             }
@@ -82,6 +94,7 @@ impl Stream {
     fn message(
         &mut self,
         message: &NetlinkBuffer<&[u8]>,
+        whole: &[u8],
         want: &Want,
         coverage: &mut Coverage,
         row: &mut RowSink<'_>,
@@ -98,7 +111,7 @@ impl Stream {
         }
         let payload = message.payload();
         match message.message_type() {
-            SOCK_DIAG_BY_FAMILY => self.row(payload, want, coverage, row),
+            SOCK_DIAG_BY_FAMILY | TCPDIAG_GETSOCK => self.row(payload, whole, want, coverage, row),
             NLMSG_NOOP => Progress::More,
             NLMSG_OVERRUN => {
                 coverage.lost += 1;
@@ -120,19 +133,31 @@ impl Stream {
     fn row(
         &mut self,
         payload: &[u8],
+        whole: &[u8],
         want: &Want,
         coverage: &mut Coverage,
         row: &mut RowSink<'_>,
     ) -> Progress {
-        let decoded = match want.protocol {
-            Protocol::Unix => {
-                decode::unix(payload).map(|socket| (Row::Unix(socket), socket.state, true))
-            }
-            protocol => decode::inet(payload, protocol).map(|(socket, attributes)| {
-                let (state, wanted) = (socket.state, want.family(socket.family));
-                (Row::Inet { socket, attributes }, state, wanted)
-            }),
-        };
+        let decoded =
+            match want.protocol {
+                Protocol::Unix => {
+                    decode::unix(payload).map(|socket| (Row::Unix(socket), socket.state, true))
+                }
+                Protocol::Packet => others::packet(payload)
+                    .map(|socket| (Row::Packet(socket), TcpState::Closed, true)),
+                Protocol::Netlink => others::netlink(payload)
+                    .map(|socket| (Row::Netlink(socket), socket.state, true)),
+                Protocol::Vsock => {
+                    others::vsock(payload).map(|socket| (Row::Vsock(socket), socket.state, true))
+                }
+                protocol => decode::inet(payload, protocol).map(|(socket, mut attributes)| {
+                    attributes.message = Some(whole);
+                    let wanted = want.family(socket.family)
+                        && (protocol != Protocol::Sctp || self.first_of(&socket, &attributes));
+                    let state = socket.state;
+                    (Row::Inet { socket, attributes }, state, wanted)
+                }),
+            };
         let Some((decoded, state, wanted)) = decoded else {
             coverage.undecoded += 1;
             return Progress::More;
@@ -141,7 +166,8 @@ impl Stream {
         if matches!(state, TcpState::Unknown(_)) {
             coverage.unknown_states += 1;
         }
-        // The kernel has filtered a live dump already; a recorded one holds whatever was asked for then.
+        // Where the kernel has a filter it has used it already: not so of RAW, SCTP, PACKET and NETLINK. A recorded
+        // dump holds whatever was asked for then.
         if !wanted || !want.states.contains(state) {
             return Progress::More;
         }
@@ -149,6 +175,30 @@ impl Stream {
             ControlFlow::Continue(()) => Progress::More,
             ControlFlow::Break(()) => Progress::Stopped,
         }
+    }
+}
+
+/// The message that ends a dump without an error, for a capture of chosen messages.
+pub fn end() -> Vec<u8> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_MULTIPART;
+    let mut message = NetlinkMessage::<SockDiagMessage>::new(
+        header,
+        NetlinkPayload::Done(DoneMessage::default()),
+    );
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
+}
+
+impl Stream {
+    /// Whether the row is an association of SCTP, or a socket of it that has not come before: the kernel tells of one that
+    /// listens and has associations among the listening ones, and then with its associations again (`sctp_diag_dump` in
+    /// `net/sctp/diag.c`).
+    fn first_of(&mut self, socket: &Socket, attributes: &Attributes<'_>) -> bool {
+        let association = attributes.peers.is_some();
+        association || socket.cookie.is_none_or(|cookie| self.met.insert(cookie))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The tables `/proc/net/tcp` and `/proc/net/tcp6` (`tcp4_seq_show` in `net/ipv4/tcp_ipv4.c`, `tcp6_seq_show` in
 //! `net/ipv6/tcp_ipv6.c`), and `/proc/net/udp` and `/proc/net/udp6`, which begin with the same columns
-//! (`udp4_seq_show` in `net/ipv4/udp.c`).
+//! (`udp4_seq_show` in `net/ipv4/udp.c`), as those of UDP-Lite and `/proc/net/raw` do: a raw socket has a protocol where
+//! others have a port.
 //!
 //! Reads a line at a time into one buffer of fixed size; a line that is malformed, too long or cut off is counted and
 //! skipped, and the rest of the table is still read. What the table does not have is left at its neutral value: cookie,
@@ -74,7 +75,10 @@ pub fn table(
             coverage.unknown_states += 1;
         }
         let attributes = Attributes {
-            listed_drops: (protocol == Protocol::Udp).then(|| drops(&line)).flatten(),
+            listed_drops: match protocol {
+                Protocol::Udp | Protocol::UdpLite | Protocol::Raw => drops(&line),
+                _ => None,
+            },
             ..Attributes::default()
         };
         if row(Row::Inet { socket, attributes }).is_break() {
@@ -84,7 +88,7 @@ pub fn table(
     Ok(ControlFlow::Continue(()))
 }
 
-/// The last of the columns that only UDP has: references, pointer, drops.
+/// The last of the columns that UDP has and TCP has not: references, pointer, drops.
 fn drops(line: &[u8]) -> Option<u32> {
     let mut words = line
         .split(u8::is_ascii_whitespace)
@@ -94,10 +98,19 @@ fn drops(line: &[u8]) -> Option<u32> {
 
 /// Puts the next line into `line`. `None` at the end; `Some(false)` if the line had no end or was too long.
 pub(super) fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
+    next_line_within(LONGEST_LINE, reader, line)
+}
+
+/// [`next_line`] of a table whose lines may have so many bytes.
+pub(super) fn next_line_within(
+    longest: u64,
+    reader: &mut impl BufRead,
+    line: &mut Vec<u8>,
+) -> io::Result<Option<bool>> {
     let mut whole = true;
     loop {
         line.clear();
-        let length = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', line)?;
+        let length = reader.by_ref().take(longest).read_until(b'\n', line)?;
         let ended = line.last() == Some(&b'\n');
         match (length, whole) {
             (0, true) => return Ok(None),

@@ -1,7 +1,7 @@
 //! The text tables of `/proc`: what is read where `sock_diag` is not usable, or of another machine's copy.
 //!
-//! [`inet`] reads `net/{tcp,tcp6,udp,udp6}`, [`unix`] `net/unix`, [`owners`] the descriptors of every process, [`facts`] settings and
-//! counters; [`ProcRoot`] knows which of the directories shows which namespace. The tables have no cookie, no
+//! [`inet`] reads `net/{tcp,udp,udplite,raw}` and those of IPv6, [`unix`], [`packet`] and [`sctp`] the others, of which
+//! [`tables`] knows the names; [`owners`] reads the descriptors of every process, [`facts`] settings and counters; [`ProcRoot`] knows which of the directories shows which namespace. The tables have no cookie, no
 //! `tcp_info`, no interface, no backlog of a listener and no bound-inactive sockets, and the kernel does not tell when
 //! a table changed while it was read.
 
@@ -9,8 +9,11 @@ mod cgroups;
 pub mod facts;
 pub mod inet;
 pub mod owners;
+pub mod packet;
 mod root;
+pub mod sctp;
 pub mod strays;
+pub mod tables;
 pub mod unix;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,6 +118,10 @@ impl Procfs {
             collector: Collector::Procfs,
             ..Coverage::default()
         };
+        if !tables::shows(want.protocol) {
+            self.without_table(want.protocol, &mut coverage);
+            return Ok(coverage);
+        }
         for table in want.tables() {
             if self
                 .table(table, want, &mut coverage, row, tee.as_deref_mut())?
@@ -135,48 +142,76 @@ impl Procfs {
         tee: Option<&mut Tee<'_>>,
     ) -> Result<ControlFlow<()>, Error> {
         let net = self.root.net();
-        let ipv6 = table.family == Some(Family::Ipv6);
-        let path = net.join(match (table.protocol, ipv6) {
-            (Protocol::Tcp, true) => "tcp6",
-            (Protocol::Udp, false) => "udp",
-            (Protocol::Udp, true) => "udp6",
-            (Protocol::UdpLite, false) => "udplite",
-            (Protocol::UdpLite, true) => "udplite6",
-            (Protocol::Raw, false) => "raw",
-            (Protocol::Raw, true) => "raw6",
-            (Protocol::Unix, _) => "unix",
-            (Protocol::Packet, _) => "packet",
-            (Protocol::Netlink, _) => "netlink",
-            _ => "tcp",
-        });
-        let absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(source) if absent(&source) && ipv6 => {
-                // Without IPv6 (`ipv6.disable=1`) the kernel has neither file, and there is nothing to miss.
-                if net.join("if_inet6").exists() {
-                    coverage.missing.push(match table.protocol {
-                        Protocol::Tcp => "IPv6: no such table".to_owned(),
-                        _ => format!("{}: no such table", table.label()),
-                    });
+        let mut files = tables::files(table).iter();
+        // Only SCTP has a second.
+        let paths = [files.next(), files.next()].map(|file| file.map(|file| net.join(file)));
+        let mut opened = [None, None];
+        for (path, place) in paths.iter().zip(&mut opened) {
+            let Some(path) = path else { break };
+            match File::open(path) {
+                Ok(file) => *place = Some(file),
+                Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                    return self.no_file(table, path, source, coverage);
                 }
-                return Ok(ControlFlow::Continue(()));
+                Err(source) => {
+                    let path = path.clone();
+                    return Err(Error::File { path, source });
+                }
             }
-            Err(source)
-                if absent(&source)
-                    && !self.root.is_this_machine()
-                    && table.protocol != Protocol::Tcp =>
-            {
-                return Err(Error::NotRecorded(table.protocol.sockets()));
-            }
-            Err(source) => return Err(Error::File { path, source }),
+        }
+        let [Some(path), second] = paths else {
+            return Ok(ControlFlow::Continue(()));
         };
+        let path = second.unwrap_or(path);
+        let file = Files(opened);
         let reader = BufReader::with_capacity(TABLE_BUFFER, Teed { file, table, tee });
-        let read = match table.protocol {
-            Protocol::Unix => unix::table(reader, want, coverage, row),
-            _ => inet::table(reader, table, want, coverage, row),
-        };
+        let read = tables::read(reader, table, want, coverage, row);
         read.map_err(|source| Error::File { path, source })
+    }
+
+    /// What it means that a table's file is not there.
+    fn no_file(
+        &self,
+        table: Table,
+        path: &Path,
+        source: io::Error,
+        coverage: &mut Coverage,
+    ) -> Result<ControlFlow<()>, Error> {
+        let protocol = table.protocol;
+        if protocol != Protocol::Tcp && tables::has(&self.root, protocol) == Some(false) {
+            self.without_table(protocol, coverage);
+        } else if table.family == Some(Family::Ipv6) {
+            // Without IPv6 (`ipv6.disable=1`) the kernel has neither file, and there is nothing to miss.
+            if self.root.net().join("if_inet6").exists() {
+                coverage.missing.push(match protocol {
+                    Protocol::Tcp => "IPv6: no such table".to_owned(),
+                    _ => format!("{}: no such table", table.label()),
+                });
+            }
+        } else if !self.root.is_this_machine() && protocol != Protocol::Tcp {
+            return Err(Error::NotRecorded(protocol.sockets()));
+        } else if matches!(protocol, Protocol::Tcp | Protocol::Udp | Protocol::Unix) {
+            let path = path.to_owned();
+            return Err(Error::File { path, source });
+        } else {
+            // A sandbox with a `/proc` of its own has few tables.
+            self.without_table(protocol, coverage);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Says why there is no table of the protocol's sockets: the kernel does not have it, or does not show it.
+    fn without_table(&self, protocol: Protocol, coverage: &mut Coverage) {
+        let mut said = Coverage {
+            collector: Collector::Procfs,
+            ..Coverage::default()
+        };
+        if tables::has(&self.root, protocol) == Some(false) {
+            said.absent.push(protocol);
+        } else {
+            said.missing.push(tables::gap(protocol));
+        }
+        coverage.merge(said);
     }
 
     /// Descriptors of TCP sockets that are not `listed`, of the processes of the namespace `netns`. `None` where that
@@ -195,9 +230,24 @@ impl Procfs {
     }
 }
 
+/// The files of a table, one after the other.
+struct Files([Option<File>; 2]);
+
+impl io::Read for Files {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        for file in self.0.iter_mut().flatten() {
+            let length = file.read(buffer)?;
+            if length > 0 {
+                return Ok(length);
+            }
+        }
+        Ok(0)
+    }
+}
+
 /// A table that is shown to a tee while it is read.
 struct Teed<'a, 't> {
-    file: File,
+    file: Files,
     table: Table,
     tee: Option<&'a mut Tee<'t>>,
 }

@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 
 use super::Object;
-use super::sockets::{Slug, shut};
-use crate::fields::{Field, Needs, Value};
+use super::sockets::{Slug, UNCONNECTED, shut};
+use crate::fields::{Field, Needs, Record, Value};
 use crate::model::Age;
 use crate::model::tcp_info::MEMBERS;
+use crate::render::cell;
 
 /// A column and its key.
 #[derive(Clone, Debug)]
@@ -43,6 +44,13 @@ impl Column {
         match value {
             Value::Absent => object.value(key, ()),
             Value::State(state) => object.plain(key, Slug(*state)),
+            Value::Unconnected => object.plain(key, UNCONNECTED),
+            Value::Name(name) => object.name(key, *name),
+            Value::End(_) => {
+                let mut text = String::new();
+                cell::write(&mut text, value, false).map_err(io::Error::other)?;
+                object.value(key, text)
+            }
             Value::Count(n)
             | Value::Bytes(n)
             | Value::BytesPerSecond(n)
@@ -98,11 +106,25 @@ impl Column {
     }
 }
 
+/// The names of both ends, where they were looked up; the numbers stand beside them.
+pub(super) fn write_names<W: Write>(
+    object: &mut Object<'_, W>,
+    record: &Record<'_>,
+) -> io::Result<()> {
+    let socket = record.socket;
+    let local = record.end_names(socket.local_ip(), socket.local.port);
+    object.known("local_name", local.host)?;
+    object.known("local_service", local.service)?;
+    let peer = record.end_names(socket.remote_ip(), socket.remote.port);
+    object.known("peer_name", peer.host)?;
+    object.known("peer_service", peer.service)
+}
+
 /// Whether a socket's object holds the column by a key of its own, always or in one of its parts.
 pub(super) fn is_in_a_part(field: &Field) -> bool {
     // What needs nothing is identity, state, queue or timer; of the others only those that came later are not in a part.
     match field.needs {
-        Needs::Row => field.id != "user",
+        Needs::Row => !["user", "netid"].contains(&field.id),
         Needs::TcpInfo => {
             ["age", "waiting-on"].contains(&field.id)
                 || MEMBERS.iter().any(|member| member.key == field.id)
@@ -114,9 +136,42 @@ pub(super) fn is_in_a_part(field: &Field) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fields::all;
+    use std::net::IpAddr;
+
     use crate::fields::tests::Fixture;
-    use crate::render::json::{Parts, Sockets, Tail};
+    use crate::fields::{Names, all};
+    use crate::model::Protocol;
+    use crate::model::printable::all_printable;
+    use crate::render::json::{Parts, Sockets, Tail, write_socket};
+
+    #[test]
+    fn names_are_added_to_the_numbers_and_do_no_harm() {
+        struct Hostile;
+        impl Names for Hostile {
+            fn host(&self, ip: IpAddr) -> Option<&str> {
+                ip.is_loopback().then_some("\u{1b}[2J\",\u{202e}")
+            }
+            fn service(&self, protocol: Protocol, port: u16) -> Option<&str> {
+                (protocol == Protocol::Tcp && port == 80).then_some("http")
+            }
+        }
+        let mut out = Vec::new();
+        let written = Fixture::new().with(|record| {
+            let record = Record {
+                names: &Hostile,
+                ..*record
+            };
+            write_socket(&mut out, &record, Parts::default())
+        });
+        written.unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(all_printable(&text), "{text}");
+        let socket: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(socket["local_name"], "\u{1b}[2J\",\u{202e}");
+        assert_eq!(socket["local_service"], "http");
+        assert_eq!(socket["local_address"], "127.0.0.1");
+        assert!(socket.get("peer_name").is_none() && socket.get("peer_service").is_none());
+    }
 
     #[test]
     fn a_column_is_written_once_by_its_part_or_by_its_name() {

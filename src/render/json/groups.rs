@@ -26,11 +26,11 @@ pub fn members(columns: &[&'static Field], record: &Record<'_>) -> io::Result<St
 }
 
 fn write_group(out: &mut impl Write, group: &Group) -> io::Result<()> {
-    let comma = if group.json.is_empty() { "" } else { "," };
+    let comma = if group.members.is_empty() { "" } else { "," };
     write!(
         out,
         "{{{}{comma}\"sockets\":{}}}",
-        group.json, group.sockets
+        group.members, group.sockets
     )
 }
 
@@ -81,14 +81,14 @@ mod tests {
     use super::*;
     use crate::fields::tests::Fixture;
     use crate::fields::{all, by_id};
-    use crate::render::groups::Groups;
+    use crate::render::groups::{Groups, Members};
     use crate::render::json::tests::head;
     use serde_json::{Value as Json, json};
 
     #[test]
     fn a_document_of_groups() {
         let by = ["state", "peer", "process"].map(|id| by_id(id).unwrap());
-        let mut groups = Groups::new(by.to_vec(), true);
+        let mut groups = Groups::new(by.to_vec(), Members::Json);
         for _ in 0..2 {
             Fixture::new().with(|record| groups.push(record)).unwrap();
         }

@@ -6,7 +6,10 @@
 //! too; a reader gets them back unchanged.
 
 mod column;
+mod ends;
 mod groups;
+mod kill;
+mod owners;
 mod pairs;
 mod sockets;
 
@@ -18,10 +21,13 @@ use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 
 use crate::model::printable::{all_printable, is_printable};
+use crate::model::unix::Name;
 
 pub use groups::{GROUPS, members, write_groups};
+pub use kill::{Counts, KILL, Kill, Killed};
 pub use pairs::{PAIRS, Pairs};
 pub use sockets::{Parts, SOCKETS, Sockets, write_socket};
+pub(super) use sockets::{Slug, UNCONNECTED, shut};
 
 /// What every document begins with.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -31,7 +37,8 @@ pub struct Head<'a> {
     /// the time of the reading
     #[serde(serialize_with = "rfc3339")]
     pub generated_at: Timestamp,
-    /// the node name
+    /// the node name; empty, and `null` in the document, if unknown
+    #[serde(serialize_with = "name_or_null")]
     pub host: &'a str,
     /// the inode of the network namespace; `null` if unknown
     pub netns: Option<u64>,
@@ -61,6 +68,12 @@ pub struct Envelope<'a> {
 
 fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{time:.3}"))
+}
+
+fn name_or_null<S: Serializer>(name: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    Some(name)
+        .filter(|name| !name.is_empty())
+        .serialize(serializer)
 }
 
 /// Writes any document on one line, with a newline at its end.
@@ -131,6 +144,24 @@ impl<'w, W: Write> Object<'w, W> {
     /// What is left out if it is not known.
     fn known(&mut self, key: &str, value: Option<impl Serialize>) -> io::Result<()> {
         value.map_or(Ok(()), |value| self.value(key, value))
+    }
+
+    /// A name of bytes, lossy where it is no UTF-8. Nothing is allocated.
+    fn name(&mut self, key: &str, name: Name<'_>) -> io::Result<()> {
+        let out = self.key(key)?;
+        out.write_all(b"\"")?;
+        for c in name.chars() {
+            match c {
+                '"' | '\\' => write!(out, "\\{c}")?,
+                c if is_printable(c) => write!(out, "{c}")?,
+                c => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        write!(out, "\\u{unit:04x}")?;
+                    }
+                }
+            }
+        }
+        out.write_all(b"\"")
     }
 
     /// Text of ours that needs no escapes.

@@ -4,12 +4,10 @@ use std::fmt::{self, Display};
 use std::io::{self, Write};
 
 use super::column::{Column, is_in_a_part};
-use super::{Head, Object, Tail, write_value};
+use super::{Head, Object, Tail, ends, owners, write_value};
 use crate::fields::{Field, Needs, Record};
-use crate::model::container::{container_of, pod_of};
-use crate::model::owner::unit_of;
 use crate::model::tcp_info::MEMBERS;
-use crate::model::{Age, Memory, Process, TcpState};
+use crate::model::{Age, Ends, Memory, Socket, TcpState};
 
 /// The schema of the rows of `list`.
 pub const SOCKETS: &str = "linger.sockets/1";
@@ -149,15 +147,30 @@ pub(super) fn write_with(
     parts: Parts,
     more: &[Column],
 ) -> io::Result<()> {
-    let socket = record.socket;
     let mut object = Object::begin(out)?;
+    write_members(&mut object, record, parts)?;
+    for column in more {
+        column.write(&mut object, &column.field.value(record))?;
+    }
+    object.end()
+}
+
+/// The same as members of an object that goes on.
+pub(super) fn write_members<W: Write>(
+    object: &mut Object<'_, W>,
+    record: &Record<'_>,
+    parts: Parts,
+) -> io::Result<()> {
+    let socket = record.socket;
     object.plain("protocol", socket.protocol.name())?;
     object.plain("family", record.family())?;
-    object.plain("state", Slug(socket.state))?;
-    object.plain("local_address", socket.local_ip())?;
-    object.value("local_port", socket.local.port)?;
-    object.plain("peer_address", socket.remote_ip())?;
-    object.value("peer_port", socket.remote.port)?;
+    match socket.state {
+        TcpState::Closed if !socket.protocol.has_tcp_states() => {
+            object.plain("state", UNCONNECTED)?;
+        }
+        state => object.plain("state", Slug(state))?,
+    }
+    ends::write(object, record)?;
     if let Some(interface) = record.interface() {
         match interface.name {
             Some(name) => object.value("interface", name)?,
@@ -173,6 +186,7 @@ pub(super) fn write_with(
         object.plain("cookie", format_args!("0x{cookie:x}"))?;
     }
     match socket.timer.name() {
+        None if !matches!(record.ends, Ends::Ip) => {}
         None => object.value("timer", ())?,
         Some(name) => {
             let mut timer = Object::begin(object.key("timer")?)?;
@@ -183,39 +197,38 @@ pub(super) fn write_with(
         }
     }
     if parts.extended {
-        write_extended(&mut object, record)?;
+        write_extended(object, record)?;
     }
     if parts.owners {
-        write_owners(&mut object, record)?;
+        owners::write(object, record)?;
     }
     if parts.info {
-        write_info(&mut object, record)?;
+        write_info(object, record)?;
     }
     if parts.memory
         && let Some(memory) = record.attributes.memory()
     {
         write_memory(object.key("memory")?, &memory)?;
     }
-    for column in more {
-        column.write(&mut object, &column.field.value(record))?;
-    }
-    object.end()
+    Ok(())
+}
+
+/// The addresses and ports of both ends.
+pub(super) fn write_endpoints<W: Write>(
+    object: &mut Object<'_, W>,
+    socket: &Socket,
+) -> io::Result<()> {
+    object.plain("local_address", socket.local_ip())?;
+    object.value("local_port", socket.local.port)?;
+    object.plain("peer_address", socket.remote_ip())?;
+    object.value("peer_port", socket.remote.port)
 }
 
 fn write_extended<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -> io::Result<()> {
+    ends::write_extended(object, record)?;
     let attributes = record.attributes;
     object.known("mark", attributes.mark)?;
-    if let Some(path) = record.cgroup() {
-        object.value("cgroup", path)?;
-        object.known("unit", unit_of(path))?;
-        if let Some(container) = container_of(path) {
-            object.shown("container", &container)?;
-            object.value("container_id", &container.id)?;
-        }
-        if let Some(pod) = pod_of(path) {
-            object.plain("pod_uid", pod)?;
-        }
-    }
+    owners::write_group(object, record)?;
     if let Some(id) = attributes.cgroup_id {
         object.plain("cgroup_id", id)?;
     }
@@ -229,45 +242,13 @@ fn write_extended<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -> 
 }
 
 /// Which directions were shut down.
-pub(super) const fn shut(directions: u8) -> &'static str {
+pub(in crate::render) const fn shut(directions: u8) -> &'static str {
     match directions & 3 {
         0 => "none",
         1 => "receive",
         2 => "send",
         _ => "both",
     }
-}
-
-fn write_owners<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -> io::Result<()> {
-    let Some(holders) = record.holders() else {
-        return Ok(());
-    };
-    let out = object.key("owners")?;
-    out.write_all(b"[")?;
-    for (index, (process, fd)) in holders.links().enumerate() {
-        if index > 0 {
-            out.write_all(b",")?;
-        }
-        write_owner(out, process, fd)?;
-    }
-    out.write_all(b"]")?;
-    if let Some(why) = holders.missing() {
-        object.plain("no_owner", why.slug())?;
-    }
-    Ok(())
-}
-
-fn write_owner(out: &mut impl Write, process: &Process, fd: u32) -> io::Result<()> {
-    let mut object = Object::begin(out)?;
-    object.value("pid", process.pid)?;
-    object.value("comm", &process.comm)?;
-    object.value("fd", fd)?;
-    object.known("user", process.user.as_deref())?;
-    object.known("unit", process.unit())?;
-    if let Some(container) = process.container() {
-        object.shown("container", container)?;
-    }
-    object.end()
 }
 
 fn write_info<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -> io::Result<()> {
@@ -309,8 +290,11 @@ fn write_memory(out: &mut impl Write, memory: &Memory) -> io::Result<()> {
     object.end()
 }
 
+/// The state of what has no TCP states and no peer.
+pub(in crate::render) const UNCONNECTED: &str = "unconnected";
+
 /// A state as JSON has it.
-pub(super) struct Slug(pub(super) TcpState);
+pub(in crate::render) struct Slug(pub(in crate::render) TcpState);
 
 impl Display for Slug {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

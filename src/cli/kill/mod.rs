@@ -1,0 +1,545 @@
+//! `linger kill`: shows what would be destroyed; with `--yes` keeps the evidence, then destroys.
+
+mod capture;
+
+use std::io::BufWriter;
+use std::num::NonZeroU64;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use rustc_hash::FxHashSet;
+
+use super::args::{self, CollectorChoice, Common};
+use super::failure::Failure;
+use super::list::{self, Numbers};
+use super::{lookup, source, terminal};
+use crate::collect::live::Live;
+use crate::collect::netlink::{Destroyed, Refusal, has_net_admin};
+use crate::collect::{self, Row, Source, Want};
+use crate::fields::Record;
+use crate::knowledge::killing::{Allowed, Fate, objection};
+use crate::model::words::count;
+use crate::model::{
+    AgeFacts, Attributes, Coverage, Ends, Owners, Protocol, Socket, StateSet, TcpState,
+};
+use crate::query::Filter;
+use crate::render::json::{Counts, Head, KILL, Kill, Killed, Tail};
+use crate::render::kill::Killing;
+use crate::render::text::Safe;
+
+/// A socket that fits.
+struct Target {
+    socket: Socket,
+    fate: Fate,
+    /// the kernel's own message about it, where a capture is to hold it
+    message: Option<Box<[u8]>>,
+}
+
+/// What rows are judged by.
+struct Judge {
+    filter: Filter,
+    allowed: Allowed,
+    owners: Owners,
+    ages: AgeFacts,
+    names: Numbers,
+}
+
+impl Judge {
+    fn record<T>(
+        &self,
+        socket: &Socket,
+        attributes: &Attributes<'_>,
+        judge: impl FnOnce(&Record<'_>) -> T,
+    ) -> T {
+        judge(&Record {
+            socket,
+            attributes,
+            ends: Ends::Ip,
+            owners: Some(&self.owners),
+            ages: &self.ages,
+            names: &self.names,
+        })
+    }
+
+    /// What becomes of a socket as it is; `None` if it does not fit.
+    fn fate(&self, socket: &Socket, attributes: &Attributes<'_>) -> Option<Fate> {
+        let fits = self.record(socket, attributes, |record| self.filter.matches(record));
+        fits.then(|| match objection(socket, self.allowed) {
+            Some(objection) => Fate::Refused(objection),
+            None => Fate::WouldDestroy,
+        })
+    }
+}
+
+/// Shows what would be destroyed, or destroys it.
+///
+/// # Errors
+/// For an empty filter or one that is not understood, when the sockets cannot be read, when all that fit are left alone,
+/// when the capture cannot be written, and when a socket could not be destroyed.
+pub fn run(args: &args::Kill) -> Result<(), Failure> {
+    let typed = args.filter.join(" ");
+    refuse_slips(args, &typed)?;
+    let filter = Filter::parse(&args.filter)?;
+    // By the cookie alone the very socket is hit, and only netlink has it.
+    let common = Common {
+        collector: CollectorChoice::Netlink,
+        ..args.common.clone()
+    };
+    let mut machine = source::live(&common)?;
+    let names = Numbers::of(&machine);
+    let mut unasked = StateSet::DEFAULT;
+    if args.listeners {
+        let listening = StateSet::of(TcpState::Listen).union(StateSet::of(TcpState::Closed));
+        unasked = unasked.union(listening);
+    }
+    let filter = filter
+        .resolve(&mut lookup::Names::new(&mut machine, &names.interfaces))?
+        .within(unasked);
+    let wants = wants(args, &filter);
+    if filter.asks_mark() {
+        for want in &wants {
+            list::marks_are_told(&mut machine, want)?;
+        }
+    }
+    let (owners, mut coverage) = machine.owners();
+    let facts = machine.facts();
+    let judge = Judge {
+        filter,
+        allowed: Allowed {
+            listeners: args.listeners,
+            close_wait: args.close_wait,
+            time_wait: args.time_wait,
+        },
+        owners,
+        ages: AgeFacts::new(&facts),
+        names,
+    };
+    let taken = machine.now();
+    let mut targets = Vec::new();
+    let keep = args.yes && !args.no_capture;
+    for want in &wants {
+        let more = find(&mut machine, want, &judge, keep, &mut targets)?;
+        coverage.merge(more);
+    }
+    let unowned = targets.iter().filter(|target| {
+        let attributes = Attributes::default();
+        judge.record(&target.socket, &attributes, list::is_unowned)
+    });
+    coverage.unowned = unowned.count() as u64;
+
+    let doomed = targets
+        .iter()
+        .any(|target| target.fate == Fate::WouldDestroy);
+    let mut capture = None;
+    let mut warnings = coverage.warnings();
+    if doomed && args.yes {
+        if !has_net_admin() {
+            return Err(unprivileged("nothing was touched"));
+        }
+        if keep {
+            let evidence = capture::Evidence {
+                host: &machine.host(),
+                taken,
+                wants: &wants,
+                targets: &targets,
+                owners: &judge.owners,
+                facts: &facts,
+                coverage: &coverage,
+            };
+            capture = Some(capture::write(args.state_dir.as_deref(), &evidence)?);
+        }
+        destroy(&mut machine, &wants, &judge, &mut targets);
+    } else if doomed && !has_net_admin() {
+        let warning = "to destroy them takes CAP_NET_ADMIN, which this process does not have";
+        warnings.push(warning.to_owned());
+    }
+    source::notes(&warnings);
+
+    let host = machine.host();
+    let head = Head {
+        schema: KILL,
+        generated_at: taken,
+        host: &host.name,
+        netns: host.netns,
+        collector: source::collector(&common, &coverage),
+    };
+    let sockets: Vec<(Socket, Fate)> = targets
+        .into_iter()
+        .map(|target| (target.socket, target.fate))
+        .collect();
+    let killing = Killing {
+        sockets: &sockets,
+        owners: &judge.owners,
+        names: &judge.names,
+        width: terminal::screen(args.common.color).width,
+    };
+    let shown = Shown {
+        args,
+        typed: &typed,
+        head,
+        capture: capture.as_deref(),
+        tail: Tail {
+            complete: coverage.complete(),
+            warnings: &warnings,
+        },
+    };
+    let printed = shown.print(&killing);
+    // That a reader has gone does not make a failure a success.
+    verdict(&sockets, doomed)?;
+    printed
+}
+
+/// What is wrong before anything is read.
+fn refuse_slips(args: &args::Kill, typed: &str) -> Result<(), Failure> {
+    if args.common.from.is_some() {
+        return Err(Failure::usage(
+            "the sockets of a capture cannot be destroyed".to_owned(),
+            "leave --from out; 'linger list --from FILE FILTER' shows what the capture has"
+                .to_owned(),
+        ));
+    }
+    if args.common.collector == CollectorChoice::Procfs {
+        return Err(Failure::usage(
+            "sockets are destroyed by their cookie, which --collector procfs does not show"
+                .to_owned(),
+            "leave --collector out".to_owned(),
+        ));
+    }
+    if typed.trim().is_empty() {
+        return Err(Failure::usage(
+            "kill needs a FILTER: it does not destroy every socket there is".to_owned(),
+            "such as 'linger kill dst 10.0.0.7'; it shows them first, and acts with --yes"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// What is asked of the kernel: what is judged, and for a capture everything.
+fn wants(args: &args::Kill, filter: &Filter) -> Vec<Want> {
+    let needed = filter.needed();
+    let whole = args.yes && !args.no_capture;
+    let both = args.ipv4 == args.ipv6;
+    let want = |protocol| Want {
+        protocol,
+        ipv4: both || args.ipv4,
+        ipv6: both || args.ipv6,
+        tcp_info: needed.tcp_info || whole,
+        memory: needed.memory || whole,
+        congestion: needed.congestion || whole,
+        tos: whole,
+        ..Want::states(filter.states())
+    };
+    let mut wants = Vec::new();
+    if args.tcp || !args.udp {
+        wants.push(want(Protocol::Tcp));
+    }
+    if args.udp {
+        wants.push(want(Protocol::Udp));
+    }
+    wants
+}
+
+/// Adds the sockets that fit.
+fn find(
+    machine: &mut Live,
+    want: &Want,
+    judge: &Judge,
+    keep: bool,
+    targets: &mut Vec<Target>,
+) -> Result<Coverage, Failure> {
+    let dumped = machine.dump(want, &mut |row| {
+        if let Row::Inet { socket, attributes } = row
+            && let Some(fate) = judge.fate(&socket, &attributes)
+        {
+            targets.push(Target {
+                socket,
+                fate,
+                message: attributes.message.filter(|_| keep).map(Into::into),
+            });
+        }
+        ControlFlow::Continue(())
+    });
+    dumped.map_err(|error| match error {
+        collect::Error::NoSockDiag(why) => Failure::failed(
+            format!("{} cannot be destroyed here: sock_diag is not usable: {why}", want.protocol.sockets()),
+            Some("only the kernel's own sock_diag knows the cookies by which sockets are destroyed; /proc/net does not".to_owned()),
+        ),
+        error => error.into(),
+    })
+}
+
+/// Destroys what is to be destroyed, one socket at a time, and notes what became of each.
+fn destroy(machine: &mut Live, wants: &[Want], judge: &Judge, targets: &mut [Target]) {
+    let mut left: Vec<usize> = targets
+        .iter()
+        .enumerate()
+        .filter(|(_, target)| target.fate == Fate::WouldDestroy)
+        .map(|(at, _)| at)
+        .collect();
+    loop {
+        let mut progress = false;
+        let mut missed = Vec::new();
+        let mut refused: Option<String> = None;
+        for at in left {
+            let Some(target) = targets.get_mut(at) else {
+                continue;
+            };
+            if let Some(why) = &refused {
+                target.fate = Fate::Failed(why.clone());
+                continue;
+            }
+            match attempt(machine, wants, judge, target) {
+                Attempt::Ended(fate) => {
+                    progress |= fate == Fate::Destroyed;
+                    target.fate = fate;
+                }
+                Attempt::Missed => missed.push(at),
+                Attempt::AllRefused(why) => {
+                    target.fate = Fate::Failed(why.clone());
+                    refused = Some(why);
+                }
+            }
+        }
+        let there = still_there(machine, wants, targets, &missed);
+        // Of listeners that share a port the kernel finds one, and when that is gone another.
+        left = Vec::new();
+        for at in missed {
+            let Some(target) = targets.get_mut(at) else {
+                continue;
+            };
+            target.fate = match &there {
+                Err(error) => Fate::Failed(format!(
+                    "the kernel did not find it, and whether it is still there cannot be told: {error}"
+                )),
+                Ok(there) if target.socket.cookie.is_none_or(|own| !there.contains(&own)) => {
+                    Fate::Vanished("it was gone before".to_owned())
+                }
+                Ok(_) if progress && refused.is_none() => {
+                    left.push(at);
+                    continue;
+                }
+                Ok(_) => Fate::Failed(SHADOWED.to_owned()),
+            };
+        }
+        if left.is_empty() {
+            return;
+        }
+    }
+}
+
+/// Why the kernel says of a socket that is there that it is not.
+const SHADOWED: &str = "it is there, but the kernel finds another socket by its addresses (SO_REUSEPORT); only its \
+    program can close it";
+
+/// What came of one attempt.
+enum Attempt {
+    Ended(Fate),
+    /// the kernel found no such socket
+    Missed,
+    /// no socket will be destroyed, for this reason
+    AllRefused(String),
+}
+
+fn attempt(machine: &mut Live, wants: &[Want], judge: &Judge, target: &Target) -> Attempt {
+    let socket = &target.socket;
+    let want = wants.iter().find(|want| want.protocol == socket.protocol);
+    let Some(want) = want else {
+        return Attempt::Missed;
+    };
+    let mut otherwise = None;
+    let tried = machine.destroy(socket, want, &mut |row| {
+        let Row::Inet {
+            socket: now,
+            attributes,
+        } = row
+        else {
+            return false;
+        };
+        match judge.fate(&now, &attributes) {
+            Some(Fate::WouldDestroy) => true,
+            Some(fate) => {
+                otherwise = Some(fate);
+                false
+            }
+            None => {
+                let state = now.state_name().unwrap_or("in an unknown state");
+                let why = format!("it does not fit any more: it is {state} now");
+                otherwise = Some(Fate::Vanished(why));
+                false
+            }
+        }
+    });
+    match tried {
+        Ok(Destroyed::Done) => Attempt::Ended(Fate::Destroyed),
+        Ok(Destroyed::Gone) => Attempt::Missed,
+        Ok(Destroyed::Unwanted) => Attempt::Ended(otherwise.unwrap_or_else(|| {
+            Fate::Failed("the kernel's answer about it could not be read".to_owned())
+        })),
+        Ok(Destroyed::Refused(refusal)) => {
+            let why = refusal_in_words(refusal);
+            if refusal.is_for_all() {
+                Attempt::AllRefused(why)
+            } else {
+                Attempt::Ended(Fate::Failed(why))
+            }
+        }
+        Err(error) => Attempt::AllRefused(error.to_string()),
+    }
+}
+
+fn refusal_in_words(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::Privilege => "EPERM: it takes CAP_NET_ADMIN in the user namespace that this network namespace belongs to".to_owned(),
+        Refusal::Unsupported => {
+            "EOPNOTSUPP: this kernel was built without CONFIG_INET_DIAG_DESTROY".to_owned()
+        }
+        Refusal::Other(errno) => {
+            format!("the kernel refused: {}", std::io::Error::from_raw_os_error(errno))
+        }
+    }
+}
+
+/// Which of the sockets that the kernel did not find are there all the same.
+fn still_there(
+    machine: &mut Live,
+    wants: &[Want],
+    targets: &[Target],
+    missed: &[usize],
+) -> Result<FxHashSet<NonZeroU64>, collect::Error> {
+    let mut there = FxHashSet::default();
+    let sought: FxHashSet<NonZeroU64> = missed
+        .iter()
+        .filter_map(|at| targets.get(*at)?.socket.cookie)
+        .collect();
+    if sought.is_empty() {
+        return Ok(there);
+    }
+    for want in wants {
+        let all = Want {
+            protocol: want.protocol,
+            ..Want::states(StateSet::ALL)
+        };
+        machine.dump(&all, &mut |row| {
+            if let Row::Inet { socket, .. } = row {
+                there.extend(socket.cookie.filter(|cookie| sought.contains(cookie)));
+            }
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(there)
+}
+
+fn unprivileged(so: &str) -> Failure {
+    Failure::failed(
+        format!("destroying sockets takes CAP_NET_ADMIN, which this process does not have: {so}"),
+        Some("run it as root; without --yes everybody may see what would be destroyed".to_owned()),
+    )
+}
+
+/// What is printed besides the sockets.
+struct Shown<'a> {
+    args: &'a args::Kill,
+    typed: &'a str,
+    head: Head<'a>,
+    capture: Option<&'a Path>,
+    tail: Tail<'a>,
+}
+
+impl Shown<'_> {
+    fn print(&self, killing: &Killing<'_>) -> Result<(), Failure> {
+        let capture = self.capture.map(|path| path.display().to_string());
+        if self.args.common.json {
+            let kill = Kill {
+                head: self.head,
+                dry_run: !self.args.yes,
+                filter: self.typed,
+                capture: capture.as_deref(),
+                counts: Counts::of(killing.sockets.iter().map(|(_, fate)| fate)),
+            };
+            let mut killed = Killed::begin(BufWriter::new(std::io::stdout().lock()), &kill)?;
+            for (socket, fate) in killing.sockets {
+                killing.record(socket, |record| killed.push(record, fate))?;
+            }
+            return Ok(killed.finish(&self.tail)?);
+        }
+        let mut page = Vec::new();
+        if killing.sockets.is_empty() {
+            page.extend(format!("no socket fits: {}\n", Safe(self.typed)).into_bytes());
+        } else if self.args.yes {
+            killing.report(capture.as_deref(), &mut page)?;
+        } else {
+            killing.preview(&again(self.args, self.typed), &mut page)?;
+        }
+        terminal::print(&page)
+    }
+}
+
+/// The command that acts.
+fn again(args: &args::Kill, typed: &str) -> String {
+    let mut line = "linger kill".to_owned();
+    for (given, option) in [
+        (args.tcp, " -t"),
+        (args.udp, " -u"),
+        (args.ipv4, " -4"),
+        (args.ipv6, " -6"),
+        (args.listeners, " --listeners"),
+        (args.close_wait, " --close-wait"),
+        (args.time_wait, " --time-wait"),
+        (args.no_capture, " --no-capture"),
+    ] {
+        line.push_str(if given { option } else { "" });
+    }
+    if let Some(directory) = &args.state_dir {
+        line.push_str(" --state-dir ");
+        line.push_str(&source::quoted(directory));
+    }
+    let common = source::again(&args.common);
+    format!(
+        "{line}{common} {} --yes",
+        source::quoted(&PathBuf::from(typed))
+    )
+}
+
+/// The exit code, and what failed.
+fn verdict(sockets: &[(Socket, Fate)], doomed: bool) -> Result<(), Failure> {
+    let failed: Vec<&Fate> = sockets
+        .iter()
+        .map(|(_, fate)| fate)
+        .filter(|fate| matches!(fate, Fate::Failed(_)))
+        .collect();
+    if let Some(first) = failed.first() {
+        return Err(Failure::failed(
+            format!(
+                "{} of {} could not be destroyed: {}",
+                failed.len(),
+                count(sockets.len() as u64, "socket"),
+                first.reason().unwrap_or_default()
+            ),
+            None,
+        ));
+    }
+    if doomed || sockets.is_empty() {
+        return Ok(());
+    }
+    let mut options: Vec<&str> = sockets
+        .iter()
+        .filter_map(|(_, fate)| fate.option())
+        .collect();
+    options.sort_unstable();
+    options.dedup();
+    let hint = match &options[..] {
+        [] => None,
+        options => Some(format!(
+            "{} would have them destroyed all the same",
+            options.join(" ")
+        )),
+    };
+    Err(Failure::failed(
+        format!(
+            "{} fit, and all are left alone: nothing was touched",
+            count(sockets.len() as u64, "socket")
+        ),
+        hint,
+    ))
+}
