@@ -21,7 +21,7 @@ use linger::history::{History, Sample, Tally};
 use linger::model::StateSet;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let Some(wanted) = sockets::enter()? else {
+    let Some(wanted) = sockets::enter(&["-n"])? else {
         return Ok(());
     };
     let held = sockets::Held::open(wanted)?;

@@ -17,8 +17,8 @@ const STUCK: &str = "LINGER_BENCH_STUCK";
 const PAIRS: usize = 9_000;
 
 /// How many sockets are wanted, in a namespace of their own. `None`: this was a process that held some, or `cargo test`
-/// asks whether the benchmark starts.
-pub fn enter() -> Result<Option<usize>, Box<dyn Error>> {
+/// asks whether the benchmark starts. `options` are those of unshare(1).
+pub fn enter(options: &[&str]) -> Result<Option<usize>, Box<dyn Error>> {
     if let Ok(task) = env::var(HOLDER) {
         hold(&task)?;
         return Ok(None);
@@ -38,7 +38,8 @@ pub fn enter() -> Result<Option<usize>, Box<dyn Error>> {
     if env::var_os(INSIDE).is_none() {
         let script = "ip link set lo up && ulimit -n \"$(ulimit -H -n)\" && exec \"$@\"";
         let error = Command::new("unshare")
-            .args(["-n", "sh", "-c", script, "sh"])
+            .args(options)
+            .args(["sh", "-c", script, "sh"])
             .arg(env::current_exe()?)
             .args(arguments)
             .env(INSIDE, "1")
@@ -49,7 +50,7 @@ pub fn enter() -> Result<Option<usize>, Box<dyn Error>> {
 }
 
 /// The processes that hold the sockets; they end with it.
-pub struct Held(Vec<Child>);
+pub struct Held(pub Vec<Child>);
 
 impl Held {
     /// Opens `sockets` of them, two a pair.
@@ -59,16 +60,22 @@ impl Held {
         while left > 0 {
             let pairs = left.min(PAIRS);
             left -= pairs;
-            let mut child = Command::new(env::current_exe()?)
-                .env(HOLDER, format!("{} {pairs}", held.0.len()))
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()?;
-            let ready = child.stdout.as_mut().map(|out| out.read_exact(&mut [0]));
-            held.0.push(child);
-            ready.transpose()?;
+            held.start(&mut Command::new(env::current_exe()?), pairs)?;
         }
         Ok(held)
+    }
+
+    /// Starts one more process, which opens so many pairs and a listener.
+    pub fn start(&mut self, command: &mut Command, pairs: usize) -> Result<(), Box<dyn Error>> {
+        let mut child = command
+            .env(HOLDER, format!("{} {pairs}", self.0.len()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let ready = child.stdout.as_mut().map(|out| out.read_exact(&mut [0]));
+        self.0.push(child);
+        ready.transpose()?;
+        Ok(())
     }
 }
 

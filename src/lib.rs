@@ -12,7 +12,7 @@
 //! * [`render`]: text and JSON from data.
 //! * [`analyze`]: the detectors, their registry and thresholds.
 //! * [`query`]: what a FILTER means.
-//! * [`collect`]: the only place that reads the system: netlink, `/proc`.
+//! * [`collect`]: the only place that reads the system: netlink, `/proc`, other network namespaces.
 //! * [`history`]: counts of a snapshot, and what earlier looks say about later ones.
 //! * [`fields`]: the columns of a row, each known once.
 //! * [`knowledge`]: the states and what is to know about them, as text and data.

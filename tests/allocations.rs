@@ -92,6 +92,18 @@ fn dump() -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// Attributes, one behind the other.
+fn nested(attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (kind, value) in attributes {
+        bytes.extend((value.len() as u16 + 4).to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(*value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    bytes
+}
+
 fn message(n: u32) -> Vec<u8> {
     // Numbers of every length.
     let any = n.wrapping_mul(2_654_435_761) >> (n % 31);
@@ -120,6 +132,19 @@ fn message(n: u32) -> Vec<u8> {
     let info: Vec<u8> = (0..280u32).map(|at| (at * (n + 1)) as u8).collect();
     let memory: Vec<u8> = (0..9).flat_map(|m| (any / (m + 1)).to_ne_bytes()).collect();
     let id = u64::from(any).to_ne_bytes();
+    let numbers =
+        |numbers: &[u32]| -> Vec<u8> { numbers.iter().flat_map(|n| n.to_ne_bytes()).collect() };
+    let bbr = numbers(&[any, 0, n, n % 1_000, n % 700]);
+    let vegas = numbers(&[1, n, any, any / 2]);
+    let mut md5 = vec![if v6 { 10 } else { 2 }, (n % 33) as u8, 6, 0];
+    md5.extend([low; 4].concat());
+    md5.resize(100, b'k');
+    let subflow = nested(&[(2, &any.to_ne_bytes()), (4, &id), (8, &n.to_ne_bytes())]);
+    let tls = nested(&[(1, &[3, 3]), (2, &[51 + (n % 9) as u8, 0]), (3, &[2, 0])]);
+    let upper = match n % 2 {
+        0 => nested(&[(1, b"mptcp\0"), (3, &subflow)]),
+        _ => nested(&[(1, b"tls\0"), (2, &tls)]),
+    };
     for (kind, value) in [
         (2u16, info.as_slice()),  // INET_DIAG_INFO
         (4, b"cubic\0"),          // INET_DIAG_CONG
@@ -131,6 +156,13 @@ fn message(n: u32) -> Vec<u8> {
         (15, &any.to_ne_bytes()), // INET_DIAG_MARK
         (17, &any.to_ne_bytes()), // INET_DIAG_CLASS_ID
         (21, &id),                // INET_DIAG_CGROUP_ID
+        (22, &low[..2]),          // INET_DIAG_SOCKOPT
+        (18, &md5),               // INET_DIAG_MD5SIG
+        (19, &upper),             // INET_DIAG_ULP_INFO
+        match n % 3 {
+            0 => (3u16, &vegas), // INET_DIAG_VEGASINFO
+            _ => (16, &bbr),     // INET_DIAG_BBRINFO
+        },
         (99, b"unknown to linger"),
     ] {
         payload.extend((value.len() as u16 + 4).to_ne_bytes());
@@ -245,6 +277,8 @@ fn decoding_allocates_nothing() {
         let memory = attributes.memory();
         assert!(memory.is_some() && attributes.congestion == Some(b"cubic"));
         black_box((socket, memory));
+        let told = attributes.congestion_info().is_some() && attributes.md5().is_some();
+        assert!(told && attributes.ulp().is_some() && attributes.sockopt.is_some());
         ControlFlow::Continue(())
     });
     assert_eq!(infos, ROWS, "each has its tcp_info");
@@ -331,6 +365,7 @@ fn feed_unix(push: &mut dyn FnMut(&Record<'_>) -> io::Result<()>) -> u64 {
             warm = asked();
         }
         let unix = UnixSocket {
+            netns: 0,
             cookie: None,
             inode: n % KINDS + 1,
             kind: UnixKind::Stream,

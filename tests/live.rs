@@ -9,11 +9,14 @@
 //! * `harness`: cargo's arguments, one process for each test, the report.
 //! * `world`: two namespaces joined by a veth pair; the program is run in the near one.
 //! * `kernel`: `/proc/net/tcp` read anew, so that a test knows its scenario is in place without asking linger.
+//! * `ss`: the table of ss, to compare with.
 //! * `answers`: linger's JSON, as far as the tests depend on it.
 //! * the rest: the tests.
 
 #[path = "live/answers.rs"]
 mod answers;
+#[path = "live/attributes.rs"]
+mod attributes;
 #[path = "live/blame.rs"]
 mod blame;
 #[path = "live/bytecode.rs"]
@@ -28,6 +31,8 @@ mod collectors;
 mod controls;
 #[path = "live/counters.rs"]
 mod counters;
+#[path = "live/everywhere.rs"]
+mod everywhere;
 #[path = "live/findings.rs"]
 mod findings;
 #[path = "live/fingers.rs"]
@@ -50,10 +55,14 @@ mod kill_refused;
 mod many;
 #[path = "live/names.rs"]
 mod names;
+#[path = "live/netns.rs"]
+mod netns;
 #[path = "live/owners.rs"]
 mod owners;
 #[path = "live/pair.rs"]
 mod pair;
+#[path = "live/protocols.rs"]
+mod protocols;
 #[path = "live/record.rs"]
 mod record;
 #[path = "live/refused.rs"]
@@ -64,6 +73,8 @@ mod scene;
 mod schema;
 #[path = "live/silence.rs"]
 mod silence;
+#[path = "live/ss.rs"]
+mod ss;
 #[path = "live/ssdump.rs"]
 mod ssdump;
 #[path = "live/stalls.rs"]
@@ -90,6 +101,7 @@ fn main() -> ExitCode {
         states::TESTS,
         collect::TESTS,
         collectors::TESTS,
+        protocols::TESTS,
         findings::TESTS,
         blame::TESTS,
         closing::TESTS,
@@ -111,9 +123,12 @@ fn main() -> ExitCode {
         stalls::TESTS,
         pair::TESTS,
         whose::TESTS,
+        attributes::TESTS,
         bytecode::TESTS,
         fingers::TESTS,
         kill::TESTS,
         kill_refused::TESTS,
+        netns::TESTS,
+        everywhere::TESTS,
     ])
 }

@@ -225,6 +225,13 @@ impl Settings {
         Ok(())
     }
 
+    /// The same without listeners that have to be there.
+    #[must_use]
+    pub fn without_expected(mut self) -> Self {
+        self.expected.clear();
+        self
+    }
+
     /// The listeners that have to be there.
     pub fn expected(&self) -> &[Expected] {
         &self.expected

@@ -1,5 +1,6 @@
 //! The options of every command, from which help, man pages and completions are made.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ const EXAMPLES: &str = "Examples:
   linger state close-wait                  sockets that a program does not close
   linger diagnose                          every finding in full: evidence, meaning, advice
   linger explain time-wait                 what the state means, with the number here and now
+  linger --netns 2211                      the same screen of a container, by a pid in it
   linger record web-7.linger               take the evidence along
   linger diagnose --from web-7.linger      the same findings, anywhere, later
 
@@ -139,6 +141,7 @@ Examples:
   linger list --group-by waiting-on,peer   us, the peer or the network?
   linger list --pair state close-wait      and what the other end waits for
   linger list -p 'container = docker:0123456789ab'
+  linger -tlnp --netns all                 who listens where, in every namespace
   linger list exclude established --json   as one JSON document
   linger list -F web.filter state estab    the expression of a file, and more
   linger list --output jsonl | jq .state   one object a line
@@ -185,6 +188,9 @@ pub struct Common {
     /// The proc file system to read: a container's host mount, or a recorded tree
     #[arg(long, value_name = "DIR", default_value = "/proc", value_hint = ValueHint::DirPath)]
     pub proc_root: PathBuf,
+    /// Look into another network namespace: a name of `ip netns` (which wins over a pid), a pid, the path of a namespace file, or all
+    #[arg(short = 'N', long, alias = "net", value_name = "NAME|PID|PATH|all")]
+    pub netns: Option<OsString>,
     /// When to use colours; NO_COLOR and CLICOLOR_FORCE are honoured
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
     pub color: ColorChoice,

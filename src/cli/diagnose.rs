@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::args;
 use super::document::{self, Judged};
 use super::failure::Failure;
-use super::observe::{self, Observation, Plan};
+use super::observe::{self, Observation, Plan, Told};
 use super::{list, source, terminal};
-use crate::model::{Finding, Overall, Snapshot, stories};
+use crate::model::Overall;
 use crate::render::findings::{self, Screen};
 use crate::render::status::{head, labelled};
 use crate::render::text::Safe;
@@ -22,7 +22,6 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// When the machine cannot be read.
 pub fn run(args: &args::Diagnose) -> Result<u8, Failure> {
     let settings = observe::settings(&args.select, &args.common)?;
-    let mut machine = source::open(&args.common)?;
     let whole = args.samples.is_some() || args.interval.is_some();
     let plan = Plan {
         samples: args.samples.unwrap_or(if whole { 2 } else { 1 }),
@@ -30,7 +29,7 @@ pub fn run(args: &args::Diagnose) -> Result<u8, Failure> {
         pulse: !whole,
         owners: true,
     };
-    let seen = observe::observe(machine.as_mut(), plan, &settings)?;
+    let seen = observe::look(&args.common, plan, &settings)?;
     source::note_beside(&seen.warnings(), args.common.json);
     let code = match (args.exit_code, seen.analysis.verdict()) {
         (false, _) | (true, Overall::Ok) => 0,
@@ -47,7 +46,7 @@ pub fn run(args: &args::Diagnose) -> Result<u8, Failure> {
 
 fn print(seen: &Observation, args: &args::Diagnose) -> Result<(), Failure> {
     if args.common.json {
-        let judged = Judged::new(&seen.analysis, &seen.snapshot)?;
+        let judged = Judged::new(&seen.analysis, &seen.told())?;
         let warnings = seen.warnings();
         let schema = "linger.findings/1";
         return document::print(schema, &args.common, &seen.snapshot, &warnings, judged);
@@ -63,16 +62,11 @@ fn write(seen: &Observation, args: &args::Diagnose, out: &mut dyn Write) -> Resu
         snapshot,
         tally,
         analysis,
+        ..
     } = seen;
     let clock = source::clock(&args.common, snapshot);
     writeln!(out, "{}\n", head(snapshot, tally.total(), &clock, screen))?;
-    print_findings(
-        &analysis.findings,
-        snapshot,
-        &source::again(&args.common),
-        screen,
-        out,
-    )?;
+    print_findings(&seen.told(), &args.common, screen, out)?;
     let verdict = match analysis.verdict() {
         // What was not judged may be what is stuck.
         Overall::Ok if !analysis.unknown.is_empty() && !analysis.muted.is_empty() => {
@@ -127,15 +121,15 @@ fn write(seen: &Observation, args: &args::Diagnose, out: &mut dyn Write) -> Resu
 /// # Errors
 /// When `out` fails.
 pub fn print_findings(
-    all: &[Finding],
-    snapshot: &Snapshot,
-    again: &str,
+    all: &[Told<'_>],
+    common: &args::Common,
     screen: Screen,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    for story in stories(all) {
+    for Told { story, snapshot } in all {
         let sockets = list::sample(&story.root.rows, snapshot);
-        findings::full(story, &sockets, again, screen, out)?;
+        let again = source::again_within(common, story.namespace);
+        findings::full(*story, &sockets, &again, screen, out)?;
     }
     Ok(())
 }

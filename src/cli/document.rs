@@ -5,10 +5,13 @@ use serde_json::Value;
 
 use super::args::Common;
 use super::failure::Failure;
+use super::observe::Told;
 use super::source;
 use crate::fields::{NoNames, Record};
 use crate::model::finding::Muted;
-use crate::model::{AgeFacts, Analysis, Attributes, Ends, Finding, Overall, Snapshot, Unknown};
+use crate::model::{
+    AgeFacts, Analysis, Attributes, Ends, Finding, Namespace, Overall, Snapshot, Unknown,
+};
 use crate::render::json::{self, Envelope, Parts, Tail};
 
 /// A finding with its sockets.
@@ -30,6 +33,8 @@ pub struct FindingDocument<'a> {
     caused_by: Option<&'static str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     one_sample: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns: Option<&'a str>,
 }
 
 /// `linger.findings/1`, and the part of `linger.status/1` that is the same.
@@ -56,15 +61,16 @@ struct MutedDocument<'a> {
 }
 
 impl<'a> Judged<'a> {
-    /// What the detectors say of a snapshot.
+    /// What the detectors say, `told` being its findings with the looks that they are about.
     ///
     /// # Errors
     /// When a socket cannot be written as JSON.
-    pub fn new(analysis: &'a Analysis, snapshot: &Snapshot) -> Result<Self, Failure> {
-        let findings = analysis
-            .findings
-            .iter()
-            .map(|finding| document(finding, snapshot));
+    pub fn new(analysis: &'a Analysis, told: &[Told<'a>]) -> Result<Self, Failure> {
+        let findings = told.iter().flat_map(|told| {
+            let story = told.story;
+            let all = std::iter::once(story.root).chain(story.follows);
+            all.map(move |finding| document(finding, story.namespace, told.snapshot))
+        });
         Ok(Self {
             verdict: analysis.verdict(),
             findings: findings.collect::<Result<_, _>>()?,
@@ -87,7 +93,11 @@ fn muted(muted: &Muted) -> MutedDocument<'_> {
     }
 }
 
-fn document<'a>(finding: &'a Finding, snapshot: &Snapshot) -> Result<FindingDocument<'a>, Failure> {
+fn document<'a>(
+    finding: &'a Finding,
+    namespace: Option<&'a Namespace>,
+    snapshot: &Snapshot,
+) -> Result<FindingDocument<'a>, Failure> {
     Ok(FindingDocument {
         id: finding.id,
         variant: finding.variant,
@@ -102,6 +112,7 @@ fn document<'a>(finding: &'a Finding, snapshot: &Snapshot) -> Result<FindingDocu
         sockets: sockets(&finding.rows, snapshot)?,
         caused_by: finding.caused_by,
         one_sample: finding.one_sample,
+        netns: namespace.map(|namespace| namespace.label.as_str()),
     })
 }
 
@@ -165,6 +176,7 @@ pub fn print(
     let tail = Tail {
         complete: snapshot.coverage.complete(),
         warnings,
+        namespaces: &snapshot.namespaces,
     };
     let envelope = Envelope {
         head: source::head(schema, common, snapshot),

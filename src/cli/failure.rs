@@ -194,9 +194,16 @@ impl From<collect::Error> for Failure {
             collect::Error::File { .. } | collect::Error::Nothing(_) => {
                 Some("--proc-root names the directory that is read, /proc unless set".to_owned())
             }
+            collect::Error::Namespace(error) => error.hint(),
             _ => None,
         };
         Self::failed(error.to_string(), hint)
+    }
+}
+
+impl From<collect::netns::Error> for Failure {
+    fn from(error: collect::netns::Error) -> Self {
+        collect::Error::from(error).into()
     }
 }
 

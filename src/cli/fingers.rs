@@ -19,19 +19,11 @@ pub const FOREIGN: &[(&[&str], &str)] = &[
     ),
     (
         &["-K", "--kill"],
-        "'linger kill FILTER' shows what it would close, and asks|linger does not close sockets: 'ss -K FILTER' does, at once and without asking",
+        "'linger kill FILTER' shows what it would close; with --yes it does",
     ),
     (
         &["-D", "--diag"],
         "'linger record FILE' writes what the kernel said, for --from",
-    ),
-    (
-        &["-F", "--filter"],
-        "a filter in a file: linger list $(cat FILE)",
-    ),
-    (
-        &["-N", "--net", "--netns"],
-        "'--netns NAME' reads another network namespace|in another network namespace: ip netns exec NAME linger ...",
     ),
     (
         &["-T", "--threads"],
@@ -112,16 +104,7 @@ pub fn hint(option: &str) -> Option<String> {
         .strip_prefix("'linger ")
         .and_then(|rest| rest.split([' ', '\'']).next())
         .is_none_or(|word| Cli::command().find_subcommand(word).is_some());
-    let netns = !now.starts_with("'--netns") || has_netns();
-    Some(if there && netns { now } else { until_then }.to_owned())
-}
-
-fn has_netns() -> bool {
-    let cli = Cli::command();
-    cli.find_subcommand("list").is_some_and(|list| {
-        list.get_arguments()
-            .any(|argument| argument.get_long() == Some("netns"))
-    })
+    Some(if there { now } else { until_then }.to_owned())
 }
 
 /// Says what is meant by arguments that would be taken for something else.
@@ -185,10 +168,7 @@ mod tests {
             let short = argument.get_short().map(|letter| format!("-{letter}"));
             let long = argument.get_long().map(|name| format!("--{name}"));
             for option in [short, long].into_iter().flatten() {
-                assert!(
-                    hint(&option).is_none() || option == "--netns" || option == "-N",
-                    "{option}"
-                );
+                assert!(hint(&option).is_none(), "{option}");
             }
         }
     }

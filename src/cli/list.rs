@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -15,10 +16,12 @@ use super::selection::{self, Selection};
 use super::tables::{Tables, unasked};
 use super::{fingers, lookup, source, terminal, views};
 use crate::collect::hosts::{self, Hosts, Wanted};
+use crate::collect::netns::Namespaces;
+use crate::collect::procfs::cgroups;
 use crate::collect::{self, Row, Source, Want, names};
 use crate::fields::{self, Names, Needed, NoNames, Record};
 use crate::model::{
-    AgeFacts, Attributes, Coverage, Ends, Protocol, Snapshot, Socket, StateSet, words,
+    AgeFacts, Attributes, Coverage, Ends, Namespace, Protocol, Snapshot, Socket, StateSet, words,
 };
 use crate::query::Filter;
 use crate::render::cell;
@@ -35,7 +38,8 @@ const BUFFER: usize = 64 * 1024;
 /// How long a listing waits for the names of its addresses, in all.
 const RESOLVED_WITHIN: Duration = Duration::from_secs(2);
 
-/// The names of this machine's interfaces and users; a capture's interfaces are not known.
+/// The names of this machine's interfaces, users and cgroups; a capture's interfaces are not known, and its cgroups only
+/// by their processes.
 pub struct Numbers {
     /// index -> name
     pub interfaces: FxHashMap<u32, String>,
@@ -44,11 +48,16 @@ pub struct Numbers {
     hosts: Hosts,
     /// with `-r`
     services: FxHashMap<(Protocol, u16), String>,
+    /// where there are several
+    namespaces: Option<Rc<Namespaces>>,
+    /// where there is one
+    namespace: Option<Namespace>,
+    cgroups: cgroups::Paths,
 }
 
 impl Numbers {
     /// Of users none yet: they are read where a column shows them.
-    pub fn of(machine: &dyn Source) -> Self {
+    pub fn of(machine: &dyn Source, common: &args::Common) -> Self {
         Self {
             interfaces: if machine.is_capture() {
                 FxHashMap::default()
@@ -56,19 +65,45 @@ impl Numbers {
                 names::interfaces()
             },
             users: FxHashMap::default(),
+            cgroups: if machine.is_capture() {
+                cgroups::Paths::none()
+            } else {
+                cgroups::Paths::new("/proc/self/mountinfo")
+            },
             hosts: Hosts::default(),
             services: FxHashMap::default(),
+            namespaces: machine.namespaces(),
+            namespace: source::namespace(common, &machine.host()),
         }
+    }
+
+    /// The settings that ages depend on in the namespace of a socket, where there are several.
+    fn ages(&self, netns: u16) -> Option<&AgeFacts> {
+        self.namespaces.as_ref()?.ages(netns)
     }
 }
 
 impl Names for Numbers {
-    fn interface(&self, index: u32) -> Option<&str> {
-        self.interfaces.get(&index).map(String::as_str)
+    fn interface(&self, netns: u16, index: u32) -> Option<&str> {
+        match &self.namespaces {
+            Some(all) => all.interface(netns, index),
+            None => self.interfaces.get(&index).map(String::as_str),
+        }
+    }
+
+    fn namespace(&self, netns: u16) -> Option<&Namespace> {
+        match &self.namespaces {
+            Some(all) => all.get(netns),
+            None => self.namespace.as_ref(),
+        }
     }
 
     fn user(&self, uid: u32) -> Option<&str> {
         self.users.get(&uid).map(String::as_str)
+    }
+
+    fn cgroup(&self, id: u64) -> Option<&str> {
+        self.cgroups.of(id)
     }
 
     fn host(&self, ip: IpAddr) -> Option<&str> {
@@ -76,7 +111,12 @@ impl Names for Numbers {
     }
 
     fn service(&self, protocol: Protocol, port: u16) -> Option<&str> {
-        self.services.get(&(protocol, port)).map(String::as_str)
+        let over = match protocol {
+            Protocol::Mptcp => Protocol::Tcp,
+            Protocol::UdpLite => Protocol::Udp,
+            other => other,
+        };
+        self.services.get(&(over, port)).map(String::as_str)
     }
 }
 
@@ -103,7 +143,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     }
     let filter = selection::filter(&args.filter, args.filter_file.as_deref())?;
     let mut machine = source::open(&args.common)?;
-    let mut names = Numbers::of(machine.as_ref());
+    let mut names = Numbers::of(machine.as_ref(), &args.common);
     let filter = filter.resolve(&mut lookup::Names::new(machine.as_mut(), &names.interfaces))?;
     let folds = folds(args, &filter, output);
     // What is shown unasked depends on the protocol.
@@ -122,27 +162,39 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             extended: args.extended,
         }
     };
-    let columns = &match args.pair {
+    let json = matches!(output, Output::Json | Output::Jsonl);
+    let mut columns = match args.pair {
         true => choice.columns.clone(),
         false => views::columns(output, &choice.columns, tables, parts),
     };
-    let usual = args.pair && !parts.owners && columns.is_empty();
+    let usual = args.pair && !json && columns.is_empty();
     let usual = Needed::by(usual.then(pairs::default_columns).iter().flatten());
+    // Of several namespaces each row says which one is its own; of a table's columns only if none were asked for.
+    if let Ok(netns) = fields::by_id("netns")
+        && names.namespaces.is_some()
+        && (choice.columns.is_empty() && !args.pair || json)
+    {
+        columns.insert(0, netns);
+    }
+    let columns = &columns;
     let shown = choice
         .needed()
         .and(usual)
         .and(Needed::by(columns))
         .and(Needed {
             extended: parts.extended,
+            tos: parts.extended,
             tcp_info: parts.info,
             congestion: parts.info,
+            congestion_info: parts.info,
             memory: parts.memory,
             // `-e` shows the unit, which an owner tells where the cgroup's id has no path.
             // The name behind a port id of NETLINK is that of its holder.
             owners: parts.owners || parts.extended || tables.has(Protocol::Netlink),
+            cgroup: parts.extended,
         });
     let needed = filter.needed().and(shown);
-    let want = want(tables, needed, parts.extended);
+    let want = want(tables, needed);
     if filter.asks_mark()
         && let Some((protocol, filter)) = filters.iter().find(|(protocol, _)| protocol.over_ip())
     {
@@ -250,7 +302,8 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             halves: Halves::new(choice.order, choice.top, shown),
             form: match (head, output) {
                 (None, Output::Table | Output::Wide) => {
-                    PairForm::Table(Box::new(pairs::Table::new(out, columns, header)))
+                    let several = names.namespaces.is_some();
+                    PairForm::Table(Box::new(pairs::Table::new(out, columns, several, header)))
                 }
                 (head, _) => PairForm::Json(Pairs::new(out, head.as_ref(), parts, columns)?),
             },
@@ -274,7 +327,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     let mut sink = Sink::new(writer, &choice).folding(folds);
 
     let mut failed = None;
-    let mut unowned = 0u64;
+    let (mut unowned, mut unnamed) = (0u64, 0u64);
     let like = |socket: &Socket,
                 attributes: &Attributes<'_>,
                 ends: Ends<'_>,
@@ -284,7 +337,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             attributes,
             ends,
             owners: owners.as_ref(),
-            ages: &ages,
+            ages: names.ages(socket.netns).unwrap_or(&ages),
             names: &names,
         });
     };
@@ -313,6 +366,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
                 if !fits {
                     return;
                 }
+                unnamed += u64::from(needed.cgroup && has_no_path(record));
                 flow = sink.push(record).unwrap_or_else(|error| {
                     failed = Some(error);
                     ControlFlow::Break(())
@@ -347,8 +401,18 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     coverage.unowned = unowned;
     let unpaired = sink.halves().and_then(|halves| halves.missing());
     coverage.missing.extend(unpaired);
+    if unnamed > 0 && names.cgroups.is_hidden() && !machine.is_capture() {
+        let gap =
+            format!("the cgroups of {unnamed} sockets: no cgroup2 file system is mounted here");
+        coverage.missing.push(gap);
+    }
     let warnings = coverage.warnings();
+    let looked = names
+        .namespaces
+        .as_ref()
+        .map_or_else(Vec::new, |all| all.looked());
     let tail = Tail {
+        namespaces: &looked,
         complete: coverage.complete(),
         warnings: &warnings,
     };
@@ -365,10 +429,11 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
 /// Whether the socket has a holder that was not found.
 pub fn is_unowned(record: &Record<'_>) -> bool {
     let inode = record.socket.inode;
-    // The kernel's own ends of NETLINK have a file that nobody opens.
-    let kernel = matches!(record.ends, Ends::Netlink(netlink) if netlink.portid == 0);
+    // The kernel's own ends of NETLINK have a file that nobody opens, and ours came after the look at holders.
+    let ours = [0, std::process::id()];
+    let known = matches!(record.ends, Ends::Netlink(netlink) if ours.contains(&netlink.portid));
     inode != 0
-        && !kernel
+        && !known
         && record
             .owners
             .is_some_and(|owners| owners.links_of(inode).is_empty())
@@ -380,6 +445,11 @@ fn missing(protocol: Protocol, error: &collect::Error) -> String {
         collect::Error::NotRecorded(_) => error.to_string(),
         error => format!("{}: {error}", protocol.sockets()),
     }
+}
+
+/// Whether the id of the socket's cgroup is all that is known of it.
+fn has_no_path(record: &Record<'_>) -> bool {
+    record.attributes.cgroup_id.is_some() && record.cgroup().is_none()
 }
 
 /// The form of the output: `--json` says no more than that it is not a table; `--output` may say more.
@@ -411,14 +481,15 @@ fn folds(args: &args::List, filter: &Filter, output: Output) -> bool {
 }
 
 /// Asks only for what is shown or judged.
-fn want(tables: Tables, needed: Needed, tos: bool) -> Want {
+fn want(tables: Tables, needed: Needed) -> Want {
     Want {
         ipv4: tables.ipv4,
         ipv6: tables.ipv6,
         tcp_info: needed.tcp_info,
         memory: needed.memory,
         congestion: needed.congestion,
-        tos,
+        congestion_info: needed.congestion_info,
+        tos: needed.tos,
         ..Want::states(StateSet::EMPTY)
     }
 }

@@ -46,6 +46,9 @@ impl Lookup for Names<'_> {
     }
 
     fn interface(&mut self, name: &str) -> Result<u32, String> {
+        if self.machine.namespaces().is_some() && !name.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err("interfaces have other numbers in each network namespace: name one with --netns, or write 'dev = 2'".to_owned());
+        }
         let named = self.interfaces.iter().find(|(_, own)| *own == name);
         let number = name.strip_prefix("if").unwrap_or(name).parse().ok();
         named.map(|(index, _)| *index).or(number).ok_or_else(|| {

@@ -94,6 +94,16 @@ const DIFFERENCES: &str = "A filter that ss accepts means the same here. Where s
     error there. A file of -F may have state clauses, may be joined to a filter on the line, and its lines may be long. \
     'sport >= *' is not understood.";
 
+/// What `--netns` means.
+const NAMESPACES: &str = "Without --netns, what is shown is of the network namespace that linger is started in. With it the \
+    sockets, counters, settings and names of interfaces are those of the one that is named: a value with a '/' is the path \
+    of a file such as /proc/PID/ns/net, 'all' is every namespace, another value is a name below /run/netns if there is such \
+    a file, and else a pid (with --proc-root, one of the processes there). linger enters the namespace and mounts nothing. \
+    That takes root, or CAP_SYS_ADMIN, and CAP_SYS_PTRACE for another user's process. 'all' finds the namespaces that have \
+    a name and those that a process is in; one that only a thread, an open descriptor or a mount elsewhere keeps is not \
+    found, and one that cannot be entered is told of. Each is judged by itself; a listener of --expect-listener is \
+    expected in our own. A subject, a story of a socket and a capture are of one namespace, and so is what --from reads.";
+
 /// The page of a command: what clap knows, then examples, exit status and neighbours.
 fn command_page(command: clap::Command, title: &str) -> Result<Vec<u8>, Failure> {
     let examples = command
@@ -160,6 +170,8 @@ fn command_page(command: clap::Command, title: &str) -> Result<Vec<u8>, Failure>
             rest.starts_with("Exit status"),
             "the rest of the help is about the exit status"
         );
+        section(&mut out, "NETWORK NAMESPACES")?;
+        paragraph(&mut out, NAMESPACES)?;
         section(&mut out, "ENVIRONMENT")?;
         paragraph(
             &mut out,

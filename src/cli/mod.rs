@@ -4,6 +4,7 @@ pub mod args;
 mod config;
 mod diagnose;
 mod document;
+mod everywhere;
 mod explain;
 mod failure;
 mod fingers;

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::args::{Common, Select};
-use super::config;
 use super::failure::Failure;
+use super::{config, everywhere, source};
 use crate::analyze::{self, Settings};
 use crate::collect::{self, Also, Source, Want};
-use crate::history::{History, Sample, Tally};
-use crate::model::{Analysis, Snapshot, StateSet};
+use crate::history::{History, Sample, Tally, top};
+use crate::model::{Analysis, Namespace, Snapshot, StateSet, Story, Top, stories};
 
 /// How often to look.
 #[derive(Clone, Copy, Debug)]
@@ -23,15 +23,42 @@ pub struct Plan {
     pub owners: bool,
 }
 
+impl Plan {
+    /// How many whole looks there are, at least one.
+    pub fn looks(&self) -> u32 {
+        self.samples.max(1)
+    }
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub struct Observation {
-    /// the last whole look
+    /// the last whole look; of several namespaces what is known of all together, without rows
     pub snapshot: Snapshot,
     /// its counts
     pub tally: Tally,
     /// what the detectors say
     pub analysis: Analysis,
+    /// the looks into each of several namespaces; none where there is one only
+    pub parts: Vec<Part>,
+}
+
+/// A look into one of several namespaces.
+#[derive(Debug)]
+pub struct Part {
+    /// which
+    pub namespace: Namespace,
+    /// the look
+    pub seen: Observation,
+}
+
+/// A story with the look that it is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// the finding and what follows from it
+    pub story: Story<'a>,
+    /// where its rows are
+    pub snapshot: &'a Snapshot,
 }
 
 /// The settings of the configuration and of the options, which win.
@@ -66,60 +93,141 @@ impl Observation {
         warnings.extend_from_slice(&self.analysis.warnings);
         warnings
     }
+
+    /// The findings, what follows under its cause, the worst first.
+    pub fn told(&self) -> Vec<Told<'_>> {
+        if self.parts.is_empty() {
+            let all = stories(&self.analysis.findings).into_iter();
+            let snapshot = &self.snapshot;
+            return all.map(|story| Told { story, snapshot }).collect();
+        }
+        let mut told: Vec<Told<'_>> = Vec::new();
+        for part in &self.parts {
+            for story in stories(&part.seen.analysis.findings) {
+                told.push(Told {
+                    story: story.within(&part.namespace),
+                    snapshot: &part.seen.snapshot,
+                });
+            }
+        }
+        told.sort_by_key(|told| std::cmp::Reverse(told.story.severity()));
+        told
+    }
+
+    /// Who holds most, everywhere.
+    pub fn top(&self, n: usize) -> Top<'_> {
+        if self.parts.is_empty() {
+            return top(&self.snapshot, &self.tally, n);
+        }
+        let tops = self.parts.iter();
+        let mut all = Top::default();
+        for each in tops.map(|part| top(&part.seen.snapshot, &part.seen.tally, usize::MAX)) {
+            all.add(each);
+        }
+        all.first(n);
+        all
+    }
 }
 
-/// Looks and judges.
+/// Opens what the options name, looks and judges.
 ///
 /// # Errors
 /// When the sockets cannot be read.
-pub fn observe(
-    source: &mut dyn Source,
-    plan: Plan,
-    settings: &Settings,
-) -> Result<Observation, Failure> {
-    let needs = analyze::needs(settings);
-    let want = Want {
-        tcp_info: needs.tcp_info,
-        memory: needs.drops,
-        ..Want::states(StateSet::ALL)
-    };
-    let also = |owners| Also {
-        owners,
-        udp: needs.udp,
-        unix: needs.unix,
-        unlisted: needs.unlisted,
-    };
-    let mut history = History::default();
+pub fn look(common: &Common, plan: Plan, settings: &Settings) -> Result<Observation, Failure> {
+    if source::is_all(common) {
+        return everywhere::look(common, plan, settings);
+    }
+    let mut machine = source::open(common)?;
+    let machine = machine.as_mut();
+    let mut watch = Watch::new(plan, settings);
     // A capture holds one whole look, and its second one is a light one.
-    let mut left = if source.is_capture() {
+    let looks = if machine.is_capture() {
         1
     } else {
-        plan.samples.max(1)
+        plan.looks()
     };
-    let (mut snapshot, tally, sample) = loop {
-        left -= 1;
-        let last = left == 0;
-        let snapshot = collect::snapshot(source, &want, also(plan.owners))?;
+    for left in (0..looks).rev() {
+        watch.look(machine, left == 0)?;
+        if left > 0 {
+            machine.advance(plan.interval);
+        }
+    }
+    // A capture brings its second look with it, and nobody waits for that.
+    if analyze::needs(settings).deltas
+        && (plan.pulse || machine.is_capture())
+        && machine.advance(plan.interval)
+    {
+        watch.pulse(machine);
+    }
+    watch.finish()
+}
+
+/// What is remembered of one source from look to look.
+pub struct Watch<'s> {
+    plan: Plan,
+    settings: &'s Settings,
+    history: History,
+    last: Option<(Snapshot, Tally, Sample)>,
+}
+
+impl<'s> Watch<'s> {
+    /// Nothing was seen yet.
+    pub fn new(plan: Plan, settings: &'s Settings) -> Self {
+        Self {
+            plan,
+            settings,
+            history: History::default(),
+            last: None,
+        }
+    }
+
+    fn also(&self) -> Also {
+        let needs = analyze::needs(self.settings);
+        Also {
+            owners: self.plan.owners,
+            udp: needs.udp,
+            unix: needs.unix,
+            unlisted: needs.unlisted,
+        }
+    }
+
+    /// A whole look.
+    ///
+    /// # Errors
+    /// When the sockets cannot be read.
+    pub fn look(&mut self, source: &mut dyn Source, last: bool) -> Result<(), collect::Error> {
+        let needs = analyze::needs(self.settings);
+        let want = Want {
+            tcp_info: needs.tcp_info,
+            memory: needs.drops,
+            ..Want::states(StateSet::ALL)
+        };
+        if let Some((snapshot, tally, mut sample)) = self.last.take() {
+            let analysis = self.judge(&snapshot, &tally, &sample);
+            sample.marks = analyze::marks(&analysis);
+            self.history.push(sample);
+        }
+        let snapshot = collect::snapshot(source, &want, self.also())?;
         let tally = Tally::new(&snapshot);
         // What another look finds again has to be remembered, and found again in the last one.
-        let mut sample = if last && history.earlier().is_empty() {
+        let sample = if last && self.history.earlier().is_empty() {
             Sample::alone(&snapshot, &tally)
         } else {
             Sample::new(&snapshot, &tally)
         };
-        if last {
-            break (snapshot, tally, sample);
-        }
-        let analysis = analyze::run(&snapshot, &tally, &sample, &history, settings);
-        sample.marks = analyze::marks(&analysis);
-        history.push(sample);
-        source.advance(plan.interval);
-    };
-    // A capture brings its second look with it, and nobody waits for that.
-    if needs.deltas && (plan.pulse || source.is_capture()) && source.advance(plan.interval) {
+        self.last = Some((snapshot, tally, sample));
+        Ok(())
+    }
+
+    /// A light look behind the last whole one.
+    pub fn pulse(&mut self, source: &mut dyn Source) {
+        let also = self.also();
+        let Some((snapshot, ..)) = &mut self.last else {
+            return;
+        };
         let cgroups = collect::cgroups(&snapshot.owners);
-        match collect::pulse(source, also(plan.owners), &cgroups) {
-            Ok(pulse) => history.set_pulse(pulse),
+        match collect::pulse(source, also, &cgroups) {
+            Ok(pulse) => self.history.set_pulse(pulse),
             // What the first look saw stands.
             Err(error) => snapshot
                 .coverage
@@ -127,10 +235,25 @@ pub fn observe(
                 .push(format!("the second look: {error}")),
         }
     }
-    let analysis = analyze::run(&snapshot, &tally, &sample, &history, settings);
-    Ok(Observation {
-        snapshot,
-        tally,
-        analysis,
-    })
+
+    fn judge(&self, snapshot: &Snapshot, tally: &Tally, sample: &Sample) -> Analysis {
+        analyze::run(snapshot, tally, sample, &self.history, self.settings)
+    }
+
+    /// What came of it.
+    ///
+    /// # Errors
+    /// If there was no look.
+    pub fn finish(mut self) -> Result<Observation, Failure> {
+        let Some((snapshot, tally, sample)) = self.last.take() else {
+            return Err(Failure::failed("nothing was looked at", None));
+        };
+        let analysis = self.judge(&snapshot, &tally, &sample);
+        Ok(Observation {
+            snapshot,
+            tally,
+            analysis,
+            parts: Vec::new(),
+        })
+    }
 }

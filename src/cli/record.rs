@@ -28,6 +28,7 @@ pub fn run(args: &args::Record) -> Result<(), Failure> {
             "leave --from out, or copy the file".to_owned(),
         ));
     }
+    source::only_one(&args.common, "a capture is")?;
     let mut machine = source::live(&args.common)?;
     let mut writer = Writer::create(&args.file, args.force)?;
     writer.host(&machine.host())?;
@@ -35,6 +36,7 @@ pub fn run(args: &args::Record) -> Result<(), Failure> {
         tcp_info: true,
         memory: true,
         congestion: true,
+        congestion_info: true,
         tos: true,
         ..Want::states(StateSet::ALL)
     };

@@ -74,6 +74,7 @@ pub struct Kept {
     others: [Option<Box<[u8]>>; 4],
     memory: Option<Box<[u8]>>,
     congestion: Option<Box<[u8]>>,
+    rest: Box<[u8]>,
     ends: KeptEnds,
 }
 
@@ -101,6 +102,8 @@ impl Kept {
             class_id,
             cgroup_id,
             listed_drops,
+            sockopt,
+            rest,
             message: _,
         } = *record.attributes;
         Self {
@@ -123,12 +126,15 @@ impl Kept {
                 class_id,
                 cgroup_id,
                 listed_drops,
+                sockopt,
+                rest: &[],
                 message: None,
             },
             tcp_info: tcp_info.map(Into::into),
             others: [mptcp_info, sctp_info, locals, peers].map(|bytes| bytes.map(Into::into)),
             memory: memory.map(Into::into),
             congestion: congestion.map(Into::into),
+            rest: rest.into(),
             ends: record.ends.keep(),
         }
     }
@@ -151,6 +157,7 @@ impl Kept {
             peers,
             memory: self.memory.as_deref(),
             congestion: self.congestion.as_deref(),
+            rest: &self.rest,
             ..self.attributes
         };
         let mut written = Ok(());

@@ -1,5 +1,6 @@
 //! From the common options to something that can be read.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -9,9 +10,10 @@ use jiff::tz::TimeZone;
 use super::args::{CollectorChoice, Common};
 use super::failure::Failure;
 use crate::collect::live::{Choice, Live};
+use crate::collect::netns::{self, Everywhere, Inside};
 use crate::collect::procfs::ProcRoot;
 use crate::collect::{Source, Want};
-use crate::model::{Coverage, Snapshot, StateSet, TcpState};
+use crate::model::{Coverage, Host, Namespace, Snapshot, StateSet, TcpState};
 use crate::record;
 use crate::render::json::Head;
 use crate::render::text::Safe;
@@ -19,19 +21,83 @@ use crate::render::text::Safe;
 /// The machine or capture that the options name.
 ///
 /// # Errors
-/// When the capture cannot be read, or the proc root is none.
+/// When the capture cannot be read, the proc root is none, or the network namespace cannot be looked at.
 pub fn open(common: &Common) -> Result<Box<dyn Source>, Failure> {
-    match &common.from {
-        Some(path) => Ok(record::open(path)?),
-        None => Ok(Box::new(live(common)?)),
+    if let Some(path) = &common.from {
+        here(common)?;
+        return Ok(record::open(path)?);
     }
+    if is_all(common) {
+        let (choice, root) = machine(common)?;
+        return Ok(Box::new(Everywhere::new(choice, root)?));
+    }
+    Ok(Box::new(live(common)?))
 }
 
-/// This machine.
+/// The one namespace of a host, under its name if it was found by that.
+pub fn namespace(common: &Common, host: &Host) -> Option<Namespace> {
+    let named = common.netns.as_deref().and_then(|text| {
+        let root = ProcRoot::new(common.proc_root.clone());
+        netns::find(text, &root).ok()?.name
+    });
+    Some(Namespace::new(named, host.netns?))
+}
+
+/// That `--netns` and `--from` do not come together.
+fn here(common: &Common) -> Result<(), Failure> {
+    if common.from.is_some() && common.netns.is_some() {
+        return Err(Failure::usage(
+            "--netns looks into this machine, and --from does not".to_owned(),
+            "a capture is of one network namespace: linger record FILE --netns NAME".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether every network namespace is to be looked at.
+pub fn is_all(common: &Common) -> bool {
+    common.netns.as_deref() == Some(OsStr::new("all"))
+}
+
+/// The namespaces of `--netns all` as machines of their own, and what could not be found out of them.
 ///
 /// # Errors
-/// When the proc root is none.
+/// When the proc root is none, or our own namespace is not known.
+pub fn each(common: &Common) -> Result<(Vec<Inside>, Vec<String>), Failure> {
+    here(common)?;
+    let (choice, root) = machine(common)?;
+    Ok(netns::insides(choice, root)?)
+}
+
+/// For what only one namespace at a time can be asked.
+///
+/// # Errors
+/// With `--netns all`.
+pub fn only_one(common: &Common, what: &str) -> Result<(), Failure> {
+    if is_all(common) {
+        return Err(Failure::usage(
+            format!("--netns all: {what} of one network namespace"),
+            "name one: 'ip netns list' has names, 'linger list --netns all --group-by netns' all of them".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// This machine, seen from the network namespace that the options name. The calling thread enters it and stays there.
+///
+/// # Errors
+/// When the proc root is none, or the namespace cannot be looked at.
 pub fn live(common: &Common) -> Result<Live, Failure> {
+    let (choice, mut root) = machine(common)?;
+    if let Some(text) = &common.netns {
+        root = root.entered();
+        netns::enter(&netns::find(text, &root)?)?;
+    }
+    Ok(Live::new(choice, root))
+}
+
+/// How and where this machine is read.
+fn machine(common: &Common) -> Result<(Choice, ProcRoot), Failure> {
     if !common.proc_root.is_dir() {
         return Err(Failure::failed(
             format!(
@@ -46,7 +112,17 @@ pub fn live(common: &Common) -> Result<Live, Failure> {
         CollectorChoice::Netlink => Choice::Netlink,
         CollectorChoice::Procfs => Choice::Procfs,
     };
-    Ok(Live::new(choice, ProcRoot::new(common.proc_root.clone())))
+    let root = ProcRoot::new(common.proc_root.clone());
+    if common.netns.is_some() && !root.is_this_machine() {
+        return Err(Failure::usage(
+            format!(
+                "--netns cannot look into '{}', which is a copy",
+                common.proc_root.display()
+            ),
+            "a copy shows the one network namespace that it was made in".to_owned(),
+        ));
+    }
+    Ok((choice, root))
 }
 
 /// How JSON names where rows come from.
@@ -104,7 +180,21 @@ pub fn again(common: &Common) -> String {
     if common.proc_root != Path::new("/proc") {
         options.push_str(&format!(" --proc-root {}", quoted(&common.proc_root)));
     }
+    if let Some(netns) = &common.netns {
+        options.push_str(&format!(" --netns {}", quoted(Path::new(netns))));
+    }
     options + &config
+}
+
+/// As [`again`], for one of the namespaces of `--netns all`.
+pub fn again_within(common: &Common, namespace: Option<&Namespace>) -> String {
+    let Some(namespace) = namespace else {
+        return again(common);
+    };
+    again(&Common {
+        netns: namespace.option().map(OsString::from),
+        ..common.clone()
+    })
 }
 
 /// ` --from FILE`.

@@ -10,7 +10,6 @@ use super::document::{self, Judged};
 use super::failure::Failure;
 use super::observe::{self, Observation, Plan};
 use super::{source, terminal};
-use crate::history::top;
 use crate::model::{Coverage, Process, Snapshot, Socket, TcpState, Top};
 use crate::render::status;
 
@@ -23,7 +22,6 @@ const RANKED: usize = 10;
 /// When the machine cannot be read.
 pub fn run(args: &args::Status) -> Result<(), Failure> {
     let settings = observe::settings(&args.select, &args.common)?;
-    let mut machine = source::open(&args.common)?;
     let owners = !args.no_owners;
     let plan = Plan {
         samples: 1,
@@ -31,15 +29,16 @@ pub fn run(args: &args::Status) -> Result<(), Failure> {
         pulse: false,
         owners,
     };
-    let seen = observe::observe(machine.as_mut(), plan, &settings)?;
-    let top = top(&seen.snapshot, &seen.tally, RANKED);
+    let seen = observe::look(&args.common, plan, &settings)?;
+    let top = seen.top(RANKED);
+    let told = seen.told();
     source::note_beside(&seen.warnings(), args.common.json);
     if args.common.json {
         let document = StatusDocument {
             states: json!({ "tcp": states(seen.tally.states(), seen.tally.unknown, &seen.snapshot.coverage) }),
             protocols: json!({ "tcp": seen.tally.total() }),
-            judged: Judged::new(&seen.analysis, &seen.snapshot)?,
-            top: ranked(&top),
+            judged: Judged::new(&seen.analysis, &told)?,
+            top: ranked(&top, &seen.snapshot),
         };
         return document::print(
             "linger.status/1",
@@ -54,12 +53,15 @@ pub fn run(args: &args::Status) -> Result<(), Failure> {
         snapshot,
         tally,
         analysis,
+        ..
     } = &seen;
+    let stories: Vec<_> = told.iter().map(|told| told.story).collect();
     let status = status::Status {
         snapshot,
         states: tally.states(),
         unknown: tally.unknown,
         analysis,
+        stories: &stories,
         warnings: &seen.warnings(),
         top: &top,
         owners,
@@ -96,14 +98,18 @@ pub fn states(counts: &[u64; TcpState::SHOWN.len()], unknown: u64, coverage: &Co
     Value::Object(map)
 }
 
-fn ranked(top: &Top<'_>) -> Value {
+fn ranked(top: &Top<'_>, snapshot: &Snapshot) -> Value {
     let processes: Vec<Value> = top.processes.iter().map(|(p, n)| process(p, *n)).collect();
     let peers: Vec<Value> = top
         .peers
         .iter()
         .map(|(peer, n)| json!({ "address": peer, "sockets": n }))
         .collect();
-    let listeners: Vec<Value> = top.listeners.iter().map(|(l, n)| listener(l, *n)).collect();
+    let listeners: Vec<Value> = top
+        .listeners
+        .iter()
+        .map(|(l, n)| listener(l, *n, snapshot))
+        .collect();
     json!({ "processes": processes, "peers": peers, "listeners": listeners })
 }
 
@@ -132,7 +138,7 @@ pub fn process(process: &Process, sockets: u64) -> Value {
     Value::Object(map)
 }
 
-fn listener(socket: &Socket, connections: u64) -> Value {
+fn listener(socket: &Socket, connections: u64, snapshot: &Snapshot) -> Value {
     let mut value = json!({
         "address": socket.local_ip(),
         "port": socket.local.port,
@@ -141,6 +147,11 @@ fn listener(socket: &Socket, connections: u64) -> Value {
     });
     if let (Some(limit), Some(map)) = (socket.backlog(), value.as_object_mut()) {
         map.insert("accept_queue_limit".to_owned(), limit.into());
+    }
+    let looked = snapshot.namespaces.get(usize::from(socket.netns));
+    if let (Some(looked), Some(map)) = (looked, value.as_object_mut()) {
+        let label = looked.namespace.label.as_str();
+        map.insert("netns".to_owned(), label.into());
     }
     value
 }

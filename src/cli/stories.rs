@@ -39,6 +39,7 @@ struct Found {
 /// # Errors
 /// For a filter that is not understood, or when the sockets cannot be read.
 pub fn run(args: &args::Explain) -> Result<(), Failure> {
+    source::only_one(&args.common, "a socket's story is told")?;
     let filter = selection::filter(&args.socket, args.filter_file.as_deref())?;
     let mut machine = source::open(&args.common)?;
     let found = find(filter, machine.as_mut())?;

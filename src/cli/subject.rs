@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use super::args;
 use super::document::{self, Judged};
 use super::failure::Failure;
-use super::observe::{self, Observation, Plan};
+use super::observe::{self, Observation, Plan, Told};
 use super::{diagnose, source, status, terminal};
 use crate::collect::{Row, Source, Want, procfs};
 use crate::history::Counts;
 use crate::model::words::{count, thousands};
-use crate::model::{Analysis, Finding, Process, Snapshot, Socket, StateSet, TcpState};
+use crate::model::{Analysis, Finding, Process, Snapshot, Socket, StateSet, TcpState, stories};
 use crate::render::status::{head, labelled, name};
 use crate::render::text::{Safe, wrap};
 
@@ -191,7 +191,7 @@ fn unseen(args: &args::SubjectArgs, subject: &Subject, snapshot: &Snapshot) -> O
         let theirs = procfs::netns_of(&args.common.proc_root, *pid).flatten();
         if theirs.is_some() && theirs != snapshot.host.netns {
             return Some(format!(
-                "process {pid} lives in another network namespace: nsenter -t {pid} -n linger pid:{pid}"
+                "process {pid} lives in another network namespace: linger pid:{pid} --netns {pid}"
             ));
         }
     }
@@ -213,20 +213,28 @@ struct View<'a> {
     total: u64,
 }
 
+impl View<'_> {
+    fn told<'v>(&'v self, snapshot: &'v Snapshot) -> Vec<Told<'v>> {
+        let stories = stories(&self.judged.findings).into_iter();
+        stories.map(|story| Told { story, snapshot }).collect()
+    }
+}
+
 /// Prints the screen or the document.
 ///
 /// # Errors
 /// When the machine cannot be read.
 pub fn run(args: &args::SubjectArgs, subject: &Subject) -> Result<(), Failure> {
+    // Not before: a slip of the fingers is told as such.
+    source::only_one(&args.common, "a subject is")?;
     let settings = observe::settings(&args.select, &args.common)?;
-    let mut machine = source::open(&args.common)?;
     let plan = Plan {
         samples: 1,
         interval: Duration::ZERO,
         pulse: false,
         owners: true,
     };
-    let seen = observe::observe(machine.as_mut(), plan, &settings)?;
+    let seen = observe::look(&args.common, plan, &settings)?;
     source::note_beside(&seen.warnings(), args.common.json);
     let view = view(&seen, subject);
     if args.common.json {
@@ -387,13 +395,7 @@ fn write(
     if view.total > 0 {
         writeln!(out)?;
     }
-    diagnose::print_findings(
-        &view.judged.findings,
-        snapshot,
-        &source::again(&args.common),
-        screen,
-        out,
-    )?;
+    diagnose::print_findings(&view.told(snapshot), &args.common, screen, out)?;
     if view.judged.findings.is_empty() {
         writeln!(out, "{}", labelled("findings", "none", screen))?;
     }
@@ -482,7 +484,7 @@ fn print_json(
             .iter()
             .map(|(peer, n)| json!({ "address": peer, "sockets": n }))
             .collect(),
-        judged: Judged::new(&view.judged, snapshot)?,
+        judged: Judged::new(&view.judged, &view.told(snapshot))?,
     };
     let warnings = seen.warnings();
     document::print(

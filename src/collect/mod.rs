@@ -4,16 +4,19 @@ pub mod hosts;
 pub mod live;
 pub mod names;
 pub mod netlink;
+pub mod netns;
 pub mod procfs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rustc_hash::FxHashSet;
 
+use self::netns::Namespaces;
 use crate::model::{
     Attributes, Collector, Coverage, Cpu, Datagram, Ends, Facts, Family, Host, Listener, Local,
     NetlinkSocket, Owners, PacketSocket, Program, Protocol, Pulse, Queue, Snapshot, Socket,
@@ -37,7 +40,9 @@ pub struct Want {
     pub memory: bool,
     /// `INET_DIAG_CONG`
     pub congestion: bool,
-    /// the attributes of `-e` that have to be asked for: type of service, traffic class
+    /// what the congestion control says of itself: `INET_DIAG_VEGASINFO`, which DCTCP and BBR answer too
+    pub congestion_info: bool,
+    /// the attributes of `-e` that have to be asked for: type of service, traffic class, class id
     pub tos: bool,
 }
 
@@ -52,6 +57,7 @@ impl Want {
             tcp_info: false,
             memory: false,
             congestion: false,
+            congestion_info: false,
             tos: false,
         }
     }
@@ -249,6 +255,11 @@ pub trait Source {
         true
     }
 
+    /// The namespaces that [`Socket::netns`] counts; `None` where the source is one of [`Source::host`]'s.
+    fn namespaces(&self) -> Option<Rc<Namespaces>> {
+        None
+    }
+
     /// Whether this is a capture.
     fn is_capture(&self) -> bool {
         false
@@ -297,6 +308,9 @@ pub enum Error {
     /// a capture broke off or is no capture
     #[error("{0}")]
     Capture(String),
+    /// a network namespace could not be looked at
+    #[error(transparent)]
+    Namespace(#[from] netns::Error),
 }
 
 /// Inodes of sockets.
@@ -373,6 +387,9 @@ pub fn snapshot(source: &mut dyn Source, want: &Want, also: Also) -> Result<Snap
     }
     snapshot.facts = source.facts();
     snapshot.coverage.no_facts = !source.has_facts();
+    snapshot.namespaces = source
+        .namespaces()
+        .map_or_else(Vec::new, |all| all.looked());
     if also.owners {
         let (owners, coverage) = source.owners();
         let collector = snapshot.coverage.collector;

@@ -124,3 +124,18 @@ pub(super) const COOKIE: Field = Field {
     needs: Needs::Row,
     get: Get::Row(|record| Value::of(record.socket.cookie, |cookie| Value::Hex(cookie.get()))),
 };
+
+pub(super) const NETNS: Field = Field {
+    id: "netns",
+    header: "Netns",
+    doc: "the network namespace: its name, or net:[INODE] and a process in it",
+    unit: None,
+    align: Align::Left,
+    needs: Needs::Row,
+    get: Get::Row(|record| {
+        Value::of(
+            record.names.namespace(record.socket.netns),
+            Value::Namespace,
+        )
+    }),
+};

@@ -69,11 +69,15 @@ fn doc(key: &str) -> Option<&'static str> {
         "retransmits" => "retransmissions of the current segment",
         "probes" => "unanswered zero-window or keepalive probes",
         "backoff" => "doublings of the retransmission time-out",
-        "options" => "bits: 1 timestamps, 2 SACK, 4 window scale, 8 ECN, 16 ECN seen, 32 SYN data",
+        "options" => {
+            "bits: 1 timestamps, 2 SACK, 4 window scale, 8 ECN, 16 ECN seen, 32 SYN data, 64 microsecond timestamps, 128 fast open's child"
+        }
         "snd_wscale" => "the peer's window scale, a power of two",
         "rcv_wscale" => "this end's window scale, a power of two",
         "delivery_rate_app_limited" => "1 if the delivery rate was limited by the program",
-        "fastopen_client_fail" => "why TCP fast open failed",
+        "fastopen_client_fail" => {
+            "why TCP fast open failed: 1 no cookie, 2 data not acknowledged, 3 SYN sent again"
+        }
         "rto_us" => "the retransmission time-out",
         "ato_us" => "the delayed-ACK time-out",
         "snd_mss_bytes" => "the maximum segment size for sending",
@@ -132,8 +136,9 @@ fn doc(key: &str) -> Option<&'static str> {
         "received_e1_bytes" => "received with the mark ECT(1)",
         "received_e0_bytes" => "received with the mark ECT(0)",
         "received_ce_bytes" => "received that met congestion",
-        "accecn_fail_mode" => "why accurate ECN failed",
-        "accecn_opt_seen" => "whether the accurate ECN option was seen",
+        "accecn" => {
+            "bits about accurate ECN: which they are depends on the kernel, see include/uapi/linux/tcp.h"
+        }
         _ => return None,
     })
 }

@@ -5,6 +5,7 @@
 //! too, by their keys in JSON (`rtt_us`).
 
 mod ends;
+mod extensions;
 mod identity;
 mod kernel;
 mod members;
@@ -21,19 +22,24 @@ use std::net::IpAddr;
 use crate::model::nearest::nearest;
 use crate::model::tcp_info::Member;
 use crate::model::{
-    Age, AgeFacts, Attributes, Ends, Owners, Protocol, Socket, TcpInfo, TcpState, UnixKind,
-    WaitingOn,
+    Age, AgeFacts, Attributes, Ends, Namespace, Owners, Protocol, Socket, TcpInfo, TcpState,
+    UnixKind, WaitingOn,
 };
 
 pub use ends::End;
 pub(crate) use ends::{kind, netid};
 pub use needs::{Kind, Needed, Needs};
-pub use value::{EndNames, Holders, Interface, Key, NoOwner, Value};
+pub use value::{EndNames, Holders, Interface, Key, List, NoOwner, Value};
 
 /// Names that the kernel's numbers stand for. What is not known stays a number.
 pub trait Names {
-    /// The name of the interface with `index`.
-    fn interface(&self, _index: u32) -> Option<&str> {
+    /// The name of the interface with `index` in the namespace that a socket's `netns` counts.
+    fn interface(&self, _netns: u16, _index: u32) -> Option<&str> {
+        None
+    }
+
+    /// The network namespace that a socket's `netns` counts.
+    fn namespace(&self, _netns: u16) -> Option<&Namespace> {
         None
     }
 
@@ -149,7 +155,7 @@ impl<'a> Record<'a> {
         let index = self.socket.ifindex;
         (index != 0).then(|| Interface {
             index,
-            name: self.names.interface(index),
+            name: self.names.interface(self.socket.netns, index),
         })
     }
 
@@ -166,16 +172,21 @@ impl<'a> Record<'a> {
         self.owners.map(|owners| Holders::new(owners, self.socket))
     }
 
-    /// The path of the socket's cgroup; if its id has no path here, of its first owner's.
+    /// The path of the socket's cgroup; if its id has no path here, of its first owner's. Where the hierarchies are of
+    /// version 1 every socket is in the root of version 2: there the owner's path tells more.
     pub fn cgroup(&self) -> Option<&'a str> {
         let named = self
             .attributes
             .cgroup_id
             .and_then(|id| self.names.cgroup(id));
-        named.or_else(|| {
+        if named.is_some_and(|path| path != "/") {
+            return named;
+        }
+        let owner = || {
             let (process, _) = self.holders()?.links().next()?;
             process.cgroup.as_deref()
-        })
+        };
+        owner().or(named)
     }
 
     /// The paths of the cgroups of the socket and of the processes that hold it: a descriptor may have been handed on.
@@ -294,6 +305,7 @@ pub static ALL: &[Field] = &[
     identity::INTERFACE,
     identity::INODE,
     identity::COOKIE,
+    identity::NETNS,
     owner::PROCESS,
     owner::PID,
     owner::UID,
@@ -310,6 +322,31 @@ pub static ALL: &[Field] = &[
     kernel::CONGESTION,
     kernel::SHUTDOWN,
     kernel::V6ONLY,
+    extensions::TOS,
+    extensions::TCLASS,
+    extensions::CLASS_ID,
+    extensions::CGROUP_ID,
+    extensions::SOCKOPT,
+    extensions::BPF_STORAGE,
+    extensions::SCTP_LOCALS,
+    extensions::SCTP_PEERS,
+    extensions::MD5,
+    extensions::ULP,
+    extensions::TLS_VERSION,
+    extensions::TLS_CIPHER,
+    extensions::TLS_TXCONF,
+    extensions::TLS_RXCONF,
+    extensions::MPTCP_TOKEN,
+    extensions::MPTCP_FLAGS,
+    extensions::BBR_BW,
+    extensions::BBR_MIN_RTT,
+    extensions::BBR_PACING_GAIN,
+    extensions::BBR_CWND_GAIN,
+    extensions::VEGAS_RTT,
+    extensions::VEGAS_MIN_RTT,
+    extensions::DCTCP_ALPHA,
+    extensions::DCTCP_AB_ECN,
+    extensions::DCTCP_AB_TOT,
     queues::SKMEM_RMEM_ALLOC,
     queues::SKMEM_RCVBUF,
     queues::SKMEM_WMEM_ALLOC,

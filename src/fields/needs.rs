@@ -9,8 +9,14 @@ pub enum Needs {
     Row,
     /// attributes that the kernel sends unasked (`-e`)
     Extended,
+    /// attributes of `-e` that have to be asked for: type of service, traffic class, class id
+    Tos,
     /// `tcp_info` (`-i`)
     TcpInfo,
+    /// attributes that the kernel sends together with `tcp_info` (`-i`): upper-layer protocol, MD5 signatures
+    BesideInfo,
+    /// what the congestion control says of itself (`-i`)
+    CongestionInfo,
     /// the congestion control's name (`-i`)
     Congestion,
     /// the memory (`-m`)
@@ -26,14 +32,20 @@ pub enum Needs {
 pub struct Needed {
     /// attributes that the kernel sends unasked
     pub extended: bool,
+    /// type of service, traffic class, class id
+    pub tos: bool,
     /// `tcp_info`
     pub tcp_info: bool,
     /// the congestion control's name
     pub congestion: bool,
+    /// what the congestion control says of itself
+    pub congestion_info: bool,
     /// the memory
     pub memory: bool,
     /// the processes
     pub owners: bool,
+    /// the paths of cgroups
+    pub cgroup: bool,
 }
 
 impl Needed {
@@ -50,13 +62,16 @@ impl Needed {
         match needs {
             Needs::Row => {}
             Needs::Extended => self.extended = true,
-            Needs::TcpInfo => self.tcp_info = true,
+            Needs::Tos => self.tos = true,
+            Needs::TcpInfo | Needs::BesideInfo => self.tcp_info = true,
             Needs::Congestion => self.congestion = true,
+            Needs::CongestionInfo => self.congestion_info = true,
             Needs::Memory => self.memory = true,
             Needs::Owners => self.owners = true,
             Needs::Cgroup => {
                 self.extended = true;
                 self.owners = true;
+                self.cgroup = true;
             }
         }
         self
@@ -67,10 +82,13 @@ impl Needed {
     pub const fn and(self, other: Self) -> Self {
         Self {
             extended: self.extended || other.extended,
+            tos: self.tos || other.tos,
             tcp_info: self.tcp_info || other.tcp_info,
             congestion: self.congestion || other.congestion,
+            congestion_info: self.congestion_info || other.congestion_info,
             memory: self.memory || other.memory,
             owners: self.owners || other.owners,
+            cgroup: self.cgroup || other.cgroup,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use std::collections::BTreeSet;
 
 use crate::model::owner::Link;
-use crate::model::{Coverage, Endpoint, Family, Process, Protocol, Timer};
+use crate::model::{Coverage, Endpoint, Family, Process, Protocol, SockOpts, Timer};
 
 /// What a [`Record`] borrows.
 #[derive(Clone, Debug)]
@@ -12,6 +12,7 @@ pub(crate) struct Fixture {
     pub(crate) socket: Socket,
     pub(crate) info: Vec<u8>,
     pub(crate) memory: Vec<u8>,
+    pub(crate) rest: Vec<u8>,
     pub(crate) cgroup_id: Option<u64>,
     pub(crate) owners: Owners,
     pub(crate) ages: AgeFacts,
@@ -20,7 +21,7 @@ pub(crate) struct Fixture {
 pub(crate) struct TestNames;
 
 impl Names for TestNames {
-    fn interface(&self, index: u32) -> Option<&str> {
+    fn interface(&self, _netns: u16, index: u32) -> Option<&str> {
         (index == 2).then_some("eth0")
     }
 
@@ -71,6 +72,7 @@ impl Fixture {
                 .iter()
                 .flat_map(|word| word.to_ne_bytes())
                 .collect(),
+            rest: Vec::new(),
             cgroup_id: Some(26),
             owners: owners(&["nginx"]),
             ages: AgeFacts {
@@ -88,6 +90,8 @@ impl Fixture {
             shutdown: Some(0),
             mark: Some(0),
             cgroup_id: self.cgroup_id,
+            sockopt: SockOpts::parse(&[0x52, 0]),
+            rest: &self.rest,
             ..Attributes::default()
         }
     }
@@ -205,8 +209,10 @@ fn a_column_is_compared_with_what_its_values_are() {
                 Value::Container(_) | Value::Pod(_) => field.kind() == Kind::Text,
                 Value::Text(_)
                 | Value::Name(_)
+                | Value::List(_)
                 | Value::Owners(_)
                 | Value::Interface(_)
+                | Value::Namespace(_)
                 | Value::Address(_) => field.kind() == Kind::Text,
                 Value::Endpoint { .. } | Value::End(_) | Value::Shutdown(_) => {
                     field.kind() == Kind::Other

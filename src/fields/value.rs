@@ -1,13 +1,15 @@
 //! What a column says of a row: typed, so that every output shows it in its own way.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::net::IpAddr;
 
 use super::End;
 use crate::model::container::{Container, Pod};
 use crate::model::owner::Unseen;
+use crate::model::ulp::SubflowFlags;
 use crate::model::unix::Name;
-use crate::model::{Age, Owners, Process, Socket, TcpState, Timer};
+use crate::model::{Age, Md5, Namespace, Owners, Process, SockOpts, Socket, TcpState, Timer, sctp};
 
 /// A value of a row.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +61,8 @@ pub enum Value<'a> {
     End(End<'a>),
     /// an interface
     Interface(Interface<'a>),
+    /// a network namespace; not yet safe to print
+    Namespace(&'a Namespace),
     /// a running timer
     Timer {
         /// which
@@ -70,6 +74,8 @@ pub enum Value<'a> {
     },
     /// bit 0: receiving was shut down, bit 1: sending was
     Shutdown(u8),
+    /// several words
+    List(List<'a>),
     /// the time in the state
     Age(Age),
     /// the processes that hold it
@@ -152,12 +158,54 @@ impl<'a> Value<'a> {
             Self::Port(port) => Key::Number(u64::from(*port)),
             Self::Endpoint { ip, port, .. } => Key::Address(bits(ip), *port),
             Self::Interface(interface) => Key::Number(u64::from(interface.index)),
+            Self::Namespace(namespace) => Key::Text(namespace.label.as_str().into()),
             Self::Timer { expires_ms, .. } => Key::Number(u64::from(*expires_ms)),
             Self::Shutdown(directions) => Key::Number(u64::from(*directions)),
+            Self::List(list) => Key::Number(list.key()),
             Self::Age(age) => Key::Number(age.low_ms),
             Self::Owners(holders) => Key::Text(holders.processes().next()?.comm.as_str().into()),
             Self::Pids(holders) => Key::Number(u64::from(holders.processes().next()?.pid)),
         })
+    }
+}
+
+/// Several words of which none needs to be made safe to print.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum List<'a> {
+    /// socket options that are on
+    SockOpts(SockOpts),
+    /// peers that need MD5 signatures
+    Md5(Md5<'a>),
+    /// flags of an MPTCP subflow
+    Subflow(SubflowFlags),
+    /// an array of `struct sockaddr_storage`
+    Addresses(&'a [u8]),
+}
+
+impl List<'_> {
+    /// Shows each of them.
+    ///
+    /// # Errors
+    /// The first of `show`, which ends it.
+    pub fn each<E>(self, show: &mut dyn FnMut(&dyn Display) -> Result<(), E>) -> Result<(), E> {
+        match self {
+            Self::SockOpts(options) => options.names().try_for_each(|name| show(&name)),
+            Self::Md5(md5) => md5.prefixes().try_for_each(|prefix| show(&prefix)),
+            Self::Subflow(flags) => flags.names().try_for_each(|name| show(&name)),
+            Self::Addresses(all) => {
+                sctp::addresses(all).try_for_each(|(family, end)| show(&end.ip_as(family)))
+            }
+        }
+    }
+
+    /// Flags by their bits, everything else by how many there are.
+    fn key(self) -> u64 {
+        match self {
+            Self::SockOpts(options) => u64::from(options.bits()),
+            Self::Subflow(flags) => u64::from(flags.0),
+            Self::Md5(md5) => md5.prefixes().count() as u64,
+            Self::Addresses(all) => sctp::addresses(all).count() as u64,
+        }
     }
 }
 

@@ -187,6 +187,14 @@ impl Tally {
         tally
     }
 
+    /// Adds the sockets per state of another look; its rows stay its own.
+    pub fn add_states(&mut self, other: &Self) {
+        for (mine, theirs) in self.states.iter_mut().zip(other.states) {
+            *mine += theirs;
+        }
+        self.unknown += other.unknown;
+    }
+
     fn add(&mut self, row: u32, socket: &Socket, info: Option<&TcpInfo>, ports: &Ports) {
         match socket
             .state

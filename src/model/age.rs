@@ -57,6 +57,13 @@ impl Age {
     }
 }
 
+/// The sysctls that [`AgeFacts`] are made of, by their path under `/proc/sys`.
+pub const AGE_SYSCTLS: [&str; 3] = [
+    "net/ipv4/tcp_fin_timeout",
+    "net/ipv4/tcp_syn_linear_timeouts",
+    "net/ipv4/tcp_syn_retries",
+];
+
 /// The host's settings that ages depend on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AgeFacts {

@@ -35,6 +35,8 @@ pub struct PacketSocket<'a> {
     pub fanout: Option<u32>,
     /// `PACKET_DIAG_MEMINFO`
     pub memory: Option<&'a [u8]>,
+    /// which network namespace of the source, see [`Socket::netns`]
+    pub netns: u16,
 }
 
 /// A conversation with the kernel, or with another program through it (`struct netlink_diag_msg`,
@@ -64,6 +66,8 @@ pub struct NetlinkSocket<'a> {
     pub drops: Option<u32>,
     /// `NETLINK_DIAG_MEMINFO`
     pub memory: Option<&'a [u8]>,
+    /// which network namespace of the source, see [`Socket::netns`]
+    pub netns: u16,
 }
 
 impl NetlinkSocket<'_> {
@@ -102,6 +106,8 @@ pub struct VsockSocket {
     pub peer: (u32, u32),
     /// bit 0 receiving, bit 1 sending was shut down
     pub shutdown: u8,
+    /// which network namespace of the source, see [`Socket::netns`]
+    pub netns: u16,
 }
 
 /// The ends of a socket.
@@ -147,7 +153,7 @@ impl<'a> Ends<'a> {
             timer_ms: 0,
             ifindex: self.ifindex(),
             info: None,
-            netns: 0,
+            netns: self.netns(),
             retransmits: 0,
             timer: Timer::None,
             state,
@@ -161,6 +167,16 @@ impl<'a> Ends<'a> {
         match self {
             Self::Packet(packet) => packet.ifindex,
             _ => 0,
+        }
+    }
+
+    const fn netns(self) -> u16 {
+        match self {
+            Self::Ip => 0,
+            Self::Unix(unix) => unix.netns,
+            Self::Packet(packet) => packet.netns,
+            Self::Netlink(netlink) => netlink.netns,
+            Self::Vsock(vsock) => vsock.netns,
         }
     }
 
@@ -334,6 +350,7 @@ mod tests {
         groups[..8].copy_from_slice(&((1u64 << 63) | 1).to_ne_bytes());
         groups[8..].copy_from_slice(&(1u64 << 2).to_ne_bytes());
         let socket = |groups| NetlinkSocket {
+            netns: 0,
             cookie: None,
             inode: 1,
             state: TcpState::Closed,
@@ -357,6 +374,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_what_came() {
         let packet = PacketSocket {
+            netns: 0,
             cookie: NonZeroU64::new(5),
             inode: 6,
             kind: 3,

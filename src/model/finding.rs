@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use super::namespace::Namespace;
+
 /// How bad. One meaning for all detectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -376,9 +378,18 @@ pub struct Story<'a> {
     pub root: &'a Finding,
     /// what follows, in order
     pub follows: &'a [Finding],
+    /// where it was found, if several namespaces were looked at
+    pub namespace: Option<&'a Namespace>,
 }
 
-impl Story<'_> {
+impl<'a> Story<'a> {
+    /// The same as one of a namespace among several.
+    #[must_use]
+    pub const fn within(mut self, namespace: &'a Namespace) -> Self {
+        self.namespace = Some(namespace);
+        self
+    }
+
     /// As bad as the worst of it.
     pub fn severity(&self) -> Severity {
         let follows = self.follows.iter().map(|finding| finding.severity);
@@ -402,7 +413,11 @@ pub fn stories(all: &[Finding]) -> Vec<Story<'_>> {
             .take_while(|finding| is_consequence(finding))
             .count();
         let (follows, others) = behind.split_at(count);
-        stories.push(Story { root, follows });
+        stories.push(Story {
+            root,
+            follows,
+            namespace: None,
+        });
         rest = others;
     }
     stories

@@ -11,6 +11,7 @@ use super::age::{Age, AgeFacts};
 use super::coverage::Coverage;
 use super::cpu::Cpu;
 use super::host::{Facts, Host};
+use super::namespace::Looked;
 use super::owner::{Owners, Process};
 use super::socket::{InfoId, Memory, Socket};
 use super::tcp_info::TcpInfo;
@@ -23,6 +24,8 @@ pub struct Snapshot {
     pub taken: Timestamp,
     /// where
     pub host: Host,
+    /// the namespaces that [`Socket::netns`] counts; empty where it is the host's one
+    pub namespaces: Vec<Looked>,
     /// the rows
     pub sockets: Vec<Socket>,
     /// digests that rows refer to

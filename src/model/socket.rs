@@ -5,8 +5,12 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use serde::{Deserialize, Serialize};
 
+use super::congestion::{Bbr, CongestionInfo, Dctcp, Vegas};
+use super::nla::Nlas;
+use super::options::{Md5, SockOpts};
 use super::protocol::Protocol;
 use super::state::TcpState;
+use super::ulp::Ulp;
 
 /// The address family of the *socket*. An IPv6 socket may hold an IPv4 conversation (v4-mapped addresses).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -41,7 +45,7 @@ impl Family {
 pub struct Endpoint {
     /// the address in network order; IPv4 as `::ffff:a.b.c.d`
     pub address: [u8; 16],
-    /// the port
+    /// the port; of the own end of a RAW socket its protocol, as `idiag_sport` and `/proc/net/raw` have it
     pub port: u16,
 }
 
@@ -156,7 +160,8 @@ pub struct Socket {
     pub inode: u32,
     /// as the kernel sent it; see [`Socket::owner_uid`]
     pub uid: u32,
-    /// bytes received and not yet read (an unread FIN counts 1); for LISTEN the accept queue's length
+    /// bytes received and not yet read (an unread FIN counts 1), of other protocols than TCP with overhead; for LISTEN
+    /// the accept queue's length
     pub recv_q: u32,
     /// bytes sent and not yet acknowledged; for LISTEN the accept queue's limit, see [`Socket::backlog`]
     pub send_q: u32,
@@ -314,11 +319,71 @@ pub struct Attributes<'a> {
     pub class_id: Option<u32>,
     /// `INET_DIAG_CGROUP_ID`
     pub cgroup_id: Option<u64>,
+    /// `INET_DIAG_SOCKOPT`
+    pub sockopt: Option<SockOpts>,
+    /// the attributes that few sockets have, as they came; see [`Attributes::is_rare`]
+    pub rest: &'a [u8],
     /// the whole netlink message, header included, for who keeps it; a row of `/proc/net` has none
     pub message: Option<&'a [u8]>,
 }
 
-impl Attributes<'_> {
+const _: () = assert!(
+    size_of::<Attributes<'_>>() <= 200,
+    "it is copied for each row: what few sockets have belongs into `rest`"
+);
+
+// `include/uapi/linux/inet_diag.h`
+const INET_DIAG_VEGASINFO: u16 = 3;
+const INET_DIAG_DCTCPINFO: u16 = 9;
+const INET_DIAG_BBRINFO: u16 = 16;
+const INET_DIAG_MD5SIG: u16 = 18;
+const INET_DIAG_ULP_INFO: u16 = 19;
+const INET_DIAG_SK_BPF_STORAGES: u16 = 20;
+
+impl<'a> Attributes<'a> {
+    /// Whether an attribute of this kind is one of those that few sockets have, which are kept in [`Attributes::rest`].
+    pub const fn is_rare(kind: u16) -> bool {
+        matches!(
+            kind,
+            INET_DIAG_VEGASINFO
+                | INET_DIAG_DCTCPINFO
+                | INET_DIAG_BBRINFO
+                | INET_DIAG_MD5SIG
+                | INET_DIAG_ULP_INFO
+                | INET_DIAG_SK_BPF_STORAGES
+        )
+    }
+
+    fn rare(&self, kind: u16) -> Option<&'a [u8]> {
+        Nlas::new(self.rest).find(kind)
+    }
+
+    /// What the congestion control says of itself, if it was asked for and has something to say.
+    pub fn congestion_info(&self) -> Option<CongestionInfo> {
+        Nlas::new(self.rest).find_map(|(kind, value)| match kind {
+            INET_DIAG_BBRINFO => Bbr::parse(value).map(CongestionInfo::Bbr),
+            INET_DIAG_VEGASINFO => Vegas::parse(value).map(CongestionInfo::Vegas),
+            INET_DIAG_DCTCPINFO => Dctcp::parse(value).map(CongestionInfo::Dctcp),
+            _ => None,
+        })
+    }
+
+    /// The upper-layer protocol, which the kernel tells together with `tcp_info`.
+    pub fn ulp(&self) -> Option<Ulp<'a>> {
+        self.rare(INET_DIAG_ULP_INFO).map(Ulp::new)
+    }
+
+    /// Whose segments need an MD5 signature, which the kernel tells together with `tcp_info`, and only to
+    /// CAP_NET_ADMIN.
+    pub fn md5(&self) -> Option<Md5<'a>> {
+        self.rare(INET_DIAG_MD5SIG).and_then(Md5::new)
+    }
+
+    /// Whether BPF programs keep something of their own with the socket. Only who asks for it is told.
+    pub fn has_bpf_storage(&self) -> bool {
+        self.rare(INET_DIAG_SK_BPF_STORAGES).is_some()
+    }
+
     /// The memory, if it was asked for and came whole.
     pub fn memory(&self) -> Option<Memory> {
         self.memory.and_then(Memory::parse)

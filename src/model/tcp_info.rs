@@ -1,6 +1,7 @@
 //! `struct tcp_info` (`include/uapi/linux/tcp.h`): every member by name, read by the length that the kernel sent.
 //!
-//! The kernel appends members and never moves one, so what lies past the received length is *unknown*, not 0.
+//! The kernel appends members and does not move them (once it did, see `accecn`), so what lies past the received length
+//! is *unknown*, not 0.
 
 /// A member of `struct tcp_info`.
 #[derive(Clone, Copy, Debug)]
@@ -109,8 +110,9 @@ pub const MEMBERS: &[Member] = &[
     member("received_e1_bytes", 264, U32),
     member("received_e0_bytes", 268, U32),
     member("received_ce_bytes", 272, U32),
-    member("accecn_fail_mode", 276, U16),
-    member("accecn_opt_seen", 278, U16),
+    // Of these bytes Linux 6.18 and 6.19 make accecn_fail_mode and accecn_opt_seen, 16 bits each; Linux 7.0 makes
+    // ecn_mode, accecn_opt_seen, accecn_fail_mode and options2 of 2, 2, 4 and 24 bits. Nothing in them tells which.
+    member("accecn", 276, U32),
 ];
 
 impl Member {

@@ -114,6 +114,8 @@ pub struct UnixSocket<'a> {
     pub shutdown: Option<u8>,
     /// `UNIX_DIAG_UID` (Linux 5.1)
     pub uid: Option<u32>,
+    /// which network namespace of the source, see [`super::Socket::netns`]
+    pub netns: u16,
 }
 
 impl UnixSocket<'_> {
@@ -229,6 +231,7 @@ mod tests {
             memory: None,
             shutdown: None,
             uid: None,
+            netns: 0,
         };
         assert_eq!(Local::new(&socket), None);
         let listener = UnixSocket {

@@ -3,6 +3,8 @@
 //! What is not known fits no comparison: a TIME-WAIT socket has no round-trip time, so neither `rtt > 1ms` nor
 //! `rtt < 1ms` holds for it, and `rtt != 1ms`, which means `not rtt = 1ms`, does.
 
+use std::fmt::{self, Write};
+
 use super::expr::{Address, End, Expr, Host, Op, Pattern, Port, Test, mask};
 use crate::fields::{Field, Record, Value};
 use crate::model::container::{Container, container_of, pod_of};
@@ -149,15 +151,51 @@ fn text(field: &Field, record: &Record<'_>, pattern: &Pattern) -> bool {
     match field.value(record) {
         Value::Text(text) => pattern.matches(&text),
         Value::Name(name) => pattern.fits(name.chars()),
+        Value::Namespace(namespace) => pattern.matches(&namespace.label),
         Value::Flag(yes) => pattern.matches(if yes { "yes" } else { "no" }),
         Value::Owners(holders) => holders
             .processes()
             .any(|process| pattern.matches(&process.comm)),
+        Value::List(list) => {
+            // The first that fits ends the walk.
+            let walked = list.each(&mut |word| match pattern.matches_word(word) {
+                true => Err(()),
+                false => Ok(()),
+            });
+            walked.is_err()
+        }
         _ => false,
     }
 }
 
+/// A word of a list, written down where nothing is allocated. None of them is longer.
+struct Short {
+    bytes: [u8; 64],
+    length: usize,
+}
+
+impl Write for Short {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let place = self.bytes.get_mut(self.length..self.length + text.len());
+        place.ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.length += text.len();
+        Ok(())
+    }
+}
+
 impl Pattern {
+    fn matches_word(&self, word: &dyn fmt::Display) -> bool {
+        let mut short = Short {
+            bytes: [0; 64],
+            length: 0,
+        };
+        let written = write!(short, "{word}").ok();
+        let bytes = written.and_then(|()| short.bytes.get(..short.length));
+        bytes
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .is_some_and(|text| self.matches(text))
+    }
+
     fn matches(&self, text: &str) -> bool {
         match self {
             Self::Exact(wanted) => wanted == text,

@@ -519,6 +519,7 @@ fn a_filter_says_what_it_needs_and_no_more() {
         Needed {
             owners: true,
             extended: true,
+            cgroup: true,
             ..nothing
         }
     );

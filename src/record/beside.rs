@@ -105,7 +105,8 @@ mod tests {
                     Procfs::default().dump_teed(&want, sink, Some(&mut writer.tee()))
                 };
                 let coverage = coverage.unwrap();
-                assert!(coverage.rows_complete(), "{coverage:?}");
+                // A name with a line feed in it, which anybody may choose, breaks its line of the table.
+                assert!(coverage.missing.is_empty(), "{coverage:?}");
                 live.push(rows);
             }
             let unlisted = vec![Unlisted { pid: 7, fds: 9 }];

@@ -17,7 +17,7 @@
 //! section:
 //!   tag       4 bytes
 //!   version   u16       of this kind of section
-//!   of        u16       NLNK, PROC, NLUD, PRUD: the family, 4 or 6; else 0
+//!   of        u16       dumps of a protocol over IP: the family, 4 or 6; else 0
 //!   length    u64       bytes of the payload
 //!   checksum  u32       CRC-32 of the payload
 //!   checksum  u32       CRC-32 of the 20 bytes before it
@@ -32,7 +32,9 @@
 //! | `NLNK` | netlink datagrams of a family, each after its u32 length | any number |
 //! | `PROC` | text of `/proc/net/tcp` or `tcp6` | any number |
 //! | `NLUD`, `PRUD` | the same of UDP | any number |
+//! | `NLMP`, `NLUL`, `PRUL`, `NLRW`, `PRRW`, `NLSC`, `PRSC` | the same of MPTCP, UDP-Lite, RAW, SCTP | any number |
 //! | `NLUX`, `PRUX` | the same of UNIX sockets, of no family | any number |
+//! | `NLPK`, `PRPK`, `NLNL`, `PRNL`, `NLVS` | the same of PACKET, NETLINK, VSOCK, of no family | any number |
 //! | `OWNR` | [`crate::model::Owners`] | at most once a sample |
 //! | `UNLS` | [`crate::model::Unlisted`], a list; absent where that could not be seen | at most once a sample |
 //! | `CGRP` | [`crate::model::Cpu`] by path of the control group | at most once a sample |
@@ -58,7 +60,9 @@
 //! collector, the fallback, lost buffers, missing parts, and the gaps of the owners. What the decoder counts
 //! (interrupted dumps, undecoded messages, unknown states) is counted again while replaying, and the recorded number
 //! is *not* added. A recorded dump without its end, a family that is not there, and states that were not asked for
-//! are missing parts. UDP and UNIX sockets that a capture does not hold are not: they were never asked for.
+//! are missing parts, each said to who reads the protocol that it begins with. Sockets of another protocol than TCP that a
+//! capture does not hold are not: they were never asked for. The first sample has every protocol, later ones those that
+//! detectors compare.
 //!
 //! # Hostile files
 //!

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::end;
 use super::text::{self, Safe};
-use crate::fields::{Holders, Interface, Value};
+use crate::fields::{Holders, Interface, List, Value};
 use crate::model::{Age, Timer};
 
 /// Appends `value` to `out`, safe to print; with `descriptors`, owners come with the numbers of theirs.
@@ -59,6 +59,17 @@ pub fn write(out: &mut impl Write, value: &Value<'_>, descriptors: bool) -> fmt:
             }
         }
         Value::Interface(interface) => write_interface(out, interface),
+        // Without blanks, like any cell.
+        Value::Namespace(namespace) => {
+            write!(out, "{}", Safe(&namespace.label))?;
+            match (&namespace.name, namespace.pid) {
+                (None, Some(pid)) => {
+                    let comm = namespace.comm.as_deref().unwrap_or_default();
+                    write!(out, ",{}[{pid}]", Safe(comm))
+                }
+                _ => Ok(()),
+            }
+        }
         Value::Timer {
             timer,
             expires_ms,
@@ -68,6 +79,7 @@ pub fn write(out: &mut impl Write, value: &Value<'_>, descriptors: bool) -> fmt:
             write!(out, "{name},{expires},{retransmits}")
         }
         Value::Shutdown(directions) => out.write_str(arrows(*directions)),
+        Value::List(list) => write_list(out, *list),
         Value::Age(age) => write!(out, "{}", AgeText(*age)),
         Value::Owners(holders) => write_owners(out, holders, descriptors),
         Value::Pids(holders) => {
@@ -79,6 +91,20 @@ pub fn write(out: &mut impl Write, value: &Value<'_>, descriptors: bool) -> fmt:
             })
         }
     }
+}
+
+/// The words with commas between them; `none` if there are none.
+pub(super) fn write_list(out: &mut impl Write, list: List<'_>) -> fmt::Result {
+    let mut first = true;
+    list.each(&mut |word| {
+        let comma = if first { "" } else { "," };
+        first = false;
+        write!(out, "{comma}{word}")
+    })?;
+    if first {
+        out.write_str("none")?;
+    }
+    Ok(())
 }
 
 fn separated<W: Write, T>(
@@ -204,7 +230,7 @@ mod tests {
     fn names_stand_for_their_numbers_whole_and_safe() {
         struct Named;
         impl Names for Named {
-            fn interface(&self, _: u32) -> Option<&str> {
+            fn interface(&self, _: u16, _: u32) -> Option<&str> {
                 Some("eth0")
             }
             fn host(&self, ip: IpAddr) -> Option<&str> {

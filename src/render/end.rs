@@ -103,14 +103,28 @@ pub(super) fn write_extended(out: &mut impl Write, record: &Record<'_>) -> fmt::
                 _ => Ok(()),
             }
         }
-        Ends::Packet(packet) => match packet.fanout {
-            Some(fanout) => write!(out, " fanout:{}/{}", fanout & 0xffff, fanout >> 16),
-            None => Ok(()),
-        },
-        Ends::Netlink(netlink) => match netlink.drops {
-            Some(drops) if drops > 0 => write!(out, " drops:{drops}"),
-            _ => Ok(()),
-        },
+        Ends::Packet(packet) => {
+            if let Some(bytes) = packet.rx_ring {
+                write!(out, " rx-ring:{bytes}")?;
+            }
+            if let Some(bytes) = packet.tx_ring {
+                write!(out, " tx-ring:{bytes}")?;
+            }
+            match packet.fanout {
+                Some(fanout) => write!(out, " fanout:{}/{}", fanout & 0xffff, fanout >> 16),
+                None => Ok(()),
+            }
+        }
+        Ends::Netlink(netlink) => {
+            for (at, group) in netlink.joined().enumerate() {
+                let before = if at == 0 { " groups:" } else { "," };
+                write!(out, "{before}{group}")?;
+            }
+            match netlink.drops {
+                Some(drops) if drops > 0 => write!(out, " drops:{drops}"),
+                _ => Ok(()),
+            }
+        }
     }
 }
 

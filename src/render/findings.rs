@@ -44,6 +44,7 @@ pub fn full(
     let Story {
         root: finding,
         follows,
+        namespace,
     } = story;
     let paint = screen.paint;
     let width = screen.text_width();
@@ -57,9 +58,12 @@ pub fn full(
     } else {
         ""
     };
+    let place = namespace.map_or_else(String::new, |namespace| {
+        format!("  in {}", Safe(&namespace.shown()))
+    });
     writeln!(
         out,
-        "{}  {}{variant}{once}",
+        "{}  {}{variant}{place}{once}",
         paint.severity(story.severity(), &severity),
         paint.bold(finding.id)
     )?;
@@ -289,17 +293,25 @@ pub fn bars(values: &[u32], room: usize, unicode: bool) -> String {
 /// # Errors
 /// When `out` fails.
 pub fn brief(story: Story<'_>, ids: usize, screen: Screen, out: &mut dyn Write) -> io::Result<()> {
-    let Story { root: finding, .. } = story;
+    let Story {
+        root: finding,
+        namespace,
+        ..
+    } = story;
+    let title = match namespace {
+        Some(namespace) => format!("{}: {}", namespace.shown(), finding.title),
+        None => finding.title.clone(),
+    };
     let severity = format!("{:<8}", story.severity().name().to_uppercase());
     let severity = screen.paint.severity(story.severity(), &severity);
     let width = screen.width.clamp(40, 140);
     let indent = 8 + 2 + ids + 2;
     // A title in a narrow column is a column of words: below it has room.
     if width < indent + 40 {
-        let title = wrap(&safe(&finding.title), width, 10);
+        let title = wrap(&safe(&title), width, 10);
         return writeln!(out, "{severity}  {}\n{:10}{title}", finding.id, "");
     }
-    let title = wrap(&safe(&finding.title), width, indent);
+    let title = wrap(&safe(&title), width, indent);
     writeln!(out, "{severity}  {:<ids$}  {title}", finding.id)
 }
 
@@ -349,6 +361,7 @@ mod tests {
             Story {
                 root: &finding(),
                 follows,
+                namespace: None,
             },
             &["a row".into()],
             " --from x.linger",

@@ -4,12 +4,12 @@ use std::fmt::{self, Display, Write};
 use std::sync::LazyLock;
 
 use super::cell::{self, AgeText, Expires, arrows, timer_name};
-use super::end;
 use super::text::Safe;
+use super::{end, extensions};
 use crate::fields::{Record, Value};
 use crate::model::owner::unit_of;
 use crate::model::tcp_info::{MEMBERS, Member};
-use crate::model::{TcpState, Timer};
+use crate::model::{TcpInfo, TcpState, Timer};
 
 /// `-o`: `timer:(keepalive,12sec,0)`.
 pub(super) fn write_timer(out: &mut impl Write, record: &Record<'_>) -> fmt::Result {
@@ -61,6 +61,10 @@ pub(super) fn write_extended(out: &mut impl Write, record: &Record<'_>) -> fmt::
     if let Some(tclass) = attributes.tclass.filter(|tclass| *tclass != 0) {
         write!(out, " tclass:0x{tclass:x}")?;
     }
+    if let Some(class) = attributes.class_id.filter(|class| *class != 0) {
+        write!(out, " class_id:0x{class:x}")?;
+    }
+    extensions::write_options(out, record)?;
     if let Some(shutdown) = attributes.shutdown {
         write!(out, " {}", arrows(shutdown))?;
     }
@@ -102,6 +106,12 @@ enum Show {
     Threshold,
     /// the label alone
     Flag,
+    /// as it is, unless it is how every connection begins
+    Unless(u64),
+    /// microseconds, shown in milliseconds with their unit
+    Time,
+    /// the same, and its share of another member
+    Share(&'static str),
     /// two members with a separator; the label stays if either is not 0
     Pair(&'static str, char),
     /// two members in microseconds
@@ -136,6 +146,9 @@ const WORDS: &[(&str, &str, Show)] = &[
     ("probes", "probes", Show::Plain),
     ("lost", "lost", Show::Plain),
     ("sacked", "sacked", Show::Plain),
+    ("fackets", "fackets", Show::Plain),
+    // `TCP_FASTRETRANS_THRESH`, where `net.ipv4.tcp_reordering` begins
+    ("reordering", "reordering", Show::Unless(3)),
     ("dsack_dups", "dsack_dups", Show::Plain),
     ("reord_seen", "reord_seen", Show::Plain),
     ("rcv_ooopack", "rcv_ooopack", Show::Plain),
@@ -149,9 +162,17 @@ const WORDS: &[(&str, &str, Show)] = &[
     ("max_pacing_rate", "max_pacing_rate_bytes_per_s", Show::Rate),
     ("delivery_rate", "delivery_rate_bytes_per_s", Show::Rate),
     ("app_limited", "delivery_rate_app_limited", Show::Flag),
-    ("busy", "busy_time_us", Show::Ms),
-    ("rwnd_limited", "rwnd_limited_us", Show::Ms),
-    ("sndbuf_limited", "sndbuf_limited_us", Show::Ms),
+    ("busy", "busy_time_us", Show::Time),
+    (
+        "rwnd_limited",
+        "rwnd_limited_us",
+        Show::Share("busy_time_us"),
+    ),
+    (
+        "sndbuf_limited",
+        "sndbuf_limited_us",
+        Show::Share("busy_time_us"),
+    ),
     ("snd_wnd", "snd_wnd_bytes", Show::Plain),
     ("rcv_wnd", "rcv_wnd_bytes", Show::Plain),
     ("rcv_space", "rcv_space_bytes", Show::Plain),
@@ -159,7 +180,16 @@ const WORDS: &[(&str, &str, Show)] = &[
     ("rcv_rtt", "rcv_rtt_us", Show::Ms),
     ("rehash", "rehash", Show::Plain),
     ("total_rto", "total_rto", Show::Plain),
+    ("total_rto_recoveries", "total_rto_recoveries", Show::Plain),
     ("total_rto_time", "total_rto_time_ms", Show::Age),
+    ("received_ce", "received_ce", Show::Plain),
+    ("delivered_e1_bytes", "delivered_e1_bytes", Show::Plain),
+    ("delivered_e0_bytes", "delivered_e0_bytes", Show::Plain),
+    ("delivered_ce_bytes", "delivered_ce_bytes", Show::Plain),
+    ("received_e1_bytes", "received_e1_bytes", Show::Plain),
+    ("received_e0_bytes", "received_e0_bytes", Show::Plain),
+    ("received_ce_bytes", "received_ce_bytes", Show::Plain),
+    ("fastopen_client_fail", "fastopen_client_fail", Show::Plain),
 ];
 
 struct Word {
@@ -178,7 +208,7 @@ static RESOLVED: LazyLock<Vec<Word>> = LazyLock::new(|| {
                 label,
                 member: find(key)?,
                 second: match show {
-                    Show::Pair(key, _) | Show::MsPair(key) => Some(find(key)?),
+                    Show::Pair(key, _) | Show::MsPair(key) | Show::Share(key) => Some(find(key)?),
                     _ => None,
                 },
                 show: *show,
@@ -188,12 +218,14 @@ static RESOLVED: LazyLock<Vec<Word>> = LazyLock::new(|| {
 });
 
 /// The bits of `tcpi_options` (`include/uapi/linux/tcp.h`).
-const OPTIONS: [(u64, &str); 5] = [
+const OPTIONS: [(u64, &str); 7] = [
     (1, "ts"),
     (2, "sack"),
     (8, "ecn"),
     (16, "ecnseen"),
     (32, "fastopen"),
+    (64, "usec_ts"),
+    (128, "tfo_child"),
 ];
 
 /// `-i`: `cubic wscale:7,7 rto:201 rtt:0.5/0.25 mss:1448 cwnd:10 ...` with times in milliseconds, and the age.
@@ -220,7 +252,20 @@ pub(super) fn write_info(out: &mut impl Write, record: &Record<'_>) -> fmt::Resu
             write_word(out, word, raw)?;
         }
     }
-    Ok(())
+    extensions::write_congestion(out, record)?;
+    if let Some(rate) = send_rate(raw) {
+        write!(out, " send:{}", Rate(rate))?;
+    }
+    extensions::write_beside_info(out, record)
+}
+
+/// Bytes per second if a whole congestion window goes out in each round trip.
+fn send_rate(raw: &[u8]) -> Option<u64> {
+    let info = TcpInfo::parse(raw)?;
+    let window = u64::from(info.snd_cwnd) * u64::from(info.snd_mss);
+    let rate = u128::from(window) * 1_000_000 / u128::from(info.rtt_us).max(1);
+    let rate = u64::try_from(rate).ok()?;
+    (info.rtt_us > 0 && rate > 0).then_some(rate)
 }
 
 fn write_word(out: &mut impl Write, word: &Word, raw: &[u8]) -> fmt::Result {
@@ -231,11 +276,19 @@ fn write_word(out: &mut impl Write, word: &Word, raw: &[u8]) -> fmt::Result {
         return Ok(());
     };
     let second = word.second.and_then(|member| member.get(raw)).unwrap_or(0);
-    if first == 0 && second == 0 {
+    if first == 0 && (second == 0 || matches!(word.show, Show::Share(_))) {
         return Ok(());
     }
     match word.show {
-        Show::Plain => write!(out, " {label}:{first}"),
+        Show::Unless(usual) if first == usual => Ok(()),
+        Show::Plain | Show::Unless(_) => write!(out, " {label}:{first}"),
+        Show::Time => write!(out, " {label}:{}ms", Ms(first)),
+        Show::Share(_) if second == 0 => write!(out, " {label}:{}ms", Ms(first)),
+        Show::Share(_) => {
+            let tenths = u128::from(first) * 1_000 / u128::from(second);
+            let (whole, tenth) = (tenths / 10, tenths % 10);
+            write!(out, " {label}:{}ms({whole}.{tenth}%)", Ms(first))
+        }
         Show::Ms => write!(out, " {label}:{}", Ms(first)),
         Show::Age => write!(out, " {label}:{first}"),
         Show::Threshold if first >= NO_THRESHOLD => Ok(()),
@@ -249,7 +302,7 @@ fn write_word(out: &mut impl Write, word: &Word, raw: &[u8]) -> fmt::Result {
 }
 
 /// Microseconds as milliseconds: `201`, `0.5`, `0.023`.
-struct Ms(u64);
+pub(super) struct Ms(pub(super) u64);
 
 impl Display for Ms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -264,7 +317,7 @@ impl Display for Ms {
 }
 
 /// Bytes per second in bits: `57.9Mbps`.
-struct Rate(u64);
+pub(super) struct Rate(pub(super) u64);
 
 impl Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -275,7 +328,7 @@ impl Display for Rate {
             10_000_000..10_000_000_000 => ("Mbps", 1_000_000),
             _ => ("Gbps", 1_000_000_000),
         };
-        let shown = tenths / divisor;
+        let shown = (tenths + divisor / 2) / divisor;
         match shown % 10 {
             0 => write!(f, "{}{unit}", shown / 10),
             tenth => write!(f, "{}.{tenth}{unit}", shown / 10),
@@ -313,7 +366,7 @@ mod tests {
         );
         assert_eq!(
             show(&fixture, write_info),
-            " age:>=7s cubic wscale:7,7 rto:201 rtt:0.5/0.25 mss:1448 cwnd:10 lastsnd:7000 lastrcv:5000"
+            " age:>=7s cubic wscale:7,7 rto:201 rtt:0.5/0.25 mss:1448 cwnd:10 lastsnd:7000 lastrcv:5000 send:231.7Mbps"
         );
         fixture.socket.timer = Timer::None;
         fixture.memory.truncate(28);
@@ -341,7 +394,7 @@ mod tests {
         );
         assert_eq!(
             [1, 125, 7_240_000, 1 << 40].map(|bytes| Rate(bytes).to_string()),
-            ["8bps", "1Kbps", "57.9Mbps", "8796Gbps"]
+            ["8bps", "1Kbps", "57.9Mbps", "8796.1Gbps"]
         );
     }
 }

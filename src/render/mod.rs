@@ -5,6 +5,7 @@ pub mod cell;
 pub mod csv;
 mod end;
 pub mod explain;
+mod extensions;
 pub mod findings;
 pub mod groups;
 pub mod info;

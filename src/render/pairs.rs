@@ -87,10 +87,13 @@ pub struct Table<W> {
 }
 
 impl<W: Write> Table<W> {
-    /// A table with `chosen` for either end, or with the usual columns.
-    pub fn new(out: W, chosen: &[&'static Field], header: bool) -> Self {
-        let usual = DEFAULT
-            .iter()
+    /// A table with `chosen` for either end, or with the usual columns, and the namespace of either end if there are
+    /// `several`.
+    pub fn new(out: W, chosen: &[&'static Field], several: bool, header: bool) -> Self {
+        let namespaces = [("netns", End::A), ("netns", End::B)];
+        let namespaces = namespaces.iter().filter(|_| several);
+        let usual = namespaces
+            .chain(DEFAULT)
             .filter_map(|(id, end)| Some(Column::new(fields::by_id(id).ok()?, *end)));
         let mut columns: Vec<Column> = if chosen.is_empty() {
             usual.collect()
@@ -195,7 +198,7 @@ mod tests {
     fn shown(chosen: &[&str], header: bool) -> Vec<String> {
         let chosen: Vec<_> = chosen.iter().map(|id| fields::by_id(id).unwrap()).collect();
         let mut out = Vec::new();
-        let mut table = Table::new(&mut out, &chosen, header);
+        let mut table = Table::new(&mut out, &chosen, false, header);
         let (mut fixture, mut other) = (Fixture::new(), Fixture::new());
         fixture.socket.state = TcpState::FinWait2;
         other.socket.state = TcpState::CloseWait;
@@ -236,7 +239,7 @@ mod tests {
     fn without_pairs_there_is_the_header_or_nothing() {
         let empty = |header| {
             let mut out = Vec::new();
-            Table::new(&mut out, &[], header).finish().unwrap();
+            Table::new(&mut out, &[], false, header).finish().unwrap();
             out.iter().filter(|byte| **byte == b'\n').count()
         };
         assert_eq!((empty(true), empty(false)), (1, 0));

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::findings::{Screen, brief};
 use super::text::{Safe, wrap};
 use crate::model::words::thousands;
-use crate::model::{Analysis, Process, Snapshot, TcpState, Top, stories};
+use crate::model::{Analysis, Process, Snapshot, Story, TcpState, Top};
 
 /// The states in three columns: what is many with bars, then what passes, then what is rare.
 const COLUMNS: [[TcpState; 4]; 3] = [
@@ -43,6 +43,8 @@ pub struct Status<'a> {
     pub unknown: u64,
     /// what the detectors say
     pub analysis: &'a Analysis,
+    /// its findings, the worst first
+    pub stories: &'a [Story<'a>],
     /// what whoever reads it must know of it
     pub warnings: &'a [String],
     /// who holds most
@@ -84,8 +86,13 @@ pub fn head(snapshot: &Snapshot, total: u64, clock: &str, screen: Screen) -> Str
     } else {
         &snapshot.host.name
     };
+    let places = match snapshot.namespaces.len() {
+        0 => String::new(),
+        1 => " in 1 network namespace".to_owned(),
+        n => format!(" in {n} network namespaces"),
+    };
     format!(
-        "{}   {source}, {complete}   {} TCP socket{}   {clock}",
+        "{}   {source}, {complete}   {} TCP socket{}{places}   {clock}",
         screen.paint.bold(&Safe(host).to_string()),
         thousands(total),
         if total == 1 { "" } else { "s" },
@@ -184,7 +191,7 @@ fn bar(count: u64, most: u64, room: usize, screen: Screen) -> String {
 }
 
 fn findings(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Result<()> {
-    let roots = stories(&status.analysis.findings);
+    let roots = status.stories;
     let shown = roots.iter().take(FINDINGS);
     let ids = shown
         .clone()
@@ -292,8 +299,8 @@ fn item(name: &str, n: u64) -> String {
 
 fn next(status: &Status<'_>) -> String {
     let again = status.again;
-    match status.analysis.findings.first() {
-        Some(finding) => format!("linger diagnose --only {}{again}", finding.id),
+    match status.stories.first() {
+        Some(story) => format!("linger diagnose --only {}{again}", story.root.id),
         None if status.total() == 0 => format!("linger explain{again}"),
         None => format!("linger list -tanp{again}"),
     }

@@ -77,7 +77,10 @@ fn a_socket_has_what_was_asked_for() {
         ),
         ("-m", "memory"),
         ("-p", "owners"),
-        ("-e", "mark cgroup unit cgroup_id shutdown tos class_id"),
+        (
+            "-e",
+            "mark cgroup unit cgroup_id shutdown sockopt tos class_id",
+        ),
     ];
     for (option, more) in table {
         let document = json(&from(&format!("list --json -4 {option} state established")));

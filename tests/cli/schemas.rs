@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use linger::fields;
-use linger::model::TcpState;
 use linger::model::tcp_info::MEMBERS;
+use linger::model::{Protocol, TcpState};
 use serde_json::Value;
 
 use crate::schema::{FILES, SCHEMAS, against, faults};
@@ -151,6 +151,9 @@ fn the_schemas_have_the_words_of_the_code() {
         .collect();
     let timer = &sockets["socket"]["properties"]["timer"]["anyOf"][1]["properties"];
     assert_eq!(words(&timer["name"]["enum"]), timers);
+    let protocols: BTreeSet<&str> = Protocol::ALL.iter().map(|one| one.name()).collect();
+    let socket = &sockets["socket"]["properties"];
+    assert_eq!(words(&socket["protocol"]["enum"]), protocols);
     let severities = ["critical", "info", "warning"];
     assert_eq!(
         words(&common["severity"]["enum"]),

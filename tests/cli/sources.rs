@@ -157,3 +157,33 @@ fn what_is_no_capture_is_refused_with_the_place() {
     assert!(warning.is_some_and(|text| text.contains("at byte 1073")));
     assert!(said.err.contains("\nhint: "), "{said:?}");
 }
+
+#[test]
+fn a_namespace_is_looked_into_on_this_machine_alone() {
+    for (line, hint) in [
+        (
+            "list --netns blue --from tests/data/v1.linger",
+            "record FILE --netns",
+        ),
+        ("status --netns all --from x.linger", "record FILE --netns"),
+        (
+            "list --netns 1 --proc-root tests/data/proc",
+            "the one network namespace that it was made in",
+        ),
+        (
+            "diagnose --netns all --proc-root tests/data/proc",
+            "the one network namespace",
+        ),
+        ("record x.linger --netns all", "name one"),
+        ("443 --netns all", "name one"),
+        ("explain --netns all --socket state listen", "name one"),
+    ] {
+        let said = run(line);
+        assert_eq!(said.code, Some(2), "{line}: {said:?}");
+        assert!(said.err.contains("--netns"), "{line}: {said:?}");
+        assert!(said.err.contains(hint), "{line}: {said:?}");
+    }
+    let said = run("list --netns no-such-namespace-here");
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("ip netns list"), "{said:?}");
+}

@@ -50,10 +50,7 @@ fn several_protocols(world: &mut World) -> Result<()> {
     let sender = UdpSocket::bind("127.0.0.1:7303")?;
     sender.connect("127.0.0.1:7302")?;
     let client = TcpStream::connect("127.0.0.1:7301")?;
-    let path = world
-        .scratch
-        .path()
-        .join("a path that is long and has blanks in it, to be shown in whole.sock");
+    let path = world.scratch.path().join("a long path, shown whole.sock");
     let unix = UnixListener::bind(&path)?;
     let datagram = UnixDatagram::bind(world.scratch.path().join("d"))?;
     let unnamed = UnixDatagram::unbound()?;

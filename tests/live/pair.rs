@@ -3,6 +3,7 @@
 use std::net::{Ipv6Addr, Shutdown, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -43,7 +44,12 @@ struct Pair {
 
 fn pairs(world: &World, arguments: &[&str]) -> Result<(Vec<Pair>, u64)> {
     let arguments = [&["list", "--pair", "--json"], arguments].concat();
-    let document = json(&arguments, &world.linger(&arguments)?)?;
+    let output = world.linger(&arguments)?;
+    let document = if arguments.contains(&"--netns") {
+        serde_json::from_slice(&output.stdout)?
+    } else {
+        json(&arguments, &output)?
+    };
     let is = document.get("schema") == Some(&"linger.pairs/1".into());
     world.expect(is, || format!("the schema is {:?}", document.get("schema")));
     let elsewhere = document.get("elsewhere").and_then(Value::as_u64);
@@ -134,6 +140,30 @@ fn both_ends_are_one_row(world: &mut World) -> Result<()> {
             format!("IPv4 on one side, v4-mapped on the other: {families:?}")
         });
     }
+    // Looked for in every namespace that a process is in, that end is found.
+    let mut resident = world.far.run(|_| {
+        let mut sleep = Command::new("sleep");
+        Ok(sleep
+            .arg("60")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()?)
+    })?;
+    let filter = format!(
+        "dst 10.99.0.2:443 and sport = :{}",
+        local(&far.near)?.port()
+    );
+    let everywhere = pairs(world, &["--netns", "all", &filter]);
+    resident.kill()?;
+    resident.wait()?;
+    let (found, _) = everywhere?;
+    let whole = |pair: &Pair| {
+        let server = pair.b.as_ref().map(|b| (b.local_port, b.peer_port));
+        server == Some((443, pair.a.local_port))
+    };
+    world.expect(found.len() == 1 && found.iter().all(whole), || {
+        format!("both ends, in two namespaces: {found:?}")
+    });
     let said = world.linger(&["list", "--pair"])?;
     let note = String::from_utf8_lossy(&said.stderr).into_owned();
     world.expect(note.contains("1 connection not shown"), || {

@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::list::{self, Numbers};
 use super::{lookup, source, terminal};
 use crate::collect::live::Live;
-use crate::collect::netlink::{Destroyed, Refusal, has_net_admin};
+use crate::collect::netlink::{Destroyed, Refusal, has_net_admin, wipe};
 use crate::collect::{self, Row, Source, Want};
 use crate::fields::Record;
 use crate::knowledge::killing::{Allowed, Fate, objection};
@@ -85,8 +85,9 @@ pub fn run(args: &args::Kill) -> Result<(), Failure> {
         collector: CollectorChoice::Netlink,
         ..args.common.clone()
     };
+    source::only_one(&common, "sockets are destroyed")?;
     let mut machine = source::live(&common)?;
-    let names = Numbers::of(&machine);
+    let names = Numbers::of(&machine, &args.common);
     let mut unasked = StateSet::DEFAULT;
     if args.listeners {
         let listening = StateSet::of(TcpState::Listen).union(StateSet::of(TcpState::Closed));
@@ -179,6 +180,7 @@ pub fn run(args: &args::Kill) -> Result<(), Failure> {
         head,
         capture: capture.as_deref(),
         tail: Tail {
+            namespaces: &[],
             complete: coverage.complete(),
             warnings: &warnings,
         },
@@ -255,7 +257,11 @@ fn find(
             targets.push(Target {
                 socket,
                 fate,
-                message: attributes.message.filter(|_| keep).map(Into::into),
+                message: attributes.message.filter(|_| keep).map(|message| {
+                    let mut message: Box<[u8]> = message.into();
+                    wipe(&mut message);
+                    message
+                }),
             });
         }
         ControlFlow::Continue(())

@@ -192,6 +192,7 @@ fn unix(inode: u32, peer: Option<u32>, name: Option<&'static [u8]>) -> UnixSocke
     UnixSocket {
         cookie: NonZeroU64::new(u64::from(inode) + 1),
         inode,
+        netns: 0,
         kind: UnixKind::Stream,
         state: TcpState::Established,
         name,

@@ -171,6 +171,22 @@ fn built_frames_of_sctp_that_tell_of_a_listener_twice() {
 }
 
 #[test]
+fn built_frames_of_netlink_that_tell_of_a_listener_twice() {
+    let socket = |cookie: u32| {
+        let mut bytes = vec![16, 3, 0, 7];
+        bytes.extend(words(&[4711, 0, 0, 77, cookie, 0]));
+        framed(&bytes)
+    };
+    let datagram = [socket(5), socket(6), socket(5)].concat();
+    let (mut seen, want) = (0, Want::all(Protocol::Netlink));
+    Stream::new(None).feed(&datagram, &want, &mut Coverage::default(), &mut |_| {
+        seen += 1;
+        ControlFlow::Continue(())
+    });
+    assert_eq!(seen, 2);
+}
+
+#[test]
 fn states_are_looked_at_here_where_the_kernel_does_not() {
     let messages = [header(1, 0, 1), header(7, 0, 2)];
     for protocol in [Protocol::Raw, Protocol::UdpLite] {

@@ -5,10 +5,11 @@
 
 use std::num::NonZeroU64;
 
-use netlink_packet_core::NlasIterator;
 use zerocopy::byteorder::network_endian::U16 as BeU16;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, native_endian};
 
+use crate::model::nla::{Nlas, text_of};
+use crate::model::options::SockOpts;
 use crate::model::{
     Attributes, Endpoint, Family, Protocol, Socket, TcpState, Timer, UnixKind, UnixSocket, sctp,
 };
@@ -19,6 +20,7 @@ const AF_INET6: u8 = 10;
 
 // Attribute types that `netlink-packet-sock-diag` has no names for.
 const INET_DIAG_CGROUP_ID: u16 = 21;
+const INET_DIAG_SOCKOPT: u16 = 22;
 const UNIX_DIAG_UID: u16 = 7;
 
 /// `enum sctp_event_timeout` (`include/net/sctp/constants.h`): data waits for its acknowledgement.
@@ -132,6 +134,7 @@ pub fn unix(payload: &[u8]) -> Option<UnixSocket<'_>> {
         memory: None,
         shutdown: None,
         uid: None,
+        netns: 0,
     };
     each(rest, |kind, value| match kind {
         c::UNIX_DIAG_NAME => socket.name = Some(value).filter(|name| !name.is_empty()),
@@ -154,24 +157,35 @@ pub(super) fn cookie([low, high]: &[native_endian::U32; 2]) -> Option<NonZeroU64
 
 /// Walks the attributes once. A malformed one ends the walk; what came before it stands.
 pub(super) fn each<'a>(bytes: &'a [u8], mut take: impl FnMut(u16, &'a [u8])) {
-    for nla in NlasIterator::new(bytes).map_while(Result::ok) {
-        let kind = nla.kind();
-        let length = usize::from(nla.length());
-        let Some(value) = nla
-            .into_inner()
-            .get(netlink_packet_core::NLA_HEADER_SIZE..length)
-        else {
-            break;
-        };
+    for (kind, value) in Nlas::new(bytes) {
         take(kind, value);
     }
 }
 
 fn attributes(bytes: &[u8], protocol: Protocol) -> Attributes<'_> {
+    let mut attributes = Attributes::default();
+    let mut walk = Nlas::new(bytes);
+    // What is left at the first of the rare ones, and behind the last.
+    let mut rare: Option<(&[u8], &[u8])> = None;
+    while let (here, Some((kind, value))) = (walk.rest(), walk.next()) {
+        if Attributes::is_rare(kind) {
+            rare = Some((rare.map_or(here, |(first, _)| first), walk.rest()));
+            continue;
+        }
+        common(&mut attributes, protocol, kind, value);
+    }
+    if let Some((first, behind)) = rare {
+        attributes.rest = first
+            .get(..first.len().saturating_sub(behind.len()))
+            .unwrap_or_default();
+    }
+    attributes
+}
+
+fn common<'a>(attributes: &mut Attributes<'a>, protocol: Protocol, kind: u16, value: &'a [u8]) {
     use netlink_packet_sock_diag::constants as c;
 
-    let mut attributes = Attributes::default();
-    each(bytes, |kind, value| match kind {
+    match kind {
         c::INET_DIAG_INFO => match protocol {
             Protocol::Tcp => attributes.tcp_info = Some(value),
             Protocol::Mptcp => attributes.mptcp_info = Some(value),
@@ -182,7 +196,7 @@ fn attributes(bytes: &[u8], protocol: Protocol) -> Attributes<'_> {
         c::INET_DIAG_PEERS => attributes.peers = Some(value),
         c::INET_DIAG_SKMEMINFO => attributes.memory = Some(value),
         c::INET_DIAG_CONG => {
-            attributes.congestion = Some(value.split(|byte| *byte == 0).next().unwrap_or(value));
+            attributes.congestion = Some(text_of(value));
         }
         c::INET_DIAG_SHUTDOWN => attributes.shutdown = value.first().copied(),
         c::INET_DIAG_SKV6ONLY => attributes.v6only = value.first().map(|byte| *byte != 0),
@@ -193,9 +207,9 @@ fn attributes(bytes: &[u8], protocol: Protocol) -> Attributes<'_> {
         INET_DIAG_CGROUP_ID => {
             attributes.cgroup_id = value.try_into().ok().map(u64::from_ne_bytes);
         }
+        INET_DIAG_SOCKOPT => attributes.sockopt = SockOpts::parse(value),
         _ => {}
-    });
-    attributes
+    }
 }
 
 /// Two numbers, as `unix_diag` has them.

@@ -9,6 +9,7 @@ mod decode;
 mod destroy;
 mod others;
 mod request;
+mod secrets;
 mod stream;
 
 use std::io;
@@ -19,6 +20,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 pub use self::destroy::{Destroyed, Refusal, has_net_admin};
+pub use self::secrets::wipe;
 pub use self::stream::{Progress, Stream, TCPDIAG_GETSOCK, end};
 use super::{Error, Row, RowSink, Table, Tee, Want};
 use crate::model::{Collector, Coverage, Part, Program, Protocol};
@@ -176,8 +178,12 @@ impl Netlink {
                     }
                 };
             // With MSG_TRUNC the length is the datagram's own, so a cut is seen; the stream counts the message.
-            let datagram = self.buffer.get(..received.min(BUFFER)).unwrap_or_default();
+            let datagram = self
+                .buffer
+                .get_mut(..received.min(BUFFER))
+                .unwrap_or_default();
             if let Some(tee) = tee.as_deref_mut() {
+                wipe(datagram);
                 tee(Collector::Netlink, table, datagram);
             }
             let progress = stream.feed(datagram, want, coverage, row);

@@ -125,6 +125,7 @@ pub fn packet(payload: &[u8]) -> Option<PacketSocket<'_>> {
         return None;
     }
     let mut socket = PacketSocket {
+        netns: 0,
         cookie: cookie(&message.cookie),
         inode: message.inode.get(),
         kind: message.kind,
@@ -170,6 +171,7 @@ pub fn netlink(payload: &[u8]) -> Option<NetlinkSocket<'_>> {
     }
     let connected = message.state == NETLINK_CONNECTED;
     let mut socket = NetlinkSocket {
+        netns: 0,
         cookie: cookie(&message.cookie),
         inode: message.inode.get(),
         state: if connected {
@@ -198,6 +200,7 @@ pub fn netlink(payload: &[u8]) -> Option<NetlinkSocket<'_>> {
 pub fn vsock(payload: &[u8]) -> Option<VsockSocket> {
     let (message, _) = VsockDiagMsg::ref_from_prefix(payload).ok()?;
     (message.family == AF_VSOCK).then(|| VsockSocket {
+        netns: 0,
         cookie: cookie(&message.cookie),
         inode: message.inode.get(),
         kind: message.kind,

@@ -85,6 +85,7 @@ pub fn extensions(want: &Want) -> ExtensionFlags {
     ask(want.tcp_info, ExtensionFlags::INFO);
     ask(want.memory, ExtensionFlags::SKMEMINFO);
     ask(want.congestion, ExtensionFlags::CONG);
+    ask(want.congestion_info, ExtensionFlags::VEGASINFO);
     ask(want.tos, ExtensionFlags::TOS | ExtensionFlags::TCLASS);
     extensions
 }

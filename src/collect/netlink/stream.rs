@@ -15,7 +15,7 @@ use rustc_hash::FxHashSet;
 
 use super::{decode, others};
 use crate::collect::{Row, RowSink, Want};
-use crate::model::{Attributes, Coverage, Protocol, Socket, TcpState};
+use crate::model::{Coverage, Protocol, TcpState};
 
 /// The answer to the request before `SOCK_DIAG_BY_FAMILY`, with the same payload (`include/uapi/linux/inet_diag.h`): in
 /// dumps that others recorded.
@@ -43,7 +43,7 @@ pub struct Stream {
     sequence: Option<u32>,
     interrupted: bool,
     rows: u64,
-    /// SCTP: the sockets that have come
+    /// sockets that have come, of the protocols of which the kernel tells twice
     met: FxHashSet<NonZeroU64>,
 }
 
@@ -89,6 +89,13 @@ impl Stream {
                 .unwrap_or_default();
         }
         Progress::More
+    }
+
+    /// Whether the socket comes for the first time. Netlink's come again among those that listen to groups
+    /// (`__netlink_diag_dump` in `net/netlink/diag.c`), and those of SCTP that listen and have associations again with
+    /// these (`sctp_diag_dump` in `net/sctp/diag.c`).
+    fn first(&mut self, cookie: Option<NonZeroU64>) -> bool {
+        cookie.is_none_or(|cookie| self.met.insert(cookie))
     }
 
     fn message(
@@ -138,26 +145,30 @@ impl Stream {
         coverage: &mut Coverage,
         row: &mut RowSink<'_>,
     ) -> Progress {
-        let decoded =
-            match want.protocol {
-                Protocol::Unix => {
-                    decode::unix(payload).map(|socket| (Row::Unix(socket), socket.state, true))
-                }
-                Protocol::Packet => others::packet(payload)
-                    .map(|socket| (Row::Packet(socket), TcpState::Closed, true)),
-                Protocol::Netlink => others::netlink(payload)
-                    .map(|socket| (Row::Netlink(socket), socket.state, true)),
-                Protocol::Vsock => {
-                    others::vsock(payload).map(|socket| (Row::Vsock(socket), socket.state, true))
-                }
-                protocol => decode::inet(payload, protocol).map(|(socket, mut attributes)| {
-                    attributes.message = Some(whole);
-                    let wanted = want.family(socket.family)
-                        && (protocol != Protocol::Sctp || self.first_of(&socket, &attributes));
-                    let state = socket.state;
-                    (Row::Inet { socket, attributes }, state, wanted)
-                }),
-            };
+        let decoded = match want.protocol {
+            Protocol::Unix => {
+                decode::unix(payload).map(|socket| (Row::Unix(socket), socket.state, true))
+            }
+            Protocol::Packet => {
+                others::packet(payload).map(|socket| (Row::Packet(socket), TcpState::Closed, true))
+            }
+            Protocol::Netlink => others::netlink(payload).map(|socket| {
+                let first = self.first(socket.cookie);
+                (Row::Netlink(socket), socket.state, first)
+            }),
+            Protocol::Vsock => {
+                others::vsock(payload).map(|socket| (Row::Vsock(socket), socket.state, true))
+            }
+            protocol => decode::inet(payload, protocol).map(|(socket, mut attributes)| {
+                attributes.message = Some(whole);
+                let wanted = want.family(socket.family)
+                    && (protocol != Protocol::Sctp
+                        || attributes.peers.is_some()
+                        || self.first(socket.cookie));
+                let state = socket.state;
+                (Row::Inet { socket, attributes }, state, wanted)
+            }),
+        };
         let Some((decoded, state, wanted)) = decoded else {
             coverage.undecoded += 1;
             return Progress::More;
@@ -190,16 +201,6 @@ pub fn end() -> Vec<u8> {
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
     bytes
-}
-
-impl Stream {
-    /// Whether the row is an association of SCTP, or a socket of it that has not come before: the kernel tells of one that
-    /// listens and has associations among the listening ones, and then with its associations again (`sctp_diag_dump` in
-    /// `net/sctp/diag.c`).
-    fn first_of(&mut self, socket: &Socket, attributes: &Attributes<'_>) -> bool {
-        let association = attributes.peers.is_some();
-        association || socket.cookie.is_none_or(|cookie| self.met.insert(cookie))
-    }
 }
 
 fn errno(payload: &[u8]) -> Option<i32> {

@@ -1,7 +1,12 @@
 //! What control groups got of the processors, where the v2 hierarchy is mounted.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use rustc_hash::FxHashMap;
 
 use super::facts::text;
 use crate::model::Cpu;
@@ -24,6 +29,91 @@ pub fn read(mountinfo: &str, cgroups: &BTreeSet<String>) -> BTreeMap<String, Cpu
     cgroups.iter().take(MOST).filter_map(cpu).collect()
 }
 
+/// More groups than this get no names by their ids.
+const MOST_IDS: usize = 1 << 18;
+/// Deeper than this nobody nests groups (`cgroup.max.depth` permits more).
+const DEEPEST: usize = 64;
+
+/// The paths of groups by their ids, read when the first one is asked for.
+#[derive(Debug, Default)]
+pub struct Paths {
+    mountinfo: PathBuf,
+    read: OnceCell<Option<FxHashMap<u64, String>>>,
+}
+
+impl Paths {
+    /// Of the hierarchy that the file, which is like `/proc/PID/mountinfo`, names.
+    pub fn new(mountinfo: impl Into<PathBuf>) -> Self {
+        Self {
+            mountinfo: mountinfo.into(),
+            read: OnceCell::new(),
+        }
+    }
+
+    /// Of no hierarchy.
+    pub fn none() -> Self {
+        Self {
+            read: OnceCell::from(None),
+            ..Self::default()
+        }
+    }
+
+    /// The path of the group with `id`, from the root of the hierarchy. A group that was removed has none.
+    pub fn of(&self, id: u64) -> Option<&str> {
+        let read = self
+            .read
+            .get_or_init(|| ids(&text(&self.mountinfo).unwrap_or_default()));
+        read.as_ref()?.get(&id).map(String::as_str)
+    }
+
+    /// Whether an id was asked for and no hierarchy is mounted where this process can see it.
+    pub fn is_hidden(&self) -> bool {
+        matches!(self.read.get(), Some(None))
+    }
+}
+
+/// Every group's id and path. The id of a group is the inode of its directory (`kernfs`; on machines of 32 bits since
+/// Linux 5.5 a part of it, then no path is found).
+fn ids(mountinfo: &str) -> Option<FxHashMap<u64, String>> {
+    let mount = mount(mountinfo)?;
+    let root = fs::metadata(&mount.at).ok()?;
+    // Something else may be mounted on top of it.
+    if device(&root) != mount.device {
+        return None;
+    }
+    let mut found = FxHashMap::default();
+    let name = if mount.root.is_empty() {
+        "/"
+    } else {
+        &mount.root
+    };
+    found.insert(root.ino(), name.to_owned());
+    let mut todo = vec![(mount.at, mount.root.trim_end_matches('/').to_owned(), 0)];
+    while let Some((directory, path, depth)) = todo.pop() {
+        // A group may be removed meanwhile.
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) || found.len() >= MOST_IDS {
+                continue;
+            }
+            let path = format!("{path}/{}", entry.file_name().to_string_lossy());
+            if depth < DEEPEST {
+                todo.push((entry.path(), path.clone(), depth + 1));
+            }
+            found.insert(entry.ino(), path);
+        }
+    }
+    Some(found)
+}
+
+fn device(file: &fs::Metadata) -> String {
+    let device = file.dev();
+    format!(
+        "{}:{}",
+        rustix::fs::major(device),
+        rustix::fs::minor(device)
+    )
+}
+
 /// Where a part of the hierarchy is mounted.
 #[derive(Debug, PartialEq, Eq)]
 struct Mount {
@@ -31,6 +121,8 @@ struct Mount {
     root: String,
     /// where
     at: PathBuf,
+    /// `MAJOR:MINOR`
+    device: String,
 }
 
 impl Mount {
@@ -51,11 +143,12 @@ fn mount(mountinfo: &str) -> Option<Mount> {
     let mounts = mountinfo.lines().filter_map(|line| {
         let (mount, source) = line.split_once(" - ")?;
         let kind = source.split_ascii_whitespace().next()?;
-        let mut words = mount.split_ascii_whitespace().skip(3);
-        let (root, at) = (words.next()?, words.next()?);
+        let mut words = mount.split_ascii_whitespace().skip(2);
+        let (device, root, at) = (words.next()?, words.next()?, words.next()?);
         (kind == "cgroup2").then(|| Mount {
             root: unescaped(root),
             at: PathBuf::from(unescaped(at)),
+            device: device.to_owned(),
         })
     });
     mounts.min_by_key(|mount| mount.root.len())
@@ -111,10 +204,52 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_found_by_the_inode_of_its_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let inner = root.path().join("system.slice/web.service");
+        fs::create_dir_all(&inner).unwrap();
+        fs::write(root.path().join("cgroup.procs"), "").unwrap();
+        let file = root.path().join("mountinfo");
+        let paths_of = |mounted: &str| {
+            let at = root.path().display();
+            let device = device(&fs::metadata(root.path()).unwrap());
+            let line = format!("30 21 {device} {mounted} {at} rw - cgroup2 cgroup2 rw\n");
+            fs::write(&file, line).unwrap();
+            Paths::new(&file)
+        };
+        let id = |path: &Path| fs::metadata(path).unwrap().ino();
+        let paths = paths_of("/");
+        assert!(!paths.is_hidden(), "nothing was asked for");
+        assert_eq!(paths.of(id(root.path())), Some("/"));
+        assert_eq!(paths.of(id(&inner)), Some("/system.slice/web.service"));
+        assert_eq!(paths.of(id(&file)), None, "no directory, no group");
+        assert!(!paths.is_hidden());
+        let part = paths_of("/docker/1");
+        assert_eq!(part.of(id(root.path())), Some("/docker/1"));
+        assert_eq!(
+            part.of(id(&inner)),
+            Some("/docker/1/system.slice/web.service")
+        );
+        fs::write(&file, "").unwrap();
+        let hidden = Paths::new(&file);
+        assert_eq!(hidden.of(1), None);
+        assert!(hidden.is_hidden());
+        let covered = format!(
+            "30 21 0:9999 / {} rw - cgroup2 cgroup2 rw\n",
+            root.path().display()
+        );
+        fs::write(&file, covered).unwrap();
+        assert_eq!(Paths::new(&file).of(id(&inner)), None, "another mount");
+        let none = Paths::none();
+        assert!(none.of(1).is_none() && none.is_hidden());
+    }
+
+    #[test]
     fn a_part_of_the_hierarchy_has_only_its_own_groups() {
         let mount = Mount {
             root: "/docker/1".to_owned(),
             at: PathBuf::from("/sys/fs/cgroup"),
+            device: "0:26".to_owned(),
         };
         let directory = |path| mount.directory(path);
         assert_eq!(directory("/docker/1"), Some("/sys/fs/cgroup".into()));

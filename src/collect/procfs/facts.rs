@@ -11,8 +11,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use super::ProcRoot;
-use crate::model::Facts;
+use crate::model::age::AGE_SYSCTLS;
 use crate::model::host::SYSCTLS;
+use crate::model::{AgeFacts, Facts};
 
 /// No file that is read here is longer but by malice; `netstat` has 6 KB.
 const LONGEST_FILE: u64 = 1 << 20;
@@ -41,12 +42,7 @@ pub fn of(root: &ProcRoot) -> Facts {
         &text(&net.join("snmp6")).unwrap_or_default(),
         &mut facts.counters,
     );
-    for file in ["sockstat", "sockstat6"] {
-        inline(
-            &text(&net.join(file)).unwrap_or_default(),
-            &mut facts.sockstat,
-        );
-    }
+    facts.sockstat = sockstat(root);
     softnet(
         &text(&net.join("softnet_stat")).unwrap_or_default(),
         &mut facts.counters,
@@ -64,6 +60,36 @@ pub fn of(root: &ProcRoot) -> Facts {
         .is_this_machine()
         .then(|| u64::try_from(rustix::param::page_size()).unwrap_or(4096));
     facts
+}
+
+/// The gauges of `net/{sockstat,sockstat6}` alone: how many sockets the namespace has of each protocol.
+pub fn sockstat(root: &ProcRoot) -> BTreeMap<String, i64> {
+    let mut gauges = BTreeMap::new();
+    for file in ["sockstat", "sockstat6"] {
+        inline(
+            &text(&root.net().join(file)).unwrap_or_default(),
+            &mut gauges,
+        );
+    }
+    gauges
+}
+
+/// How many TCP segments the namespace has ever received (`Tcp.InSegs` of `net/snmp`).
+pub fn segments_received(root: &ProcRoot) -> Option<i64> {
+    let mut counters = BTreeMap::new();
+    paired(&text(&root.net().join("snmp"))?, &mut counters);
+    counters.remove("Tcp.InSegs")
+}
+
+/// The settings that ages depend on.
+pub fn ages(root: &ProcRoot) -> AgeFacts {
+    let mut facts = Facts::default();
+    for name in AGE_SYSCTLS {
+        if let Some(text) = root.sysctl(name) {
+            facts.sysctls.insert((*name).to_owned(), text);
+        }
+    }
+    AgeFacts::new(&facts)
 }
 
 /// A small file's text; `None` if it cannot be read.

@@ -5,7 +5,7 @@
 //! `tcp_info`, no interface, no backlog of a listener and no bound-inactive sockets, and the kernel does not tell when
 //! a table changed while it was read.
 
-mod cgroups;
+pub mod cgroups;
 pub mod facts;
 pub mod inet;
 pub mod owners;

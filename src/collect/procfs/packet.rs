@@ -59,6 +59,7 @@ pub fn parse_packet(line: &[u8]) -> Option<PacketSocket<'static>> {
     let uid = decimal(words.next()?)?;
     let inode = decimal(words.next()?)?;
     Some(PacketSocket {
+        netns: 0,
         cookie: None,
         inode: inode.try_into().ok()?,
         kind: kind.try_into().ok()?,
@@ -88,6 +89,7 @@ pub fn parse_netlink(line: &[u8]) -> Option<(NetlinkSocket<'static>, [u8; 4])> {
     let drops = decimal(words.next()?)?;
     let inode = decimal(words.next()?)?;
     let socket = NetlinkSocket {
+        netns: 0,
         cookie: None,
         inode: inode.try_into().ok()?,
         state: TcpState::Closed,

@@ -28,6 +28,8 @@ enum Kind {
     Own,
     /// a procfs mounted elsewhere: those of its process 1
     Mounted,
+    /// the same, but a network namespace was entered on purpose: the calling thread's
+    Entered,
     /// no procfs: a copy
     Copied,
 }
@@ -50,6 +52,15 @@ impl ProcRoot {
             Kind::Copied
         };
         Self { path, kind }
+    }
+
+    /// The same processes, and the network namespace that the calling thread is in, whichever process 1 is in.
+    #[must_use]
+    pub fn entered(mut self) -> Self {
+        if self.kind == Kind::Mounted {
+            self.kind = Kind::Entered;
+        }
+        self
     }
 
     /// Whether it is the caller's own `/proc`, so that its uids are those of the local user database.
@@ -75,6 +86,7 @@ impl ProcRoot {
         let first = self.path.join("1/net");
         match self.kind {
             Kind::Own => self.reader().join("net"),
+            Kind::Entered => Self::default().net(),
             Kind::Copied if !first.exists() => self.path.join("net"),
             Kind::Mounted | Kind::Copied => first,
         }
@@ -92,7 +104,7 @@ impl ProcRoot {
             _ if sysctl == "kernel/hostname" => Some("uts"),
             _ => None,
         };
-        let believable = self.kind != Kind::Mounted
+        let believable = !matches!(self.kind, Kind::Mounted | Kind::Entered)
             || namespace.is_none_or(|kind| {
                 let theirs = self.namespace(kind);
                 theirs.is_some() && theirs == Self::default().namespace(kind)
@@ -135,7 +147,8 @@ impl ProcRoot {
         let first = self.path.join("1");
         let target = match self.kind {
             Kind::Own => link(self.reader()),
-            Kind::Mounted => link(first),
+            Kind::Entered if kind == "net" => return Self::default().namespace(kind),
+            Kind::Mounted | Kind::Entered => link(first),
             Kind::Copied => link(first).or_else(|| link(self.path.join("self"))),
         }?;
         owners::inode(

@@ -121,6 +121,12 @@ mod tests {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         let file = fs::File::open("/dev/null").unwrap();
+        let route = socket(AddressFamily::NETLINK, SocketType::RAW, None).unwrap();
+        assert!(!is_tcp(&path(route.as_raw_fd())));
+        let mptcp = rustix::net::ipproto::MPTCP;
+        if let Ok(mptcp) = socket(AddressFamily::INET, SocketType::STREAM, Some(mptcp)) {
+            assert!(!is_tcp(&path(mptcp.as_raw_fd())), "its subflows are");
+        }
         assert!(is_tcp(&path(tcp.as_raw_fd())));
         assert!(!is_tcp(&path(udp.as_raw_fd())));
         assert!(!is_tcp(&path(file.as_raw_fd())));

@@ -113,7 +113,13 @@ pub(super) fn each_line(
 
 #[cfg(test)]
 mod tests {
+    use procfs::net::{UdpNetEntries, UnixNetEntries};
+    use procfs::{ExplicitSystemInfo, FromBufRead, FromBufReadSI};
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::collect::Row;
+    use crate::model::Socket;
 
     const LIST: &[u8] = b"protocol  size sockets  memory press maxhdr\n\
         MPTCPv6   2064      0     171   no       0\n\
@@ -147,6 +153,81 @@ mod tests {
         for protocol in Protocol::ALL {
             let table = Table::of(protocol, Family::Ipv4);
             assert_eq!(!files(table).is_empty(), shows(protocol));
+        }
+    }
+
+    /// The rows of a table, and the bytes of their names.
+    fn rows(text: &str, table: Table) -> Vec<(Socket, Option<u32>, Option<Vec<u8>>)> {
+        let (mut found, mut coverage) = (Vec::new(), Coverage::default());
+        let want = Want::all(table.protocol);
+        let end = read(text.as_bytes(), table, &want, &mut coverage, &mut |row| {
+            let (socket, attributes, _) = row.parts();
+            let name = match row {
+                Row::Unix(unix) => unix.name.map(<[u8]>::to_vec),
+                _ => None,
+            };
+            found.push((socket, attributes.drops(), name));
+            ControlFlow::Continue(())
+        });
+        assert!(end.unwrap().is_continue() && coverage.rows_complete());
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn datagram_tables_agree_with_the_procfs_crate(
+            (address, port) in (any::<u32>(), any::<u16>()),
+            connected in any::<bool>(),
+            (tx, rx, uid, inode, drops) in any::<(u32, u32, u32, u32, u32)>(),
+        ) {
+            let state = if connected { 1 } else { 7 };
+            let text = format!(
+                "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
+                 {:5}: {address:08X}:{port:04X} 0100007F:0000 {state:02X} {tx:08X}:{rx:08X} 00:00000000 00000000 {uid:5} {:8} {inode} 2 0000000000000000 {drops}\n",
+                9, 0
+            );
+            let system = ExplicitSystemInfo {
+                boot_time_secs: 0,
+                ticks_per_second: 100,
+                page_size: 4096,
+                is_little_endian: cfg!(target_endian = "little"),
+            };
+            let oracle = UdpNetEntries::from_buf_read(text.as_bytes(), &system).unwrap();
+            let oracle = &oracle.0[0];
+            for protocol in [Protocol::Udp, Protocol::UdpLite, Protocol::Raw] {
+                let rows = rows(&text, Table::of(protocol, Family::Ipv4));
+                let (socket, dropped, _) = &rows[0];
+                prop_assert_eq!(socket.protocol, protocol);
+                prop_assert_eq!(socket.local_ip(), oracle.local_address.ip());
+                prop_assert_eq!(socket.local.port, oracle.local_address.port());
+                prop_assert_eq!(socket.remote_ip(), oracle.remote_address.ip());
+                prop_assert_eq!(socket.state.number(), oracle.state.to_u8());
+                prop_assert_eq!((socket.recv_q, socket.send_q), (oracle.rx_queue, oracle.tx_queue));
+                prop_assert_eq!((socket.uid, u64::from(socket.inode)), (oracle.uid, oracle.inode));
+                prop_assert_eq!(*dropped, Some(drops));
+            }
+        }
+
+        #[test]
+        fn unix_agrees_with_the_procfs_crate(
+            kind in prop::sample::select(vec![1u8, 2, 5]),
+            connected in any::<bool>(),
+            inode in any::<u32>(),
+            name in "(@|/)[a-z0-9./-]{1,40}",
+        ) {
+            let state = if connected { 3 } else { 1 };
+            let text = format!(
+                "Num       RefCount Protocol Flags    Type St Inode Path\n\
+                 0000000000000000: 00000002 00000000 00000000 {kind:04X} {state:02X} {inode:5} {name}\n"
+            );
+            let oracle = UnixNetEntries::from_buf_read(text.as_bytes()).unwrap();
+            let oracle = &oracle.0[0];
+            let rows = rows(&text, Table::without_family(Protocol::Unix));
+            let (socket, _, ours) = &rows[0];
+            prop_assert_eq!(u64::from(socket.inode), oracle.inode);
+            prop_assert_eq!(ours.as_deref(), oracle.path.as_ref().map(|path| path.as_os_str().as_encoded_bytes()));
+            let of_theirs = if oracle.state.to_u8() == 3 { 1 } else { 7 };
+            prop_assert_eq!(socket.state.number(), of_theirs);
         }
     }
 }

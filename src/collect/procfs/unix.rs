@@ -82,6 +82,7 @@ pub fn parse_line(line: &[u8]) -> Option<UnixSocket<'_>> {
         memory: None,
         shutdown: None,
         uid: None,
+        netns: 0,
     })
 }
 

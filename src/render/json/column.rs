@@ -73,8 +73,10 @@ impl Column {
                 Some(name) => object.value(key, name),
                 None => object.plain(key, format_args!("if{}", interface.index)),
             },
+            Value::Namespace(namespace) => object.value(key, &namespace.label),
             Value::Timer { timer, .. } => object.value(key, timer.name()),
             Value::Shutdown(directions) => object.plain(key, shut(*directions)),
+            Value::List(list) => object.list(key, *list),
             Value::Age(Age { low_ms, .. }) => object.value(key, low_ms),
             Value::Owners(holders) => {
                 let out = object.key(key)?;
@@ -124,12 +126,19 @@ pub(super) fn write_names<W: Write>(
 pub(super) fn is_in_a_part(field: &Field) -> bool {
     // What needs nothing is identity, state, queue or timer; of the others only those that came later are not in a part.
     match field.needs {
-        Needs::Row => !["user", "netid"].contains(&field.id),
+        Needs::Row => !["user", "netid", "netns"].contains(&field.id),
         Needs::TcpInfo => {
             ["age", "waiting-on"].contains(&field.id)
                 || MEMBERS.iter().any(|member| member.key == field.id)
         }
-        Needs::Extended | Needs::Cgroup | Needs::Congestion | Needs::Memory | Needs::Owners => true,
+        Needs::Extended
+        | Needs::Tos
+        | Needs::Cgroup
+        | Needs::Congestion
+        | Needs::BesideInfo
+        | Needs::CongestionInfo
+        | Needs::Memory
+        | Needs::Owners => true,
     }
 }
 
@@ -178,6 +187,7 @@ mod tests {
         let tail = Tail {
             complete: true,
             warnings: &[],
+            ..Tail::default()
         };
         for field in all().filter(|field| !is_in_a_part(field)) {
             let mut lines = Sockets::lines(Vec::new(), Parts::default()).with_columns(&[field]);

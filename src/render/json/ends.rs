@@ -69,15 +69,22 @@ pub(super) fn write_extended<W: Write>(
             }
             object.known("pending", unix.waiting.map(|waiting| waiting.len() / 4))
         }
-        Ends::Packet(packet) => match packet.fanout {
-            Some(fanout) => {
-                object.value("fanout_id", fanout & 0xffff)?;
-                object.value("fanout_type", fanout >> 16)
-            }
-            None => Ok(()),
-        },
+        Ends::Packet(packet) => {
+            object.known("running", packet.running)?;
+            object.known("rx_ring_bytes", packet.rx_ring)?;
+            object.known("tx_ring_bytes", packet.tx_ring)?;
+            object.known("fanout_id", packet.fanout.map(|fanout| fanout & 0xffff))?;
+            object.known("fanout_type", packet.fanout.map(|fanout| fanout >> 16))
+        }
         Ends::Netlink(netlink) => {
-            object.known("peer_groups", netlink.peer.map(|(_, groups)| groups))?;
+            if netlink.groups.is_some() {
+                let out = object.key("groups")?;
+                out.write_all(b"[")?;
+                for (at, group) in netlink.joined().enumerate() {
+                    write!(out, "{}{group}", if at > 0 { "," } else { "" })?;
+                }
+                out.write_all(b"]")?;
+            }
             object.known("drops", netlink.drops)
         }
     }
@@ -133,6 +140,7 @@ mod tests {
     #[test]
     fn a_unix_socket_has_a_name_and_inodes_and_no_ports() {
         let unix = UnixSocket {
+            netns: 0,
             cookie: None,
             inode: 7,
             kind: UnixKind::Datagram,
@@ -180,17 +188,18 @@ mod tests {
     #[test]
     fn links_the_kernel_and_virtual_machines_have_their_own_ends() {
         let packet = PacketSocket {
+            netns: 0,
             cookie: None,
             inode: 7,
             kind: 3,
             ethertype: 0x806,
             ifindex: 2,
-            recv_q: None,
-            uid: Some(0),
-            fanout: None,
             running: Some(true),
             rx_ring: None,
             tx_ring: None,
+            recv_q: None,
+            uid: Some(0),
+            fanout: None,
             memory: None,
         };
         let (object, cells) = shown(Ends::Packet(&packet), Parts::default(), &ENDS);
@@ -205,6 +214,7 @@ mod tests {
         );
         assert_eq!(cells[..4], ["p_raw", "UNCONNECTED", "arp:eth0", "*"]);
         let netlink = NetlinkSocket {
+            netns: 0,
             cookie: None,
             inode: 123,
             state: TcpState::Closed,
@@ -228,6 +238,7 @@ mod tests {
         );
         assert_eq!(cells[..4], ["nl", "UNCONNECTED", "genl:nginx/4242", "*"]);
         let vsock = VsockSocket {
+            netns: 0,
             cookie: None,
             inode: 7,
             kind: 1,

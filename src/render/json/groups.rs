@@ -67,13 +67,10 @@ pub fn write_groups(
     }
     write!(
         out,
-        "\n],\"more\":{{\"groups\":{},\"sockets\":{}}},\"complete\":",
+        "\n],\"more\":{{\"groups\":{},\"sockets\":{}}}",
         counted.more_groups, counted.more_sockets
     )?;
-    write_value(out, &tail.complete)?;
-    out.write_all(b",\"warnings\":")?;
-    write_value(out, tail.warnings)?;
-    out.write_all(b"}\n")
+    tail.write(out)
 }
 
 #[cfg(test)]
@@ -96,6 +93,7 @@ mod tests {
         let tail = Tail {
             complete: true,
             warnings: &[],
+            ..Tail::default()
         };
         let mut out = Vec::new();
         write_groups(&mut out, Some(&head()), &by, &counted, &tail).unwrap();

@@ -154,6 +154,7 @@ mod tests {
             fixture.with(|record| writer.push(record, fate)).unwrap();
         }
         let tail = Tail {
+            namespaces: &[],
             complete: true,
             warnings: &[],
         };

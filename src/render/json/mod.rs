@@ -7,6 +7,7 @@
 
 mod column;
 mod ends;
+mod extensions;
 mod groups;
 mod kill;
 mod owners;
@@ -20,6 +21,8 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 
+use crate::fields::List;
+use crate::model::Looked;
 use crate::model::printable::{all_printable, is_printable};
 use crate::model::unix::Name;
 
@@ -47,12 +50,28 @@ pub struct Head<'a> {
 }
 
 /// What every document says of its gaps.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Tail<'a> {
+    /// the network namespaces that were looked at; empty where it is the head's one
+    #[serde(skip_serializing_if = "<[Looked]>::is_empty")]
+    pub namespaces: &'a [Looked],
     /// whether everything that was asked for was seen
     pub complete: bool,
     /// one sentence for each gap
     pub warnings: &'a [String],
+}
+
+impl Tail<'_> {
+    /// Writes the rest of a document behind its rows.
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut text = Vec::new();
+        write_value(&mut text, self)?;
+        // The document has its opening brace already.
+        text.drain(..1);
+        out.write_all(b",")?;
+        out.write_all(&text)?;
+        out.write_all(b"\n")
+    }
 }
 
 /// Head and tail together, for documents that do not stream: flatten it into them (`#[serde(flatten)]`).
@@ -180,6 +199,19 @@ impl<'w, W: Write> Object<'w, W> {
         self.value(key, Shown(text))
     }
 
+    /// Words of ours that need no escapes.
+    fn list(&mut self, key: &str, list: List<'_>) -> io::Result<()> {
+        let out = self.key(key)?;
+        out.write_all(b"[")?;
+        let mut comma = "";
+        list.each(&mut |word| {
+            write!(out, "{comma}\"{word}\"")?;
+            comma = ",";
+            io::Result::Ok(())
+        })?;
+        out.write_all(b"]")
+    }
+
     fn end(self) -> io::Result<()> {
         self.out.write_all(b"}")
     }
@@ -214,6 +246,7 @@ pub(crate) mod tests {
             tail: Tail {
                 complete: true,
                 warnings: &[],
+                ..Tail::default()
             },
         };
         let mut out = Vec::new();

@@ -83,11 +83,8 @@ impl<W: Write> Pairs<W> {
     /// Those of the writer.
     pub fn finish(mut self, elsewhere: u64, tail: &Tail<'_>) -> io::Result<()> {
         if !self.lines {
-            write!(self.out, "\n],\"elsewhere\":{elsewhere},\"complete\":")?;
-            write_value(&mut self.out, &tail.complete)?;
-            self.out.write_all(b",\"warnings\":")?;
-            write_value(&mut self.out, tail.warnings)?;
-            self.out.write_all(b"}\n")?;
+            write!(self.out, "\n],\"elsewhere\":{elsewhere}")?;
+            tail.write(&mut self.out)?;
         }
         self.out.flush()
     }
@@ -112,6 +109,7 @@ mod tests {
             pairs.push(a, None).unwrap();
         });
         let tail = Tail {
+            namespaces: &[],
             complete: false,
             warnings: &["gone".to_owned()],
         };

@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 use std::io::{self, Write};
 
 use super::column::{Column, is_in_a_part};
-use super::{Head, Object, Tail, ends, owners, write_value};
+use super::{Head, Object, Tail, ends, extensions, owners, write_value};
 use crate::fields::{Field, Needs, Record};
 use crate::model::tcp_info::MEMBERS;
 use crate::model::{Age, Ends, Memory, Socket, TcpState};
@@ -17,11 +17,11 @@ pub const SOCKETS: &str = "linger.sockets/1";
 pub struct Parts {
     /// `-p`: owners
     pub owners: bool,
-    /// `-i`: `tcp_info`, congestion control, time in the state
+    /// `-i`: `tcp_info`, congestion control, upper-layer protocol, MD5 signatures, time in the state
     pub info: bool,
     /// `-m`: memory
     pub memory: bool,
-    /// `-e`: mark, cgroup, unit, shutdown, IPv6 only, type of service
+    /// `-e`: mark, cgroup, unit, shutdown, IPv6 only, type of service, socket options
     pub extended: bool,
 }
 
@@ -31,8 +31,10 @@ impl Parts {
     pub const fn with(mut self, needs: Needs) -> Self {
         match needs {
             Needs::Row => {}
-            Needs::Extended | Needs::Cgroup => self.extended = true,
-            Needs::TcpInfo | Needs::Congestion => self.info = true,
+            Needs::Extended | Needs::Tos | Needs::Cgroup => self.extended = true,
+            Needs::TcpInfo | Needs::BesideInfo | Needs::Congestion | Needs::CongestionInfo => {
+                self.info = true;
+            }
             Needs::Memory => self.memory = true,
             Needs::Owners => self.owners = true,
         }
@@ -113,11 +115,8 @@ impl<W: Write> Sockets<W> {
     /// Those of the writer.
     pub fn finish(mut self, tail: &Tail<'_>) -> io::Result<W> {
         if !self.lines {
-            self.out.write_all(b"\n],\"complete\":")?;
-            write_value(&mut self.out, &tail.complete)?;
-            self.out.write_all(b",\"warnings\":")?;
-            write_value(&mut self.out, tail.warnings)?;
-            self.out.write_all(b"}\n")?;
+            self.out.write_all(b"\n]")?;
+            tail.write(&mut self.out)?;
         }
         self.out.flush()?;
         Ok(self.out)
@@ -238,7 +237,8 @@ fn write_extended<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -> 
     object.known("v6only", attributes.v6only)?;
     object.known("tos", attributes.tos)?;
     object.known("tclass", attributes.tclass)?;
-    object.known("class_id", attributes.class_id)
+    object.known("class_id", attributes.class_id)?;
+    extensions::write_options(object, record)
 }
 
 /// Which directions were shut down.
@@ -273,7 +273,7 @@ fn write_info<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -> io::
         }
         members.end()?;
     }
-    Ok(())
+    extensions::write_beside_info(object, record)
 }
 
 fn write_memory(out: &mut impl Write, memory: &Memory) -> io::Result<()> {
@@ -384,7 +384,7 @@ mod tests {
             (Parts::default().with(Needs::Memory), &["memory"]),
             (
                 Parts::default().with(Needs::Extended),
-                &["mark", "cgroup", "cgroup_id", "unit", "shutdown"],
+                &["mark", "cgroup", "cgroup_id", "unit", "shutdown", "sockopt"],
             ),
         ] {
             let some = object(&Fixture::new(), parts);
@@ -525,6 +525,7 @@ mod tests {
                     .finish(&Tail {
                         complete: false,
                         warnings: &warnings,
+                        ..Tail::default()
                     })
                     .unwrap(),
             )
@@ -561,6 +562,7 @@ mod tests {
                 .finish(&Tail {
                     complete: true,
                     warnings: &[],
+                    ..Tail::default()
                 })
                 .unwrap(),
         )
