@@ -27,8 +27,7 @@ use crate::query::Filter;
 use crate::render::cell;
 use crate::render::csv::Csv;
 use crate::render::groups::{Groups, Members};
-use crate::render::json::{GROUPS, Head, PAIRS, Pairs, Parts, SOCKETS, Sockets, Tail};
-use crate::render::pairs;
+use crate::render::json::{Head, Pairs, Parts, Sockets, Tail};
 use crate::render::rows::{Extras, Options, Table};
 use crate::render::text::width;
 
@@ -167,8 +166,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
         true => choice.columns.clone(),
         false => views::columns(output, &choice.columns, tables, parts),
     };
-    let usual = args.pair && !json && columns.is_empty();
-    let usual = Needed::by(usual.then(pairs::default_columns).iter().flatten());
+    let usual = pair::needed(args.pair && !json && columns.is_empty());
     // Of several namespaces each row says which one is its own; of a table's columns only if none were asked for.
     if let Ok(netns) = fields::by_id("netns")
         && names.namespaces.is_some()
@@ -266,11 +264,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     let head = match output {
         // The collector stands in front of the rows; whether it may be used shows before the first of them.
         Output::Json => Some(Head {
-            schema: match (grouped, args.pair) {
-                (true, _) => GROUPS,
-                (_, true) => PAIRS,
-                _ => SOCKETS,
-            },
+            schema: choice.schema(args.pair),
             generated_at: machine.now(),
             host: &host.name,
             netns: host.netns,
@@ -298,14 +292,11 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             },
             out,
         },
-        (head, output) if args.pair => Writer::Pairs {
+        (head, _) if args.pair => Writer::Pairs {
             halves: Halves::new(choice.order, choice.top, shown),
-            form: match (head, output) {
-                (None, Output::Table | Output::Wide) => {
-                    let several = names.namespaces.is_some();
-                    PairForm::Table(Box::new(pairs::Table::new(out, columns, several, header)))
-                }
-                (head, _) => PairForm::Json(Pairs::new(out, head.as_ref(), parts, columns)?),
+            form: match json {
+                true => PairForm::Json(Pairs::new(out, head.as_ref(), parts, columns)?),
+                false => PairForm::table(out, columns, names.namespaces.is_some(), header),
             },
         },
         (Some(head), _) => {
@@ -399,8 +390,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     }
     coverage.merge(rows);
     coverage.unowned = unowned;
-    let unpaired = sink.halves().and_then(|halves| halves.missing());
-    coverage.missing.extend(unpaired);
+    coverage.missing.extend(sink.unpaired());
     if unnamed > 0 && names.cgroups.is_hidden() && !machine.is_capture() {
         let gap =
             format!("the cgroups of {unnamed} sockets: no cgroup2 file system is mounted here");

@@ -14,7 +14,7 @@ use crate::fields::{self, Field, Needed, Record};
 use crate::model::words;
 use crate::render::csv::Csv;
 use crate::render::groups::{Groups, write_csv, write_table};
-use crate::render::json::{Head, Pairs, Sockets, Tail, write_groups};
+use crate::render::json::{GROUPS, Head, PAIRS, Pairs, SOCKETS, Sockets, Tail, write_groups};
 use crate::render::pairs;
 use crate::render::rows::Table;
 
@@ -71,6 +71,15 @@ impl Choice {
     pub fn needed(&self) -> Needed {
         let order = self.order.iter().map(|order| &order.field);
         Needed::by(self.columns.iter().chain(&self.groups).chain(order))
+    }
+
+    /// The schema of the document; `pair` is that of pairs.
+    pub const fn schema(&self, pair: bool) -> &'static str {
+        match (self.groups.is_empty(), pair) {
+            (false, _) => GROUPS,
+            (_, true) => PAIRS,
+            _ => SOCKETS,
+        }
     }
 
     /// Whether a column is shown, counted or sorted by.
@@ -173,6 +182,11 @@ impl<'a, W: Write> Sink<'a, W> {
         }
     }
 
+    /// What could not be paired at all.
+    pub fn unpaired(&mut self) -> Option<String> {
+        self.halves().and_then(|halves| halves.missing())
+    }
+
     /// Takes a row; `Break` if no more are wanted.
     ///
     /// # Errors
@@ -265,6 +279,11 @@ impl<W: Write> Writer<'_, W> {
 }
 
 impl<W: Write> PairForm<W> {
+    /// A table, as [`pairs::Table::new`].
+    pub fn table(out: W, columns: &[&'static Field], several: bool, header: bool) -> Self {
+        Self::Table(Box::new(pairs::Table::new(out, columns, several, header)))
+    }
+
     fn finish(self, halves: &Halves, tail: &Tail<'_>, like: &Like<'_>) -> io::Result<()> {
         let (elsewhere, lines) = match self {
             Self::Table(table) => {

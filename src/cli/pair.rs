@@ -16,6 +16,7 @@ use super::sorted::{Kept, Like, Order};
 use crate::collect::Want;
 use crate::fields::{Key, Needed, Record};
 use crate::model::{Attributes, Endpoint, Ends, Protocol, Socket, StateSet, TcpState};
+use crate::render::pairs::default_columns;
 
 /// One end.
 struct Half {
@@ -88,6 +89,11 @@ pub fn check(args: &args::List, output: Output) -> Result<(), Failure> {
         )),
         _ => Ok(()),
     }
+}
+
+/// What the usual columns need, if they are shown.
+pub fn needed(usual: bool) -> Needed {
+    Needed::by(usual.then(default_columns).iter().flatten())
 }
 
 /// The kernel alone knows which ports it chose, and tells only by leaving sockets out: the other ends too.
