@@ -59,6 +59,8 @@ mod names;
 mod netns;
 #[path = "live/owners.rs"]
 mod owners;
+#[path = "live/pair.rs"]
+mod pair;
 #[path = "live/protocols.rs"]
 mod protocols;
 #[path = "live/record.rs"]
@@ -85,6 +87,8 @@ mod stories;
 mod sys;
 #[path = "live/waiting.rs"]
 mod waiting;
+#[path = "live/whose.rs"]
+mod whose;
 #[path = "live/workloads.rs"]
 mod workloads;
 #[path = "live/world.rs"]
@@ -117,6 +121,8 @@ fn main() -> ExitCode {
         silence::TESTS,
         waiting::TESTS,
         stalls::TESTS,
+        pair::TESTS,
+        whose::TESTS,
         attributes::TESTS,
         bytecode::TESTS,
         fingers::TESTS,

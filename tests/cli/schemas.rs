@@ -176,6 +176,8 @@ fn rows_fit_with_every_option_that_changes_their_keys() {
         fits(&format!("list -a --group-by {}", all.join(",")), capture);
         fits("list -a --group-by state,peer,process --top 1", capture);
         fits("list -a --sort -recv-q --top 2", capture);
+        fits("list -tux --pair", capture);
+        fits("list --pair -iem", capture);
         for line in ["list -apiem", "list -a -c user", "list state closing"] {
             let said = run(&format!("{line} --output jsonl --from {capture}"));
             assert_eq!(lines(&said.out), [""; 0], "{line} {capture}");

@@ -13,6 +13,7 @@ use serde_json::Value;
 pub const SCHEMAS: &[(&str, &str)] = &[
     ("linger.sockets/1", "linger.sockets.1.json"),
     ("linger.groups/1", "linger.groups.1.json"),
+    ("linger.pairs/1", "linger.pairs.1.json"),
     ("linger.status/1", "linger.status.1.json"),
     ("linger.subject/1", "linger.subject.1.json"),
     ("linger.findings/1", "linger.findings.1.json"),
