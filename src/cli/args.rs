@@ -336,6 +336,9 @@ pub struct Kill {
     /// Write no capture of the sockets before they are destroyed
     #[arg(long, conflicts_with = "state_dir")]
     pub no_capture: bool,
+    /// Read the filter from a file, - being standard input; a socket has to fit the words of the line too
+    #[arg(short = 'F', long = "filter", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub filter_file: Option<PathBuf>,
     /// Which sockets, in the language of `linger list`
     #[arg(value_name = "FILTER")]
     pub filter: Vec<String>,

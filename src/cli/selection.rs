@@ -125,7 +125,9 @@ impl Selection {
         let mut stopped = false;
         for pass in &self.passes {
             let want = Want {
-                states: want.states.intersection(pass.filter.states()),
+                states: want
+                    .states
+                    .intersection(pass.filter.states().of_protocol(want.protocol)),
                 ..*want
             };
             let mut row = |found: Row<'_>| {
