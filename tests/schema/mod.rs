@@ -19,6 +19,7 @@ pub const SCHEMAS: &[(&str, &str)] = &[
     ("linger.findings/1", "linger.findings.1.json"),
     ("linger.explain/1", "linger.explain.1.json"),
     ("linger.record/1", "linger.record.1.json"),
+    ("linger.kill/1", "linger.kill.1.json"),
 ];
 
 /// What the others refer to.
