@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use linger::fields;
+use linger::fields::{self, NoOwner};
 use linger::knowledge::killing::{CLOSE_WAIT, Fate, LISTENER, TIME_WAIT};
 use linger::model::tcp_info::MEMBERS;
 use linger::model::{Protocol, TcpState};
@@ -155,6 +155,20 @@ fn the_schemas_have_the_words_of_the_code() {
     let protocols: BTreeSet<&str> = Protocol::ALL.iter().map(|one| one.name()).collect();
     let socket = &sockets["socket"]["properties"];
     assert_eq!(words(&socket["protocol"]["enum"]), protocols);
+    let reasons = [
+        NoOwner::TimeWait,
+        NoOwner::Handshake,
+        NoOwner::Orphan,
+        NoOwner::NotAccepted,
+        NoOwner::NotPermitted,
+        NoOwner::TimedOut,
+        NoOwner::OtherPidNamespace,
+        NoOwner::NotFound,
+    ];
+    let reasons: BTreeSet<&str> = reasons.map(NoOwner::slug).into();
+    assert_eq!(words(&socket["no_owner"]["enum"]), reasons);
+    let group = &file("linger.groups.1.json")["$defs"]["group"]["properties"];
+    assert_eq!(words(&group["no_owner"]["enum"]), reasons);
     let target = &file("linger.kill.1.json")["$defs"]["target"]["properties"];
     let fates = [
         Fate::WouldDestroy,
@@ -204,6 +218,13 @@ fn rows_fit_with_every_option_that_changes_their_keys() {
             let group = serde_json::from_str(line).unwrap();
             let reference = "linger.groups.1.json#/$defs/group";
             assert_eq!(against(reference, &group), [""; 0], "{line}");
+        }
+        let said = run(&format!("list --pair --output jsonl -iem --from {capture}"));
+        assert!(capture != CAPTURE || !said.out.is_empty(), "{said:?}");
+        for line in said.out.lines() {
+            let pair = serde_json::from_str(line).unwrap();
+            let reference = "linger.pairs.1.json#/$defs/pair";
+            assert_eq!(against(reference, &pair), [""; 0], "{line}");
         }
     }
     let said = run(&format!("list -apiem --json --proc-root {PROC}"));

@@ -44,12 +44,7 @@ struct Pair {
 
 fn pairs(world: &World, arguments: &[&str]) -> Result<(Vec<Pair>, u64)> {
     let arguments = [&["list", "--pair", "--json"], arguments].concat();
-    let output = world.linger(&arguments)?;
-    let document = if arguments.contains(&"--netns") {
-        serde_json::from_slice(&output.stdout)?
-    } else {
-        json(&arguments, &output)?
-    };
+    let document = json(&arguments, &world.linger(&arguments)?)?;
     let is = document.get("schema") == Some(&"linger.pairs/1".into());
     world.expect(is, || format!("the schema is {:?}", document.get("schema")));
     let elsewhere = document.get("elsewhere").and_then(Value::as_u64);
@@ -263,7 +258,7 @@ fn unix_ends_are_one_row(world: &mut World) -> Result<()> {
     sender.connect(world.scratch.path().join("d"))?;
 
     let arguments = ["list", "-x", "--pair", "--json"];
-    let document: Value = serde_json::from_slice(&world.linger(&arguments)?.stdout)?;
+    let document = json(&arguments, &world.linger(&arguments)?)?;
     let found = document.get("pairs").and_then(Value::as_array);
     let found = found.context("no pairs")?;
     let own = std::process::id();

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json as value};
 
-use crate::answers::json;
+use crate::answers::{document, json};
 use crate::harness::Test;
 use crate::kernel::until;
 use crate::owners::Heir;
@@ -221,7 +221,7 @@ fn a_descriptor_in_flight_is_nobodys(world: &mut World) -> Result<()> {
     // Nobody else may look into root's processes. Where that user cannot be, there is nothing to see.
     let mut command = world.command(&["list", "-l", "-p", "--json"]);
     if let Ok(output) = command.uid(65_534).output() {
-        let document: Value = serde_json::from_slice(&output.stdout)?;
+        let document = document(&output.stdout)?;
         let rows = document.get("sockets").and_then(Value::as_array);
         let rows = rows.context("no sockets")?;
         let why = [of(rows, 8080), of(rows, 8081)];
