@@ -37,7 +37,7 @@ pub fn ss(more: &[&str]) -> Result<Sockets> {
 pub enum Table {
     /// of addresses and ports: `-t`, `-u`, `-M`
     Ports(&'static str),
-    /// read from /proc where the kernel has no raw_diag, without details
+    /// without details, because it is read from /proc where the kernel has no raw_diag
     Raw,
     Unix,
     Packet,
@@ -151,7 +151,8 @@ fn row(table: Table, line: &str) -> Option<Row> {
             facts.insert("uid", "0".to_owned());
             facts.insert("running", "false".to_owned());
         }
-        Table::Unix | Table::Raw | Table::Netlink => {}
+        Table::Raw => return Some(row),
+        Table::Unix | Table::Netlink => {}
     }
     while let Some(word) = words.next() {
         let shutdown = match word {
