@@ -35,36 +35,69 @@ impl Random {
 struct Words {
     random: Random,
     addresses: Vec<String>,
-    ports: Vec<u16>,
+    /// of this end, and of the other
+    ports: [Vec<u16>; 2],
     marks: bool,
 }
+
+const ORDER: [&str; 12] = [
+    "=", "!=", "<", "<=", ">", ">=", "eq", "ne", "lt", "le", "gt", "ge",
+];
+const MARKS: [&str; 7] = ["0", "16", "77", "0x4d", "0x4/0x4", "0x10/0xf0", "0/0x1"];
 
 impl Words {
     /// Of the sockets that there are, and of what is next to them.
     fn of(sockets: &[Row], seed: u64, marks: bool) -> Self {
-        let ends = sockets
-            .iter()
-            .flat_map(|row| [row.fact("local"), row.fact("peer")]);
-        let (mut addresses, mut ports) = (BTreeSet::new(), BTreeSet::from([0, u16::MAX]));
-        for (address, port) in ends.filter_map(|end| end.split_once(' ')) {
-            addresses.insert(address.split('%').next().unwrap_or_default().to_owned());
-            let port: u16 = port.parse().unwrap_or(0);
-            ports.extend([port, port.saturating_add(1)]);
-        }
+        let mut addresses = BTreeSet::new();
+        let mut ports = |name| {
+            let mut ports = BTreeSet::from([0, u16::MAX]);
+            for (address, port) in sockets
+                .iter()
+                .filter_map(|row| row.fact(name).split_once(' '))
+            {
+                addresses.insert(address.split('%').next().unwrap_or_default().to_owned());
+                let port: u16 = port.parse().unwrap_or(0);
+                ports.extend([port, port.saturating_add(1)]);
+            }
+            ports.into_iter().collect()
+        };
+        let ports = [ports("local"), ports("peer")];
         Self {
             random: Random(seed),
             addresses: addresses.into_iter().collect(),
-            ports: ports.into_iter().collect(),
+            ports,
             marks,
         }
     }
 
-    fn port(&mut self) -> u16 {
-        self.random.of(&self.ports)
+    /// Each way to compare, alone, with what one of the sockets has.
+    fn each_alone(&mut self, sockets: &[Row]) -> Vec<String> {
+        let mut all = Vec::new();
+        for (word, name) in [("sport", "local"), ("dport", "peer")] {
+            let ports = sockets
+                .iter()
+                .filter_map(|row| row.fact(name).split_once(' '));
+            let ports: Vec<&str> = ports
+                .map(|(_, port)| port)
+                .filter(|port| *port != "0")
+                .collect();
+            for operator in ORDER {
+                all.push(format!("{word} {operator} {}", self.random.of(&ports)));
+            }
+        }
+        for mark in MARKS.iter().filter(|_| self.marks) {
+            all.extend([format!("fwmark = {mark}"), format!("fwmark != {mark}")]);
+        }
+        all
+    }
+
+    fn port(&mut self, end: usize) -> u16 {
+        let [near, far] = &self.ports;
+        self.random.of(if end == 0 { near } else { far })
     }
 
     /// An address, mostly with a prefix, sometimes with a port; or a port only.
-    fn host(&mut self) -> String {
+    fn host(&mut self, end: usize) -> String {
         let address = self.random.of(&self.addresses);
         let v6 = address.contains(':');
         let prefixes: &[u8] = if v6 {
@@ -77,10 +110,10 @@ impl Words {
             _ => Some(self.random.of(prefixes)),
         };
         if self.mistaken(&address, prefix.unwrap_or(if v6 { 128 } else { 32 })) {
-            return self.host();
+            return self.host(end);
         }
         let prefix = prefix.map_or_else(String::new, |length| format!("/{length}"));
-        let port = self.port();
+        let port = self.port(end);
         let (open, close) = if v6 { ("[", "]") } else { ("", "") };
         match self.random.below(8) {
             0 => format!("*:{port}"),
@@ -111,27 +144,25 @@ impl Words {
     }
 
     fn predicate(&mut self) -> String {
-        let end = if self.random.below(2) == 0 { "s" } else { "d" };
+        let end = self.random.below(2);
+        let [host, port] = if end == 0 {
+            ["src", "sport"]
+        } else {
+            ["dst", "dport"]
+        };
         match self.random.below(if self.marks { 9 } else { 8 }) {
             0..4 => {
-                let name = if end == "s" { "src" } else { "dst" };
                 let equals = self.random.of(&["", "= ", "== ", "eq "]);
-                format!("{name} {equals}{}", self.host())
+                format!("{host} {equals}{}", self.host(end))
             }
             4..8 => {
-                let operators = [
-                    "=", "!=", "<", "<=", ">", ">=", "eq", "ne", "lt", "le", "gt", "ge",
-                ];
-                let operator = self.random.of(&operators);
+                let operator = self.random.of(&ORDER);
                 let colon = self.random.of(&["", ":"]);
-                format!("{end}port {operator} {colon}{}", self.port())
+                format!("{port} {operator} {colon}{}", self.port(end))
             }
             _ => {
                 let operator = self.random.of(&["=", "!="]);
-                let mark =
-                    self.random
-                        .of(&["0", "16", "77", "0x4d", "0x4/0x4", "0x10/0xf0", "0/0x1"]);
-                format!("fwmark {operator} {mark}")
+                format!("fwmark {operator} {}", self.random.of(&MARKS))
             }
         }
     }
@@ -243,9 +274,12 @@ fn filters_select_what_they_select_for_ss(world: &mut World) -> Result<()> {
     for (option, number) in [("-t", 150), ("-u", 20)] {
         let sockets = rows(Table::Ports(option))?;
         let mut words = Words::of(&sockets, 0x6c69_6e67_6572_2026, marks);
-        for _ in 0..number {
-            let states = words.states();
-            let expression = words.expression(3);
+        let alone = words.each_alone(&sockets).into_iter();
+        let mut filters: Vec<_> = alone.map(|alone| ("state all".to_owned(), alone)).collect();
+        for at in 0..number {
+            filters.push((words.states(), words.expression(at % 4)));
+        }
+        for (states, expression) in filters {
             let mut differ = Some(Default::default());
             // What moves from one state to another meanwhile is looked at once more.
             for _ in 0..3 {
