@@ -63,6 +63,8 @@ mod names;
 mod netns;
 #[path = "live/owners.rs"]
 mod owners;
+#[path = "live/pair.rs"]
+mod pair;
 #[path = "live/protocols.rs"]
 mod protocols;
 #[path = "live/record.rs"]
@@ -89,6 +91,8 @@ mod stories;
 mod sys;
 #[path = "live/waiting.rs"]
 mod waiting;
+#[path = "live/whose.rs"]
+mod whose;
 #[path = "live/workloads.rs"]
 mod workloads;
 #[path = "live/world.rs"]
@@ -121,6 +125,8 @@ fn main() -> ExitCode {
         silence::TESTS,
         waiting::TESTS,
         stalls::TESTS,
+        pair::TESTS,
+        whose::TESTS,
         attributes::TESTS,
         differential::TESTS,
         differential_filters::TESTS,

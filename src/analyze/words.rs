@@ -114,7 +114,7 @@ pub fn process_subject(owner: Option<&Process>, uid: Option<u32>) -> Subject {
         unit: owner.and_then(Process::unit).map(str::to_owned),
         container: owner
             .and_then(Process::container)
-            .map(|container| container.brief()),
+            .map(|container| container.to_string()),
     }
 }
 
@@ -129,7 +129,7 @@ pub fn listener_subject(snapshot: &Snapshot, listener: &Socket) -> Subject {
         unit: owner.and_then(Process::unit).map(str::to_owned),
         container: owner
             .and_then(Process::container)
-            .map(|container| container.brief()),
+            .map(|container| container.to_string()),
     }
 }
 

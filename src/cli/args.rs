@@ -110,6 +110,9 @@ const LIST_EXAMPLES: &str = "FILTER is every word that is not an option, whereve
                              so not with --from or --collector procfs
   process = NAME, process ~ GLOB, pid = N
   user = NAME, uid = N, unit = NAME
+  container = ID, container ~ GLOB, pod = UID
+                             an id by its first 12 digits or more, with
+                             RUNTIME: in front or without; also by a name
   timer = NAME               retransmit, keepalive, persist, time-wait, none
   COLUMN > VALUE             any column of numbers: recv-q > 64KiB,
                              age > 5min, rtt > 100ms, retrans > 0
@@ -136,6 +139,8 @@ Examples:
   linger list --group-by state,process     how many of which, the most first
   linger list --group-by peer-address --top 10 state established
   linger list --group-by waiting-on,peer   us, the peer or the network?
+  linger list --pair state close-wait      and what the other end waits for
+  linger list -p 'container = docker:0123456789ab'
   linger -tlnp --netns all                 who listens where, in every namespace
   linger list exclude established --json   as one JSON document
   linger list -F web.filter state estab    the expression of a file, and more
@@ -336,6 +341,9 @@ pub struct Kill {
     /// Write no capture of the sockets before they are destroyed
     #[arg(long, conflicts_with = "state_dir")]
     pub no_capture: bool,
+    /// Read the filter from a file, - being standard input; a socket has to fit the words of the line too
+    #[arg(short = 'F', long = "filter", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub filter_file: Option<PathBuf>,
     /// Which sockets, in the language of `linger list`
     #[arg(value_name = "FILTER")]
     pub filter: Vec<String>,
@@ -472,6 +480,10 @@ pub struct List {
     /// The first N rows or groups only
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub top: Option<u64>,
+    /// Both ends of a connection on one row, where both are on this machine; FILTER has to fit either. A is the end that
+    /// dialled, or the one that is left
+    #[arg(long, conflicts_with_all = ["group_by", "listening", "bound_inactive"])]
+    pub pair: bool,
     /// Form of the output
     #[arg(long, value_enum, value_name = "FORM", default_value_t = Output::Table)]
     pub output: Output,

@@ -10,7 +10,8 @@ use rustc_hash::FxHashMap;
 
 use super::args::{self, Output};
 use super::failure::Failure;
-use super::listed::{self, Choice, Form, Sink, Writer};
+use super::listed::{self, Choice, Form, PairForm, Sink, Writer};
+use super::pair::{self, Halves};
 use super::selection::{self, Selection};
 use super::tables::{Tables, unasked};
 use super::{fingers, lookup, source, terminal, views};
@@ -26,7 +27,7 @@ use crate::query::Filter;
 use crate::render::cell;
 use crate::render::csv::Csv;
 use crate::render::groups::{Groups, Members};
-use crate::render::json::{GROUPS, Head, Parts, SOCKETS, Sockets, Tail};
+use crate::render::json::{Head, Pairs, Parts, Sockets, Tail};
 use crate::render::rows::{Extras, Options, Table};
 use crate::render::text::width;
 
@@ -130,6 +131,9 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     let choice = Choice::of(args)?;
     let tables = Tables::of(args)?;
     let output = output(args)?;
+    if args.pair {
+        pair::check(args, output)?;
+    }
     if let Some(form) = args.filter.first()
         && args.timers
         && fingers::is_form(form)
@@ -151,24 +155,29 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
         Parts::default()
     } else {
         Parts {
-            owners: args.processes,
+            owners: args.processes || args.pair && matches!(output, Output::Json | Output::Jsonl),
             info: args.info,
             memory: args.memory,
             extended: args.extended,
         }
     };
-    let mut columns = views::columns(output, &choice.columns, tables, parts);
+    let json = matches!(output, Output::Json | Output::Jsonl);
+    let mut columns = match args.pair {
+        true => choice.columns.clone(),
+        false => views::columns(output, &choice.columns, tables, parts),
+    };
+    let usual = pair::needed(args.pair && !json && columns.is_empty());
     // Of several namespaces each row says which one is its own; of a table's columns only if none were asked for.
     if let Ok(netns) = fields::by_id("netns")
         && names.namespaces.is_some()
-        && (choice.columns.is_empty() || matches!(output, Output::Json | Output::Jsonl))
+        && (choice.columns.is_empty() && !args.pair || json)
     {
         columns.insert(0, netns);
     }
     let columns = &columns;
-    let needed = filter
+    let shown = choice
         .needed()
-        .and(choice.needed())
+        .and(usual)
         .and(Needed::by(columns))
         .and(Needed {
             extended: parts.extended,
@@ -182,6 +191,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             owners: parts.owners || parts.extended || tables.has(Protocol::Netlink),
             cgroup: parts.extended,
         });
+    let needed = filter.needed().and(shown);
     let want = want(tables, needed);
     if filter.asks_mark()
         && let Some((protocol, filter)) = filters.iter().find(|(protocol, _)| protocol.over_ip())
@@ -199,12 +209,15 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
         .map(|(protocol, filter)| (*protocol, Selection::new(filter.clone())))
         .collect();
     if let Some((_, selection)) = selections.first() {
+        if args.pair && selection.asks_autobound() {
+            return pair::not_autobound();
+        }
         selection.check(machine.as_mut())?;
     }
     // Before the rows, because they stream.
     let (owners, mut coverage) = if needed.owners {
         let (owners, coverage) = machine.owners();
-        (Some(owners), coverage)
+        (Some(owners.searched(&coverage)), coverage)
     } else {
         (None, Coverage::default())
     };
@@ -251,7 +264,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     let head = match output {
         // The collector stands in front of the rows; whether it may be used shows before the first of them.
         Output::Json => Some(Head {
-            schema: if grouped { GROUPS } else { SOCKETS },
+            schema: choice.schema(args.pair),
             generated_at: machine.now(),
             host: &host.name,
             netns: host.netns,
@@ -278,6 +291,13 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
                 (None, _) => Form::Lines,
             },
             out,
+        },
+        (head, _) if args.pair => Writer::Pairs {
+            halves: Halves::new(choice.order, choice.top, shown),
+            form: match json {
+                true => PairForm::Json(Pairs::new(out, head.as_ref(), parts, columns)?),
+                false => PairForm::table(out, columns, names.namespaces.is_some(), header),
+            },
         },
         (Some(head), _) => {
             Writer::Json(Sockets::document(out, &head, parts)?.with_columns(columns))
@@ -314,7 +334,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     };
     let (mut rows, mut broke) = (Coverage::default(), None);
     let mut enough = false;
-    for (protocol, selection) in &selections {
+    for ((protocol, selection), (_, filter)) in selections.iter().zip(&filters) {
         let want = Want {
             protocol: *protocol,
             states: selection.states().of_protocol(*protocol),
@@ -322,13 +342,18 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             memory: want.memory || matches!(protocol, Protocol::Packet | Protocol::Netlink),
             ..want
         };
-        let dumped = selection.dump(machine.as_mut(), &want, &mut |filter, row| {
+        let mut each = |filter: &Filter, row: Row<'_>| {
             let (socket, attributes, ends) = row.parts();
             let mut flow = ControlFlow::Continue(());
             like(&socket, &attributes, ends, &mut |record| {
                 let fits = filter.matches(record) && tables.shows(record);
                 // Where owners are judged, a socket whose holder was not found may have been left out.
                 unowned += u64::from((fits || by_owner) && is_unowned(record));
+                if let Some(halves) = sink.halves() {
+                    let family = !protocol.over_ip() || want.family(socket.family);
+                    halves.push(record, fits && family);
+                    return;
+                }
                 if !fits {
                     return;
                 }
@@ -340,7 +365,13 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             });
             enough = flow.is_break();
             flow
-        });
+        };
+        // The other end of what is selected must not be left out.
+        let dumped = if args.pair {
+            machine.dump(&pair::want(want), &mut |row| each(filter, row))
+        } else {
+            selection.dump(machine.as_mut(), &want, &mut each)
+        };
         if let Some(error) = failed {
             return Err(error.into());
         }
@@ -359,6 +390,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     }
     coverage.merge(rows);
     coverage.unowned = unowned;
+    coverage.missing.extend(sink.unpaired());
     if unnamed > 0 && names.cgroups.is_hidden() && !machine.is_capture() {
         let gap =
             format!("the cgroups of {unnamed} sockets: no cgroup2 file system is mounted here");

@@ -1,17 +1,21 @@
 //! Where the rows of `list` go: a table, JSON, CSV, or counts of groups; at once, or sorted.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use super::args;
 use super::failure::Failure;
 use super::fold::Fold;
+use super::pair::Halves;
 use super::sorted::{Like, Order, Rows};
 use super::terminal;
 use crate::fields::{self, Field, Needed, Record};
+use crate::model::words;
 use crate::render::csv::Csv;
 use crate::render::groups::{Groups, write_csv, write_table};
-use crate::render::json::{Head, Sockets, Tail, write_groups};
+use crate::render::json::{GROUPS, Head, PAIRS, Pairs, SOCKETS, Sockets, Tail, write_groups};
+use crate::render::pairs;
 use crate::render::rows::Table;
 
 /// A column by its name.
@@ -69,6 +73,15 @@ impl Choice {
         Needed::by(self.columns.iter().chain(&self.groups).chain(order))
     }
 
+    /// The schema of the document; `pair` is that of pairs.
+    pub const fn schema(&self, pair: bool) -> &'static str {
+        match (self.groups.is_empty(), pair) {
+            (false, _) => GROUPS,
+            (_, true) => PAIRS,
+            _ => SOCKETS,
+        }
+    }
+
     /// Whether a column is shown, counted or sorted by.
     pub fn has(&self, id: &str) -> bool {
         let order = self.order.iter().map(|order| &order.field);
@@ -85,6 +98,13 @@ pub enum Writer<'a, W: Write> {
     Json(Sockets<W>),
     /// a line for each, of values
     Csv(Csv<W>),
+    /// both ends of connections
+    Pairs {
+        /// the ends so far
+        halves: Halves,
+        /// how they are written
+        form: PairForm<W>,
+    },
     /// counts
     Groups {
         /// so far
@@ -96,6 +116,14 @@ pub enum Writer<'a, W: Write> {
         /// where
         out: W,
     },
+}
+
+/// How pairs are written.
+pub enum PairForm<W> {
+    /// a table
+    Table(Box<pairs::Table<W>>),
+    /// a document, or a line for each
+    Json(Pairs<W>),
 }
 
 /// How groups are written.
@@ -124,11 +152,15 @@ impl<'a, W: Write> Sink<'a, W> {
     /// Writes to `writer` what `choice` asks for.
     pub fn new(writer: Writer<'a, W>, choice: &Choice) -> Self {
         let grouped = matches!(writer, Writer::Groups { .. });
+        let paired = matches!(writer, Writer::Pairs { .. });
         let top = choice.top;
         let rows = top.map(|top| usize::try_from(top).unwrap_or(usize::MAX));
         Self {
             writer,
-            sorted: choice.order.map(|order| Rows::new(order, rows)),
+            sorted: choice
+                .order
+                .filter(|_| !paired)
+                .map(|order| Rows::new(order, rows)),
             left: top.filter(|_| !grouped),
             top,
             fold: None,
@@ -140,6 +172,19 @@ impl<'a, W: Write> Sink<'a, W> {
     pub fn folding(mut self, fold: bool) -> Self {
         self.fold = fold.then(Fold::default);
         self
+    }
+
+    /// The ends so far, where pairs are written: what is not selected may be the other end of one that is.
+    pub const fn halves(&mut self) -> Option<&mut Halves> {
+        match &mut self.writer {
+            Writer::Pairs { halves, .. } => Some(halves),
+            _ => None,
+        }
+    }
+
+    /// What could not be paired at all.
+    pub fn unpaired(&mut self) -> Option<String> {
+        self.halves().and_then(|halves| halves.missing())
     }
 
     /// Takes a row; `Break` if no more are wanted.
@@ -181,6 +226,9 @@ impl<'a, W: Write> Sink<'a, W> {
         if let Some(fold) = &self.fold {
             fold.each(like, &mut |record| self.writer.push(record))?;
         }
+        if let Writer::Pairs { halves, form } = self.writer {
+            return form.finish(&halves, tail, like);
+        }
         self.writer.finish(tail, self.top, self.fold.as_ref())
     }
 }
@@ -192,6 +240,8 @@ impl<W: Write> Writer<'_, W> {
             Self::Json(sockets) => sockets.push(record),
             Self::Csv(csv) => csv.push(record),
             Self::Groups { groups, .. } => groups.push(record),
+            // They come by `halves`.
+            Self::Pairs { .. } => Ok(()),
         }
     }
 
@@ -206,6 +256,7 @@ impl<W: Write> Writer<'_, W> {
             }
             Self::Json(sockets) => sockets.finish(tail)?.flush(),
             Self::Csv(csv) => csv.finish()?.flush(),
+            Self::Pairs { .. } => Ok(()),
             Self::Groups {
                 groups,
                 by,
@@ -224,6 +275,45 @@ impl<W: Write> Writer<'_, W> {
                 out.flush()
             }
         }
+    }
+}
+
+impl<W: Write> PairForm<W> {
+    /// A table, as [`pairs::Table::new`].
+    pub fn table(out: W, columns: &[&'static Field], several: bool, header: bool) -> Self {
+        Self::Table(Box::new(pairs::Table::new(out, columns, several, header)))
+    }
+
+    fn finish(self, halves: &Halves, tail: &Tail<'_>, like: &Like<'_>) -> io::Result<()> {
+        let (elsewhere, lines) = match self {
+            Self::Table(table) => {
+                let table = RefCell::new(*table);
+                let elsewhere = halves.each(
+                    like,
+                    pairs::SAMPLE,
+                    &mut |a, b| table.borrow_mut().measure(a, b),
+                    &mut |a, b| table.borrow_mut().push(a, b),
+                )?;
+                table.into_inner().finish()?;
+                (elsewhere, true)
+            }
+            Self::Json(mut json) => {
+                let lines = json.is_lines();
+                let elsewhere =
+                    halves.each(like, 0, &mut |_, _| Ok(()), &mut |a, b| json.push(a, b))?;
+                json.finish(elsewhere, tail)?;
+                (elsewhere, lines)
+            }
+        };
+        if lines && elsewhere > 0 {
+            // A standard error that is gone is no reason to fail.
+            let _ = writeln!(
+                io::stderr(),
+                "note: {} not shown: the other end is elsewhere",
+                words::count(elsewhere, "connection")
+            );
+        }
+        Ok(())
     }
 }
 

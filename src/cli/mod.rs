@@ -16,6 +16,7 @@ mod listed;
 mod lookup;
 mod man;
 mod observe;
+mod pair;
 mod record;
 mod selection;
 mod sorted;

@@ -84,12 +84,17 @@ impl Selection {
         })
     }
 
+    /// Whether it asks for what the kernel alone knows, and tells only by what it leaves out.
+    pub fn asks_autobound(&self) -> bool {
+        self.passes.iter().any(|pass| pass.autobound.is_some())
+    }
+
     /// Finds out whether `machine` can say what is asked, before anything is printed.
     ///
     /// # Errors
     /// For `autobound` where no kernel can be asked.
     pub fn check(&self, machine: &mut dyn Source) -> Result<(), Failure> {
-        if !self.passes.iter().any(|pass| pass.autobound.is_some()) {
+        if !self.asks_autobound() {
             return Ok(());
         }
         let want = Want::states(StateSet::of(TcpState::Listen));
@@ -125,7 +130,9 @@ impl Selection {
         let mut stopped = false;
         for pass in &self.passes {
             let want = Want {
-                states: want.states.intersection(pass.filter.states()),
+                states: want
+                    .states
+                    .intersection(pass.filter.states().of_protocol(want.protocol)),
                 ..*want
             };
             let mut row = |found: Row<'_>| {

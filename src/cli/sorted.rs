@@ -40,16 +40,26 @@ impl Order {
         })
     }
 
-    /// What is not known comes last in either direction; equal rows stay as they came.
-    fn compare(self, a: &Kept, b: &Kept) -> Ordering {
-        let by_key = match (&a.key, &b.key) {
+    /// What the record is sorted by.
+    pub fn key(self, record: &Record<'_>) -> Option<Key> {
+        self.field.value(record).key()
+    }
+
+    /// What is not known comes last in either direction.
+    pub fn compare_keys(self, a: Option<&Key>, b: Option<&Key>) -> Ordering {
+        match (a, b) {
             (Some(a), Some(b)) if self.descending => b.cmp(a),
             (Some(a), Some(b)) => a.cmp(b),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
             (None, None) => Ordering::Equal,
-        };
-        by_key.then(a.number.cmp(&b.number))
+        }
+    }
+
+    /// Equal rows stay as they came.
+    fn compare(self, a: &Kept, b: &Kept) -> Ordering {
+        self.compare_keys(a.key.as_ref(), b.key.as_ref())
+            .then(a.number.cmp(&b.number))
     }
 }
 
@@ -69,6 +79,11 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// What it is sorted by.
+    pub const fn key(&self) -> Option<&Key> {
+        self.key.as_ref()
+    }
+
     /// Keeps a row, to be sorted by `key` and, where it is equal, by `number`.
     pub fn new(record: &Record<'_>, key: Option<Key>, number: u64) -> Self {
         let Attributes {
@@ -176,7 +191,7 @@ impl Rows {
 
     /// Keeps a row.
     pub fn push(&mut self, record: &Record<'_>) {
-        let key = self.order.field.value(record).key();
+        let key = self.order.key(record);
         self.rows.push(Kept::new(record, key, self.pushed));
         self.pushed += 1;
         if let Some(top) = self.top

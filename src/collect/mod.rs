@@ -393,9 +393,9 @@ pub fn snapshot(source: &mut dyn Source, want: &Want, also: Also) -> Result<Snap
     if also.owners {
         let (owners, coverage) = source.owners();
         let collector = snapshot.coverage.collector;
+        snapshot.owners = owners.searched(&coverage);
         snapshot.coverage.merge(coverage);
         snapshot.coverage.collector = collector;
-        snapshot.owners = owners;
         snapshot.coverage.unowned = snapshot
             .sockets
             .iter()

@@ -16,6 +16,7 @@ mod queues;
 pub(crate) mod tests;
 pub mod value;
 
+use crate::model::container::{Container, Pod, container_of, pod_of};
 use std::net::IpAddr;
 
 use crate::model::nearest::nearest;
@@ -187,6 +188,24 @@ impl<'a> Record<'a> {
         };
         owner().or(named)
     }
+
+    /// The paths of the cgroups of the socket and of the processes that hold it: a descriptor may have been handed on.
+    pub fn cgroups(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let holders = self.holders();
+        let holders = holders.into_iter().flat_map(|holders| holders.processes());
+        let theirs = holders.filter_map(|process| process.cgroup.as_deref());
+        self.cgroup().into_iter().chain(theirs)
+    }
+
+    /// The container that the cgroup is of.
+    pub fn container(&self) -> Option<Container<'a>> {
+        container_of(self.cgroup()?)
+    }
+
+    /// The Kubernetes pod that the cgroup is of.
+    pub fn pod(&self) -> Option<Pod<'a>> {
+        pod_of(self.cgroup()?)
+    }
 }
 
 /// Where a column's text stands in its cell.
@@ -293,6 +312,8 @@ pub static ALL: &[Field] = &[
     owner::USER,
     owner::CGROUP,
     owner::UNIT,
+    owner::CONTAINER,
+    owner::POD,
     kernel::AGE,
     kernel::TIMER,
     kernel::TIMER_EXPIRES,

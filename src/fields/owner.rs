@@ -67,3 +67,23 @@ pub(super) const UNIT: Field = Field {
     needs: Needs::Cgroup,
     get: Get::Row(|record| Value::of(record.cgroup().and_then(unit_of), Value::text)),
 };
+
+pub(super) const CONTAINER: Field = Field {
+    id: "container",
+    header: "Container",
+    doc: "the container that the cgroup belongs to: runtime and first twelve digits of the id, or the name",
+    unit: None,
+    align: Align::Left,
+    needs: Needs::Cgroup,
+    get: Get::Row(|record| Value::of(record.container(), Value::Container)),
+};
+
+pub(super) const POD: Field = Field {
+    id: "pod",
+    header: "Pod",
+    doc: "the uid of the Kubernetes pod that the cgroup belongs to",
+    unit: None,
+    align: Align::Left,
+    needs: Needs::Cgroup,
+    get: Get::Row(|record| Value::of(record.pod(), Value::Pod)),
+};

@@ -4,7 +4,7 @@ use super::*;
 use std::collections::BTreeSet;
 
 use crate::model::owner::Link;
-use crate::model::{Endpoint, Family, Process, Protocol, SockOpts, Timer};
+use crate::model::{Coverage, Endpoint, Family, Process, Protocol, SockOpts, Timer};
 
 /// What a [`Record`] borrows.
 #[derive(Clone, Debug)]
@@ -206,6 +206,7 @@ fn a_column_is_compared_with_what_its_values_are() {
                 }
                 Value::Bytes(_) | Value::BytesPerSecond(_) => field.kind() == Kind::Bytes,
                 Value::Millis(_) | Value::Micros(_) | Value::Age(_) => field.kind() == Kind::Time,
+                Value::Container(_) | Value::Pod(_) => field.kind() == Kind::Text,
                 Value::Text(_)
                 | Value::Name(_)
                 | Value::List(_)
@@ -283,6 +284,56 @@ fn the_cgroup_is_the_sockets_and_else_its_owners() {
     assert_eq!(get(&fixture, "unit"), "Text(\"owner.service\")");
     fixture.owners = Owners::default();
     assert_eq!(get(&fixture, "cgroup"), "Absent");
+}
+
+#[test]
+fn a_container_is_that_of_the_cgroup() {
+    let mut fixture = Fixture::new();
+    fixture.cgroup_id = None;
+    assert_eq!((get(&fixture, "container"), get(&fixture, "pod")), absent());
+    let pod = "kubepods-pod8c5d3e1a_1111_2222_3333_0123456789ab";
+    let path = format!("/kubepods.slice/{pod}.slice/crio-{}.scope", "ab".repeat(32));
+    fixture.owners.processes_mut()[0].cgroup = Some(path);
+    fixture.with(|record| {
+        assert_eq!(
+            record.container().unwrap().to_string(),
+            "cri-o:abababababab"
+        );
+        assert_eq!(
+            record.pod().unwrap().to_string(),
+            "8c5d3e1a-1111-2222-3333-0123456789ab"
+        );
+    });
+    fixture.owners = Owners::default();
+    assert_eq!((get(&fixture, "container"), get(&fixture, "pod")), absent());
+}
+
+fn absent() -> (String, String) {
+    ("Absent".to_owned(), "Absent".to_owned())
+}
+
+#[test]
+fn what_the_search_may_have_missed_is_the_reason_where_the_state_has_none() {
+    let gaps = |coverage: Coverage| {
+        let mut fixture = Fixture::new();
+        fixture.owners = Owners::default().searched(&coverage);
+        let of = |fixture: &Fixture| fixture.with(|record| record.holders().unwrap().missing());
+        let why = of(&fixture);
+        fixture.socket.state = TcpState::TimeWait;
+        assert_eq!(of(&fixture), Some(NoOwner::TimeWait), "{coverage:?}");
+        why
+    };
+    let whole = Coverage::default();
+    assert_eq!(gaps(whole.clone()), Some(NoOwner::NotFound));
+    let mut coverage = Coverage {
+        nested_pids: true,
+        ..whole
+    };
+    assert_eq!(gaps(coverage.clone()), Some(NoOwner::OtherPidNamespace));
+    coverage.owners_timed_out = true;
+    assert_eq!(gaps(coverage.clone()), Some(NoOwner::TimedOut));
+    coverage.unreadable_processes = 1;
+    assert_eq!(gaps(coverage), Some(NoOwner::NotPermitted));
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use super::End;
+use crate::model::container::{Container, Pod};
+use crate::model::owner::Unseen;
 use crate::model::ulp::SubflowFlags;
 use crate::model::unix::Name;
 use crate::model::{Age, Md5, Namespace, Owners, Process, SockOpts, Socket, TcpState, Timer, sctp};
@@ -34,6 +36,10 @@ pub enum Value<'a> {
     Flag(bool),
     /// text; what comes from others is not yet safe to print
     Text(Cow<'a, str>),
+    /// a container; its name is not yet safe to print
+    Container(Container<'a>),
+    /// a Kubernetes pod
+    Pod(Pod<'a>),
     /// the name of a UNIX socket, not yet safe to print
     Name(Name<'a>),
     /// an address
@@ -146,6 +152,8 @@ impl<'a> Value<'a> {
             | Self::Hex(n) => Key::Number(*n),
             Self::Flag(yes) => Key::Number(u64::from(*yes)),
             Self::Text(text) => Key::Text(text.as_ref().into()),
+            Self::Container(container) => Key::Text(format!("{container:#}").into()),
+            Self::Pod(pod) => Key::Text(pod.to_string().into()),
             Self::Address(ip) => Key::Address(bits(ip), 0),
             Self::Port(port) => Key::Number(u64::from(*port)),
             Self::Endpoint { ip, port, .. } => Key::Address(bits(ip), *port),
@@ -232,19 +240,29 @@ pub enum NoOwner {
     Orphan,
     /// it waits in the accept queue of its listener
     NotAccepted,
-    /// nothing in its state explains it
+    /// it may be of a process that may not be looked into
+    NotPermitted,
+    /// the search for owners stopped at its deadline
+    TimedOut,
+    /// it may be of a process outside of the reader's pid namespace
+    OtherPidNamespace,
+    /// every process was looked into, and none has a descriptor of it. It is in flight (`SCM_RIGHTS`), one of io_uring's
+    /// direct descriptors, the kernel's own (NFS, iSCSI, NVMe over TCP), or came or went meanwhile
     NotFound,
 }
 
 impl NoOwner {
-    /// The reason, for people; `None` where there is none to tell.
-    pub const fn text(self) -> Option<&'static str> {
+    /// The reason, for people.
+    pub const fn text(self) -> &'static str {
         match self {
-            Self::TimeWait => Some("time-wait"),
-            Self::Handshake => Some("handshake"),
-            Self::Orphan => Some("closed by its process"),
-            Self::NotAccepted => Some("not accepted yet"),
-            Self::NotFound => None,
+            Self::TimeWait => "time-wait",
+            Self::Handshake => "handshake",
+            Self::Orphan => "closed by its process",
+            Self::NotAccepted => "not accepted yet",
+            Self::NotPermitted => "not seen: no permission",
+            Self::TimedOut => "not seen: out of time",
+            Self::OtherPidNamespace => "not seen: other pid namespace",
+            Self::NotFound => "no descriptor: in flight, io_uring or the kernel's own",
         }
     }
 
@@ -255,6 +273,9 @@ impl NoOwner {
             Self::Handshake => "handshake",
             Self::Orphan => "orphan",
             Self::NotAccepted => "not-accepted",
+            Self::NotPermitted => "not-permitted",
+            Self::TimedOut => "timed-out",
+            Self::OtherPidNamespace => "other-pid-namespace",
             Self::NotFound => "not-found",
         }
     }
@@ -305,7 +326,12 @@ impl<'a> Holders<'a> {
                 TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing | TcpState::LastAck,
                 0,
             ) => NoOwner::Orphan,
-            _ => NoOwner::NotFound,
+            _ => match self.owners.unseen() {
+                Unseen::NotPermitted => NoOwner::NotPermitted,
+                Unseen::TimedOut => NoOwner::TimedOut,
+                Unseen::OtherPidNamespace => NoOwner::OtherPidNamespace,
+                Unseen::Nobody => NoOwner::NotFound,
+            },
         })
     }
 }

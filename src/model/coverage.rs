@@ -63,6 +63,8 @@ pub struct Coverage {
     pub vanished_processes: u32,
     /// whether the search for owners stopped at its deadline
     pub owners_timed_out: bool,
+    /// whether the reader is in a pid namespace of its own, and so sees only the processes of that
+    pub nested_pids: bool,
     /// states that no socket is in, where it is not known whether sockets in them were asked for
     #[serde(skip)]
     pub unsure: StateSet,
@@ -77,13 +79,23 @@ pub struct Coverage {
 impl Coverage {
     /// Whether everything that was asked for was seen. A fallback is complete: it is another way to see the same.
     pub fn complete(&self) -> bool {
-        self.rows_complete() && !self.owners_hidden() && !self.owners_timed_out && !self.no_facts
+        self.rows_complete()
+            && !self.owners_hidden()
+            && !self.owners_timed_out
+            && !self.owners_outside()
+            && !self.no_facts
     }
 
     /// Whether processes that could not be read may hold sockets whose holder is not known. A process that hides its
     /// descriptors takes nothing away where every socket has its holder.
     const fn owners_hidden(&self) -> bool {
         self.unreadable_processes > 0 && self.unowned > 0
+    }
+
+    /// Whether processes of other pid namespaces may hold sockets whose holder is not known: containers of one pod share
+    /// their network, and see only their own processes.
+    const fn owners_outside(&self) -> bool {
+        self.nested_pids && self.unowned > 0
     }
 
     /// Whether every socket was seen, owners aside.
@@ -170,6 +182,7 @@ impl Coverage {
             .vanished_processes
             .saturating_add(other.vanished_processes);
         self.owners_timed_out |= other.owners_timed_out;
+        self.nested_pids |= other.nested_pids;
         self.unsure = self.unsure.union(other.unsure);
         self.no_facts |= other.no_facts;
         for note in other.notes {
@@ -232,6 +245,12 @@ impl Coverage {
                 "the holder of {} was not found: it came or went meanwhile, or is one of {} that could not be read (root, or CAP_SYS_PTRACE + CAP_DAC_READ_SEARCH, may)",
                 count(self.unowned, "socket"),
                 count(u64::from(self.unreadable_processes), "process")
+            ));
+        }
+        if self.owners_outside() && !self.owners_hidden() {
+            warnings.push(format!(
+                "the holder of {} was not found: it came or went meanwhile, or is outside of this pid namespace",
+                count(self.unowned, "socket")
             ));
         }
         if self.owners_timed_out {
@@ -318,6 +337,11 @@ mod tests {
                 ..Coverage::default()
             },
             Coverage {
+                nested_pids: true,
+                unowned: 1,
+                ..Coverage::default()
+            },
+            Coverage {
                 unsure: StateSet::of(TcpState::Closing),
                 ..Coverage::default()
             },
@@ -335,6 +359,11 @@ mod tests {
             ..Coverage::default()
         };
         assert!(hidden.complete(), "every socket has its holder");
+        let inside = Coverage {
+            nested_pids: true,
+            ..Coverage::default()
+        };
+        assert!(inside.complete() && inside.warnings().is_empty());
         let fallback = Coverage {
             fell_back: Some("ENOENT".into()),
             ..Coverage::default()

@@ -2,6 +2,7 @@
 
 pub mod age;
 pub mod congestion;
+pub mod container;
 pub mod coverage;
 pub mod cpu;
 pub mod ends;

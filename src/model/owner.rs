@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::container::{Container, container_of};
+use super::coverage::Coverage;
+
 /// A process that holds at least one socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -38,62 +41,6 @@ impl Process {
     }
 }
 
-/// A container as its runtime names its cgroup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Container<'a> {
-    /// `docker`, `containerd`, `cri-o` or `podman`, where the path says it
-    pub runtime: Option<&'static str>,
-    /// 64 hexadecimal digits; people use the first twelve
-    pub id: &'a str,
-    /// the Kubernetes pod's uid as the path spells it (with `-` or, from systemd's driver, `_`)
-    pub pod: Option<&'a str>,
-}
-
-impl Container<'_> {
-    /// `docker:0123456789ab`.
-    pub fn brief(&self) -> String {
-        let id = self.id.get(..12).unwrap_or(self.id);
-        match self.runtime {
-            Some(runtime) => format!("{runtime}:{id}"),
-            None => id.to_owned(),
-        }
-    }
-}
-
-/// The container that a cgroup path names, the innermost one: `docker-ID.scope`, `cri-containerd-ID.scope`,
-/// `crio-ID.scope`, `libpod-ID.scope`, or a bare ID below `docker`, `libpod_parent` or a `podUID`.
-pub fn container_of(cgroup: &str) -> Option<Container<'_>> {
-    let is_id = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let parts = || cgroup.split('/').filter(|part| !part.is_empty());
-    let pod = parts().find_map(|part| {
-        let part = part.strip_suffix(".slice").unwrap_or(part);
-        let (_, uid) = part
-            .rsplit_once("pod")
-            .filter(|(before, _)| before.is_empty() || before.ends_with('-'))?;
-        (uid.len() >= 32).then_some(uid)
-    });
-    let (at, id, prefix) = parts()
-        .enumerate()
-        .filter_map(|(at, part)| {
-            let part = part.strip_suffix(".scope").unwrap_or(part);
-            if is_id(part) {
-                return Some((at, part, ""));
-            }
-            let (prefix, id) = part.rsplit_once('-')?;
-            is_id(id).then_some((at, id, prefix))
-        })
-        .last()?;
-    let parent = at.checked_sub(1).and_then(|at| parts().nth(at));
-    let runtime = match (prefix, parent) {
-        ("docker", _) | ("", Some("docker")) => Some("docker"),
-        ("cri-containerd" | "nerdctl", _) => Some("containerd"),
-        ("crio", _) => Some("cri-o"),
-        ("libpod", _) | ("", Some("libpod_parent")) => Some("podman"),
-        _ => None,
-    };
-    Some(Container { runtime, id, pod })
-}
-
 /// The systemd unit that a cgroup path names, the innermost one.
 pub fn unit_of(cgroup: &str) -> Option<&str> {
     cgroup.rsplit('/').find(|part| {
@@ -128,12 +75,44 @@ impl From<Link> for (u32, u32, u32) {
     }
 }
 
+/// Why a holder may be there that was not seen; of several reasons the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unseen {
+    /// every process was looked into
+    #[default]
+    Nobody,
+    /// some processes may not be looked into
+    NotPermitted,
+    /// the search stopped at its deadline
+    TimedOut,
+    /// processes outside of the reader's pid namespace are not listed
+    OtherPidNamespace,
+}
+
+impl Unseen {
+    /// What a search with this coverage may have missed.
+    pub const fn by(coverage: &Coverage) -> Self {
+        if coverage.unreadable_processes > 0 {
+            Self::NotPermitted
+        } else if coverage.owners_timed_out {
+            Self::TimedOut
+        } else if coverage.nested_pids {
+            Self::OtherPidNamespace
+        } else {
+            Self::Nobody
+        }
+    }
+}
+
 /// Every socket's holders. Several processes hold one socket after `fork`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Owners {
     processes: Vec<Process>,
     links: Vec<Link>,
+    /// what the coverage says, for those who ask about one socket
+    #[serde(skip)]
+    unseen: Unseen,
 }
 
 impl Owners {
@@ -141,7 +120,23 @@ impl Owners {
     pub fn new(processes: Vec<Process>, mut links: Vec<Link>) -> Self {
         links.retain(|link| (link.process as usize) < processes.len());
         links.sort_unstable();
-        Self { processes, links }
+        Self {
+            processes,
+            links,
+            unseen: Unseen::Nobody,
+        }
+    }
+
+    /// The same, with what the search for them may have missed.
+    #[must_use]
+    pub const fn searched(mut self, coverage: &Coverage) -> Self {
+        self.unseen = Unseen::by(coverage);
+        self
+    }
+
+    /// Why a holder may be there that is not here.
+    pub const fn unseen(&self) -> Unseen {
+        self.unseen
     }
 
     /// The same after a journey through a file, whose order is not to be believed.
@@ -212,44 +207,6 @@ impl Owners {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn containers_are_known_by_the_paths_of_their_runtimes() {
-        let id = "0123456789abcdef".repeat(4);
-        let uid = "8c5d3e1a-1111-2222-3333-0123456789ab";
-        let seen = |path: &str| {
-            let path = path.replace("ID", &id);
-            container_of(&path).map(|c| (c.brief(), c.pod.map(str::to_owned)))
-        };
-        let named = |brief: &str| Some((brief.to_owned(), None));
-        assert_eq!(
-            seen("/system.slice/docker-ID.scope"),
-            named("docker:0123456789ab")
-        );
-        assert_eq!(seen("/docker/ID"), named("docker:0123456789ab"));
-        assert_eq!(
-            seen("/machine.slice/libpod-ID.scope/container"),
-            named("podman:0123456789ab")
-        );
-        let pod = format!(
-            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice",
-            uid.replace('-', "_")
-        );
-        assert_eq!(
-            seen(&format!("{pod}/cri-containerd-ID.scope")),
-            Some((
-                "containerd:0123456789ab".to_owned(),
-                Some(uid.replace('-', "_"))
-            ))
-        );
-        assert_eq!(
-            container_of(&format!("/kubepods/besteffort/pod{uid}/{id}"))
-                .map(|c| (c.runtime, c.pod)),
-            Some((None, Some(uid)))
-        );
-        assert_eq!(seen("/system.slice/nginx.service"), None);
-        assert_eq!(seen("/user.slice/session-3.scope"), None);
-    }
 
     #[test]
     fn a_forked_socket_has_every_holder() {

@@ -6,7 +6,9 @@
 use std::fmt::{self, Write};
 
 use super::expr::{Address, End, Expr, Host, Op, Pattern, Port, Test, mask};
-use crate::fields::{Record, Value};
+use crate::fields::{Field, Record, Value};
+use crate::model::container::{Container, container_of, pod_of};
+use crate::model::owner::unit_of;
 use crate::model::{Age, Endpoint, Ends, Family, Socket};
 
 impl Expr {
@@ -45,7 +47,7 @@ impl Test {
             Self::User { uid, .. } => uid.is_some() && *uid == record.uid(),
             Self::Timer(timer) => *timer == socket.timer,
             Self::Number(field, op, wanted) => number(&field.value(record), *op, *wanted),
-            Self::Text(field, pattern) => text(field.id, &field.value(record), pattern),
+            Self::Text(field, pattern) => text(field, record, pattern),
         }
     }
 }
@@ -121,18 +123,36 @@ fn surely(age: Age, op: Op, wanted_us: u64) -> bool {
     }
 }
 
-fn text(id: &str, value: &Value<'_>, pattern: &Pattern) -> bool {
-    match value {
-        Value::Text(text) => {
-            pattern.matches(text)
-                || id == "unit"
-                    && text
-                        .strip_suffix(".service")
-                        .is_some_and(|bare| pattern.matches(bare))
+fn text(field: &Field, record: &Record<'_>, pattern: &Pattern) -> bool {
+    // A holder's belongs to the socket too: one process may make it and another serve it.
+    match field.id {
+        "unit" => {
+            let mut units = record.cgroups().filter_map(unit_of);
+            return units.any(|unit| {
+                let bare = unit.strip_suffix(".service");
+                pattern.matches(unit) || bare.is_some_and(|bare| pattern.matches(bare))
+            });
         }
+        "container" => {
+            let mut containers = record.cgroups().filter_map(container_of);
+            return containers.any(|container| pattern.means(&container));
+        }
+        "pod" => {
+            return record
+                .cgroups()
+                .filter_map(pod_of)
+                .any(|pod| match pattern {
+                    Pattern::Exact(wanted) => pod.is(wanted),
+                    Pattern::Glob(glob) => fits(glob, pod.chars()),
+                });
+        }
+        _ => {}
+    }
+    match field.value(record) {
+        Value::Text(text) => pattern.matches(&text),
         Value::Name(name) => pattern.fits(name.chars()),
         Value::Namespace(namespace) => pattern.matches(&namespace.label),
-        Value::Flag(yes) => pattern.matches(if *yes { "yes" } else { "no" }),
+        Value::Flag(yes) => pattern.matches(if yes { "yes" } else { "no" }),
         Value::Owners(holders) => holders
             .processes()
             .any(|process| pattern.matches(&process.comm)),
@@ -180,6 +200,18 @@ impl Pattern {
         match self {
             Self::Exact(wanted) => wanted == text,
             Self::Glob(glob) => fits(glob, text.chars()),
+        }
+    }
+
+    /// Whether it is this container: by its id, by the first digits of it, and with its runtime in front or without.
+    fn means(&self, container: &Container<'_>) -> bool {
+        match self {
+            Self::Exact(wanted) => container.is(wanted),
+            Self::Glob(glob) => {
+                let runtime = container.runtime.unwrap_or_default().chars();
+                let id = container.id.chars();
+                fits(glob, id.clone()) || fits(glob, runtime.chain([':']).chain(id))
+            }
         }
     }
 

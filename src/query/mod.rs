@@ -108,6 +108,11 @@ impl Filter {
         }
     }
 
+    /// Whether every socket fits.
+    pub const fn is_empty(&self) -> bool {
+        self.expr.is_none()
+    }
+
     /// The states in which a socket may fit: the kernel need not send others.
     pub fn states(&self) -> StateSet {
         self.expr

@@ -34,6 +34,52 @@ fn no_words_select_nothing_in_particular() {
 }
 
 #[test]
+fn a_container_or_unit_is_that_of_any_holder() {
+    let mut fixture = Fixture::new();
+    fixture.owners = crate::fields::tests::owners(&["systemd", "sshd"]);
+    let id = "0123456789abcdef".repeat(4);
+    let pod = "8c5d3e1a-1111-2222-3333-0123456789ab";
+    let path = format!(
+        "/kubepods.slice/kubepods-pod{}.slice/cri-containerd-{id}.scope",
+        pod.replace('-', "_")
+    );
+    fixture.owners.processes_mut()[1].cgroup = Some(path);
+    let fits = |text: &str| {
+        let filter = Filter::parse(&words(&[text])).unwrap_or_else(|error| panic!("{error}"));
+        assert!(filter.needed().owners, "{text}");
+        fixture.with(|record| filter.matches(record))
+    };
+    for text in [
+        "container = 0123456789ab",
+        &format!("container = {id}"),
+        "container = containerd:0123456789ab",
+        "container ~ containerd:0123*",
+        "container ~ *cdef",
+        &format!("pod = {pod}"),
+        "pod ~ 8c5d3e1a-*",
+        // of the socket's own cgroup, and of either holder
+        "unit = nginx",
+        "unit = owner.service",
+        "unit ~ cri-containerd-*",
+        "container != 0123456789ac",
+    ] {
+        assert!(fits(text), "{text}");
+    }
+    for text in [
+        "container = 0123456789a",
+        "container = docker:0123456789ab",
+        "container = 0123456789ac",
+        "container ~ docker:*",
+        "pod = 8c5d3e1a",
+        "pod ~ 8c5d3e1a_*",
+        "unit = ngin",
+        "container != 0123456789ab",
+    ] {
+        assert!(!fits(text), "{text}");
+    }
+}
+
+#[test]
 fn clauses_accumulate_as_in_ss() {
     use TcpState::{CloseWait, LastAck, Listen, TimeWait};
     let table: &[(&[&str], StateSet)] = &[

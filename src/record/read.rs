@@ -177,6 +177,7 @@ impl Source for Capture {
                     unreadable_processes: coverage.unreadable_processes,
                     vanished_processes: coverage.vanished_processes,
                     owners_timed_out: coverage.owners_timed_out,
+                    nested_pids: coverage.nested_pids,
                     ..Coverage::default()
                 };
                 (owners, coverage)

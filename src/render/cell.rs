@@ -29,6 +29,13 @@ pub fn write(out: &mut impl Write, value: &Value<'_>, descriptors: bool) -> fmt:
         Value::Hex(n) => write!(out, "0x{n:x}"),
         Value::Flag(yes) => out.write_str(if *yes { "yes" } else { "no" }),
         Value::Text(text) => write!(out, "{}", Safe(text)),
+        Value::Container(container) => {
+            if let Some(runtime) = container.runtime {
+                write!(out, "{runtime}:")?;
+            }
+            write!(out, "{}", Safe(container.brief_id()))
+        }
+        Value::Pod(pod) => write!(out, "{pod}"),
         Value::Address(ip) => write!(out, "{ip}"),
         Value::Port(port) => write!(out, "{}", Port(*port)),
         Value::Endpoint {
@@ -117,10 +124,7 @@ fn separated<W: Write, T>(
 
 fn write_owners(out: &mut impl Write, holders: &Holders<'_>, descriptors: bool) -> fmt::Result {
     if let Some(why) = holders.missing() {
-        return match why.text() {
-            Some(text) => write!(out, "- ({text})"),
-            None => out.write_char('-'),
-        };
+        return write!(out, "- ({})", why.text());
     }
     if descriptors {
         separated(out, ", ", holders.links(), |out, (process, fd)| {
@@ -327,6 +331,16 @@ mod tests {
         assert_eq!(cell(&fixture, "pid"), "-");
         fixture.socket.state = TcpState::TimeWait;
         assert_eq!(cell(&fixture, "process"), "- (time-wait)");
+        fixture.cgroup_id = None;
+        fixture.socket.inode = 123;
+        let group = |path: &str| {
+            let mut fixture = fixture.clone();
+            fixture.owners.processes_mut()[0].cgroup = Some(path.to_owned());
+            cell(&fixture, "container")
+        };
+        assert_eq!(group("/lxc.payload.a\x1b[2J"), "lxc:a\\x1b[2J");
+        let docker = format!("/docker/{}", "ab".repeat(32));
+        assert_eq!(group(&docker), "docker:abababababab");
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::fmt::{self, Display, Write};
 use std::sync::LazyLock;
 
-use super::cell::{AgeText, Expires, arrows, timer_name};
+use super::cell::{self, AgeText, Expires, arrows, timer_name};
 use super::text::Safe;
 use super::{end, extensions};
-use crate::fields::Record;
+use crate::fields::{Record, Value};
 use crate::model::owner::unit_of;
 use crate::model::tcp_info::{MEMBERS, Member};
 use crate::model::{TcpInfo, TcpState, Timer};
@@ -44,6 +44,13 @@ pub(super) fn write_extended(out: &mut impl Write, record: &Record<'_>) -> fmt::
     }
     if let Some(unit) = record.cgroup().and_then(unit_of) {
         write!(out, " unit:{}", Safe(unit))?;
+    }
+    if let Some(container) = record.container() {
+        out.write_str(" container:")?;
+        cell::write(out, &Value::Container(container), false)?;
+    }
+    if let Some(pod) = record.pod() {
+        write!(out, " pod:{pod}")?;
     }
     if let Some(v6only) = attributes.v6only {
         write!(out, " v6only:{}", u8::from(v6only))?;

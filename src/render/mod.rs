@@ -13,6 +13,7 @@ pub mod json;
 pub mod kill;
 pub mod machine;
 pub mod paint;
+pub mod pairs;
 pub mod rows;
 pub mod status;
 pub mod story;

@@ -259,7 +259,14 @@ impl Piece {
 
 /// Appends a cell. `gap` is what has to come before it: the blanks that fill the cell before, which a last cell
 /// does not need, and two between columns.
-fn place(line: &mut String, gap: &mut usize, text: &str, own: usize, align: Align, width: usize) {
+pub(super) fn place(
+    line: &mut String,
+    gap: &mut usize,
+    text: &str,
+    own: usize,
+    align: Align,
+    width: usize,
+) {
     let fill = width.saturating_sub(own);
     let (before, after) = match align {
         Align::Left => (0, fill),

@@ -13,6 +13,7 @@ mod edited;
 mod files;
 #[cfg(test)]
 mod filters;
+#[cfg(test)]
 mod fingers;
 #[cfg(test)]
 mod hostile;
@@ -31,5 +32,6 @@ mod sources;
 mod ssdump;
 #[cfg(test)]
 mod support;
+mod whose;
 #[cfg(test)]
 mod words;

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use linger::fields;
+use linger::knowledge::killing::{CLOSE_WAIT, Fate, LISTENER, TIME_WAIT};
 use linger::model::tcp_info::MEMBERS;
 use linger::model::{Protocol, TcpState};
 use serde_json::Value;
@@ -154,6 +155,19 @@ fn the_schemas_have_the_words_of_the_code() {
     let protocols: BTreeSet<&str> = Protocol::ALL.iter().map(|one| one.name()).collect();
     let socket = &sockets["socket"]["properties"];
     assert_eq!(words(&socket["protocol"]["enum"]), protocols);
+    let target = &file("linger.kill.1.json")["$defs"]["target"]["properties"];
+    let fates = [
+        Fate::WouldDestroy,
+        Fate::Destroyed,
+        Fate::Vanished(String::new()),
+        Fate::Refused(&LISTENER),
+        Fate::Failed(String::new()),
+    ];
+    let results: BTreeSet<&str> = fates.iter().map(Fate::name).collect();
+    assert_eq!(words(&target["result"]["enum"]), results);
+    let options = [&LISTENER, &CLOSE_WAIT, &TIME_WAIT];
+    let options: BTreeSet<&str> = options.iter().filter_map(|why| why.option).collect();
+    assert_eq!(words(&target["option"]["enum"]), options);
     let severities = ["critical", "info", "warning"];
     assert_eq!(
         words(&common["severity"]["enum"]),
@@ -176,6 +190,8 @@ fn rows_fit_with_every_option_that_changes_their_keys() {
         fits(&format!("list -a --group-by {}", all.join(",")), capture);
         fits("list -a --group-by state,peer,process --top 1", capture);
         fits("list -a --sort -recv-q --top 2", capture);
+        fits("list -tux --pair", capture);
+        fits("list --pair -iem", capture);
         for line in ["list -apiem", "list -a -c user", "list state closing"] {
             let said = run(&format!("{line} --output jsonl --from {capture}"));
             assert_eq!(lines(&said.out), [""; 0], "{line} {capture}");
@@ -299,4 +315,63 @@ fn a_key_or_a_word_that_no_schema_has_is_a_fault() {
         faults(&story).join("").contains("/ladder"),
         "a key of another form"
     );
+}
+
+#[test]
+fn what_contradicts_itself_is_a_fault() {
+    // Edited: what a capture shows as a preview would, and as --netns all does.
+    let mut kill = json(&from("list -p --json state close-wait"));
+    kill["schema"] = "linger.kill/1".into();
+    kill["dry_run"] = true.into();
+    kill["filter"] = "state close-wait".into();
+    kill["capture"] = Value::Null;
+    kill["sockets"][0]["result"] = "refused".into();
+    kill["sockets"][0]["reason"] = CLOSE_WAIT.why.into();
+    let sockets = kill["sockets"].as_array_mut().unwrap();
+    sockets.truncate(1);
+    kill["counts"] = serde_json::json!({
+        "matched": 1, "would_destroy": 0, "destroyed": 0, "vanished": 0, "refused": 1, "failed": 0,
+    });
+    let mut everywhere = json(&from("status --json"));
+    everywhere["netns"] = Value::Null;
+    everywhere["namespaces"] = serde_json::json!([{"label": "blue", "name": "blue", "inode": 7, "own": false, "complete": true}]);
+    type Damage = fn(&mut Value);
+    let damages: [(&Value, Damage, &str); 6] = [
+        (
+            &kill,
+            |d| d["capture"] = "/tmp/kill.linger".into(),
+            "/capture",
+        ),
+        (
+            &kill,
+            |d| d["counts"]["destroyed"] = 1.into(),
+            "/counts/destroyed",
+        ),
+        (
+            &kill,
+            |d| {
+                d["dry_run"] = false.into();
+                d["counts"]["would_destroy"] = 1.into();
+            },
+            "/counts/would_destroy",
+        ),
+        (
+            &kill,
+            |d| drop(d["sockets"][0].as_object_mut().unwrap().remove("reason")),
+            "reason",
+        ),
+        (&everywhere, |d| d["netns"] = 7.into(), "/netns"),
+        (
+            &everywhere,
+            |d| d["namespaces"][0]["net"] = 7.into(),
+            "/namespaces/0/net: no schema",
+        ),
+    ];
+    for (sound, damage, what) in damages {
+        assert_eq!(faults(sound), [""; 0]);
+        let mut document = sound.clone();
+        damage(&mut document);
+        let found = faults(&document).join("\n");
+        assert!(found.contains(what), "{what}: {found}");
+    }
 }

@@ -327,22 +327,30 @@ pub fn json(arguments: &[&str], output: &Output) -> Result<Value> {
         output.status,
         said.trim()
     );
-    let document = serde_json::from_slice(&output.stdout).with_context(|| {
-        format!(
-            "linger {}: no JSON: {:?}; stderr: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stdout)
-                .chars()
-                .take(200)
-                .collect::<String>(),
-            said.trim()
-        )
+    document(&output.stdout)
+        .with_context(|| format!("linger {}; stderr: {}", arguments.join(" "), said.trim()))
+}
+
+/// The one document that was printed, by a command that failed too, which fits its schema.
+pub fn document(printed: &[u8]) -> Result<Value> {
+    let document = serde_json::from_slice(printed).with_context(|| {
+        let begin = String::from_utf8_lossy(printed);
+        format!("no JSON: {:?}", begin.chars().take(200).collect::<String>())
     })?;
     let faults = crate::schema::faults(&document);
-    ensure!(
-        faults.is_empty(),
-        "linger {}: it does not fit its schema: {faults:#?}",
-        arguments.join(" ")
-    );
+    ensure!(faults.is_empty(), "it does not fit its schema: {faults:#?}");
     Ok(document)
+}
+
+/// The sockets of `list --output jsonl`, each of which fits the schema of one.
+pub fn lines(printed: &[u8]) -> Result<Vec<Value>> {
+    let mut rows = Vec::new();
+    let lines = printed.split(|byte| *byte == b'\n');
+    for line in lines.filter(|line| !line.is_empty()) {
+        let row = serde_json::from_slice(line)?;
+        let faults = crate::schema::against("linger.sockets.1.json#/$defs/socket", &row);
+        ensure!(faults.is_empty(), "{row} does not fit: {faults:#?}");
+        rows.push(row);
+    }
+    Ok(rows)
 }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use crate::answers::lines;
 use crate::harness::Test;
 use crate::kernel::{self, until};
 use crate::ss::{KEY, Sockets, compare, numbers, shown, ss};
@@ -162,9 +163,7 @@ fn columns_and_document(world: &World, theirs: &Sockets) -> Result<()> {
     let row = |arguments: &[&str]| -> Result<Value> {
         let filter = ["dport", "=", ":7500"];
         let output = world.linger(&[arguments, &filter].concat())?;
-        let line: Value = serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("one connection: {output:?}"))?;
-        Ok(line)
+        only(lines(&output.stdout)?)
     };
     let all = row(&["list", "-taoemi", "--output", "jsonl"])?;
     let ends = |row: &Value| {
@@ -279,8 +278,7 @@ fn attributes_of_bbr_mptcp_and_md5(world: &mut World) -> Result<()> {
         let output = world.linger(&[&["list", "-taeim", "--output", "jsonl"], more].concat())?;
         let text = String::from_utf8(output.stdout)?;
         ensure!(!text.contains(std::str::from_utf8(KEY)?), "{text}");
-        let lines = text.lines().map(serde_json::from_str);
-        Ok(lines.collect::<Result<_, _>>()?)
+        lines(text.as_bytes())
     };
     if has_bbr {
         shown(world, &theirs, "bbr.bw", |_| true);
@@ -379,11 +377,7 @@ fn attributes_tell_the_path_of_a_cgroup(world: &mut World) -> Result<()> {
 
     let table = |more: &[&str]| -> Result<Vec<Value>> {
         let output = world.linger(&[&["list", "-tae", "--output", "jsonl"], more].concat())?;
-        let lines = output.stdout.split(|byte| *byte == b'\n');
-        let lines = lines.filter(|line| !line.is_empty());
-        Ok(lines
-            .map(serde_json::from_slice)
-            .collect::<Result<_, _>>()?)
+        lines(&output.stdout)
     };
     let waiting = format!(":{port}");
     let row = only(table(&["dport", "=", &waiting])?)?;

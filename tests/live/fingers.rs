@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::answers::{document, lines};
 use crate::harness::{Skip, Test};
 use crate::kernel::{TIME_WAIT, count, until_count};
 use crate::world::{World, program};
@@ -39,9 +40,7 @@ fn listed(world: &World, line: &str) -> Result<String> {
 }
 
 fn objects(world: &World, line: &str) -> Result<Vec<Value>> {
-    let text = listed(world, line)?;
-    let lines = text.lines().map(serde_json::from_str);
-    Ok(lines.collect::<Result<_, _>>()?)
+    lines(listed(world, line)?.as_bytes())
 }
 
 fn several_protocols(world: &mut World) -> Result<()> {
@@ -232,7 +231,7 @@ fn unix_names(world: &mut World) -> Result<()> {
     };
     let lines = names(objects(world, "-A u_seq -l --output jsonl")?);
     world.expect(lines == wanted, || format!("{lines:?}"));
-    let document: Value = serde_json::from_str(&listed(world, "-A u_seq -l --json")?)?;
+    let document = document(listed(world, "-A u_seq -l --json")?.as_bytes())?;
     let rows = document
         .get("sockets")
         .and_then(Value::as_array)

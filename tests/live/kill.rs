@@ -12,7 +12,7 @@ use libc::{ECONNABORTED, ECONNRESET, EINVAL};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::answers::json;
+use crate::answers::{document, json};
 use crate::harness::Test;
 use crate::kernel::{self, until, until_count};
 use crate::world::{Connection, Family, Handle, World, begin_connect, listen, local, tcp};
@@ -62,9 +62,14 @@ impl Killed {
     pub fn of(output: &Output) -> Result<Self> {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(!stderr.contains("panicked"), "{stderr}");
+        let document = match &output.stdout[..] {
+            // It failed before there was anything to tell.
+            [] => Value::Null,
+            printed => document(printed).with_context(|| stderr.clone())?,
+        };
         Ok(Self {
             code: output.status.code(),
-            document: serde_json::from_slice(&output.stdout).unwrap_or_default(),
+            document,
             stderr,
         })
     }

@@ -33,6 +33,10 @@ pub const TESTS: &[Test] = &[
         run: all_label_each_row,
     },
     Test {
+        name: "netns_all_in_each_document",
+        run: all_in_each_document,
+    },
+    Test {
         name: "netns_settings_and_counters_are_its_own",
         run: settings_and_counters_are_its_own,
     },
@@ -281,6 +285,56 @@ fn all_label_each_row(world: &mut World) -> Result<()> {
     world.expect(rows == 1 && at(&read, "/collector") == "procfs", || {
         format!("{read}")
     });
+    Ok(())
+}
+
+/// What looks everywhere lists where it was, and names the place of what it found; what looks at one place does neither.
+fn all_in_each_document(world: &mut World) -> Result<()> {
+    names()?;
+    let blue = named("blue")?;
+    // So many connections that it is among the first ten of all namespaces.
+    let port = PORT + 7;
+    let kept = within(&blue, move || {
+        let listener = listen(Family::V4.loopback(port), 200)?;
+        let clients = (0..150).map(|_| connect(Family::V4.loopback(port)));
+        let clients = clients.collect::<Result<Vec<_>>>()?;
+        Ok((listener, clients))
+    })?;
+    let named = |document: &Value, place: &str| -> Vec<String> {
+        let all = at(document, place).as_array();
+        let all = all.map_or(&[][..], Vec::as_slice).iter();
+        let own = all.filter(|one| {
+            let ports = [
+                at(one, "/local_port"),
+                at(one, "/port"),
+                at(one, "/subject/port"),
+            ];
+            ports.contains(&&port.into())
+        });
+        own.map(|one| at(one, "/netns").to_string()).collect()
+    };
+    for (arguments, place) in [
+        (&["list", "-tl"][..], "/sockets"),
+        (&["status"], "/top/listeners"),
+        (&["diagnose", "--only", "listen-overflow"], "/findings"),
+    ] {
+        let everywhere = document(world, &[arguments, &["--netns", "all"]].concat())?;
+        let places = list(&everywhere, "namespaces").iter();
+        let places = places.filter(|one| at(one, "/label") == "blue").count();
+        world.expect(places == 1 && at(&everywhere, "/netns").is_null(), || {
+            format!("{arguments:?}: {everywhere}")
+        });
+        let found = named(&everywhere, place);
+        world.expect(found == ["\"blue\""], || {
+            format!("{arguments:?}: {found:?}")
+        });
+        let one = document(world, &[arguments, &["--netns", "blue"]].concat())?;
+        let silent = one.get("namespaces").is_none() && at(&one, "/netns").is_u64();
+        world.expect(silent && named(&one, place) == ["null"], || {
+            format!("{arguments:?}: {one}")
+        });
+    }
+    drop(kept);
     Ok(())
 }
 

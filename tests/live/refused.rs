@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use libc::{EACCES, EAFNOSUPPORT, EPERM, EPROTONOSUPPORT};
 use serde_json::Value;
 
-use crate::answers::{Row, json};
+use crate::answers::{self, Row, json};
 use crate::harness::Test;
 use crate::kernel::{self, until_count};
 use crate::sys::{self, Refusal};
@@ -206,8 +206,7 @@ fn insists(world: &World, refusal: Refusal, name: &str) -> Result<()> {
         world.expect(right, || format!("{when}: one line and a hint: {stderr:?}"));
         if arguments.contains(&"--json") && !output.stdout.is_empty() {
             // A document that was begun is ended, and does not look like a machine without sockets.
-            let document: Value = serde_json::from_slice(&output.stdout)
-                .with_context(|| format!("{when}: {:?}", output.stdout))?;
+            let document = answers::document(&output.stdout).with_context(|| when.clone())?;
             world.expect(document.get("complete") == Some(&false.into()), || {
                 format!("{when}: {document}")
             });

@@ -13,11 +13,13 @@ use serde_json::Value;
 pub const SCHEMAS: &[(&str, &str)] = &[
     ("linger.sockets/1", "linger.sockets.1.json"),
     ("linger.groups/1", "linger.groups.1.json"),
+    ("linger.pairs/1", "linger.pairs.1.json"),
     ("linger.status/1", "linger.status.1.json"),
     ("linger.subject/1", "linger.subject.1.json"),
     ("linger.findings/1", "linger.findings.1.json"),
     ("linger.explain/1", "linger.explain.1.json"),
     ("linger.record/1", "linger.record.1.json"),
+    ("linger.kill/1", "linger.kill.1.json"),
 ];
 
 /// What the others refer to.

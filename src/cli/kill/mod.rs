@@ -12,7 +12,7 @@ use rustc_hash::FxHashSet;
 use super::args::{self, CollectorChoice, Common};
 use super::failure::Failure;
 use super::list::{self, Numbers};
-use super::{lookup, source, terminal};
+use super::{lookup, selection, source, terminal};
 use crate::collect::live::Live;
 use crate::collect::netlink::{Destroyed, Refusal, has_net_admin, wipe};
 use crate::collect::{self, Row, Source, Want};
@@ -77,9 +77,12 @@ impl Judge {
 /// For an empty filter or one that is not understood, when the sockets cannot be read, when all that fit are left alone,
 /// when the capture cannot be written, and when a socket could not be destroyed.
 pub fn run(args: &args::Kill) -> Result<(), Failure> {
-    let typed = args.filter.join(" ");
-    refuse_slips(args, &typed)?;
-    let filter = Filter::parse(&args.filter)?;
+    let filter = selection::filter(&args.filter, args.filter_file.as_deref())?;
+    refuse_slips(args, &filter)?;
+    let typed = match args.filter_file {
+        Some(_) => filter.to_string(),
+        None => args.filter.join(" "),
+    };
     // By the cookie alone the very socket is hit, and only netlink has it.
     let common = Common {
         collector: CollectorChoice::Netlink,
@@ -192,7 +195,7 @@ pub fn run(args: &args::Kill) -> Result<(), Failure> {
 }
 
 /// What is wrong before anything is read.
-fn refuse_slips(args: &args::Kill, typed: &str) -> Result<(), Failure> {
+fn refuse_slips(args: &args::Kill, filter: &Filter) -> Result<(), Failure> {
     if args.common.from.is_some() {
         return Err(Failure::usage(
             "the sockets of a capture cannot be destroyed".to_owned(),
@@ -207,7 +210,14 @@ fn refuse_slips(args: &args::Kill, typed: &str) -> Result<(), Failure> {
             "leave --collector out".to_owned(),
         ));
     }
-    if typed.trim().is_empty() {
+    if filter.asks_autobound() {
+        return Err(Failure::usage(
+            "kill cannot judge autobound: the kernel tells it of a whole listing only".to_owned(),
+            "'linger list autobound' shows them; choose by ports, addresses or a process"
+                .to_owned(),
+        ));
+    }
+    if filter.is_empty() {
         return Err(Failure::usage(
             "kill needs a FILTER: it does not destroy every socket there is".to_owned(),
             "such as 'linger kill dst 10.0.0.7'; it shows them first, and acts with --yes"
@@ -475,14 +485,14 @@ impl Shown<'_> {
         } else if self.args.yes {
             killing.report(capture.as_deref(), &mut page)?;
         } else {
-            killing.preview(&again(self.args, self.typed), &mut page)?;
+            killing.preview(&again(self.args), &mut page)?;
         }
         terminal::print(&page)
     }
 }
 
 /// The command that acts.
-fn again(args: &args::Kill, typed: &str) -> String {
+fn again(args: &args::Kill) -> String {
     let mut line = "linger kill".to_owned();
     for (given, option) in [
         (args.tcp, " -t"),
@@ -500,11 +510,16 @@ fn again(args: &args::Kill, typed: &str) -> String {
         line.push_str(" --state-dir ");
         line.push_str(&source::quoted(directory));
     }
-    let common = source::again(&args.common);
-    format!(
-        "{line}{common} {} --yes",
-        source::quoted(&PathBuf::from(typed))
-    )
+    line.push_str(&source::again(&args.common));
+    if let Some(file) = &args.filter_file {
+        line.push_str(" -F ");
+        line.push_str(&source::quoted(file));
+    }
+    if !args.filter.is_empty() {
+        line.push(' ');
+        line.push_str(&source::quoted(&PathBuf::from(args.filter.join(" "))));
+    }
+    line + " --yes"
 }
 
 /// The exit code, and what failed.

@@ -272,7 +272,8 @@ impl Source for Procfs {
             .owner_deadline
             .and_then(|limit| Instant::now().checked_add(limit));
         self.owners_until = deadline;
-        let (mut owners, coverage) = owners::read(self.root.processes(), deadline);
+        let (mut owners, mut coverage) = owners::read(self.root.processes(), deadline);
+        coverage.nested_pids = self.root.is_nested();
         if self.root.is_own() {
             owners::name_users(&mut owners, deadline);
         }

@@ -9,6 +9,9 @@ use rustix::fs::{PROC_SUPER_MAGIC, statfs};
 use super::{facts, owners};
 use crate::model::Host;
 
+/// The inode of the first pid namespace (`include/linux/proc_ns.h`).
+const PROC_PID_INIT_INO: u64 = 0xEFFF_FFFC;
+
 /// A directory like `/proc`, and which of its parts may be believed.
 ///
 /// On a procfs, `net` and `sys/net` show the namespace of *whoever reads*, not that of the machine whose procfs is
@@ -123,6 +126,12 @@ impl ProcRoot {
         }
     }
 
+    /// Whether its processes are those of a pid namespace below the first one. Unknown is no.
+    pub fn is_nested(&self) -> bool {
+        self.namespace("pid")
+            .is_some_and(|pids| pids != PROC_PID_INIT_INO)
+    }
+
     /// The directory of the calling thread; of the process on kernels before 3.17.
     pub(super) fn reader(&self) -> PathBuf {
         let thread = self.path.join("thread-self");
@@ -146,5 +155,26 @@ impl ProcRoot {
             target.as_os_str().as_bytes(),
             format!("{kind}:[").as_bytes(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_pid_namespace_below_the_first_is_said() {
+        let copy = tempfile::tempdir().unwrap();
+        let link = copy.path().join("1/ns/pid");
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        let nested = || ProcRoot::new(copy.path()).is_nested();
+        assert!(!nested(), "not known");
+        for (target, below) in [("pid:[4026531836]", false), ("pid:[4026532281]", true)] {
+            symlink(target, &link).unwrap();
+            assert_eq!(nested(), below, "{target}");
+            fs::remove_file(&link).unwrap();
+        }
     }
 }

@@ -24,6 +24,7 @@ impl Column {
             ("age", _) => "state_age_ms".to_owned(),
             ("process", _) => "owners".to_owned(),
             ("pid", _) => "pids".to_owned(),
+            ("pod", _) => "pod_uid".to_owned(),
             ("recv-q" | "send-q", _) => bare,
             (_, Some(unit @ ("bytes" | "us" | "ms"))) if !bare.contains(unit) => {
                 format!("{bare}_{unit}")
@@ -60,6 +61,8 @@ impl Column {
             Value::Hex(n) => object.plain(key, format_args!("0x{n:x}")),
             Value::Flag(yes) => object.value(key, yes),
             Value::Text(text) => object.value(key, text),
+            Value::Container(container) => object.shown(key, container),
+            Value::Pod(pod) => object.plain(key, pod),
             Value::Address(ip) => object.plain(key, ip),
             Value::Port(port) => object.value(key, port),
             Value::Endpoint { ip, port, .. } => {

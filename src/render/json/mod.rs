@@ -10,6 +10,8 @@ mod ends;
 mod extensions;
 mod groups;
 mod kill;
+mod owners;
+mod pairs;
 mod sockets;
 
 use std::fmt::Display;
@@ -26,6 +28,7 @@ use crate::model::unix::Name;
 
 pub use groups::{GROUPS, members, write_groups};
 pub use kill::{Counts, KILL, Kill, Killed};
+pub use pairs::{PAIRS, Pairs};
 pub use sockets::{Parts, SOCKETS, Sockets, write_socket};
 pub(super) use sockets::{Slug, UNCONNECTED, shut};
 
@@ -183,6 +186,17 @@ impl<'w, W: Write> Object<'w, W> {
     /// Text of ours that needs no escapes.
     fn plain(&mut self, key: &str, text: impl Display) -> io::Result<()> {
         write!(self.key(key)?, "\"{text}\"")
+    }
+
+    /// Text of others, as it is shown.
+    fn shown(&mut self, key: &str, text: impl Display) -> io::Result<()> {
+        struct Shown<T>(T);
+        impl<T: Display> Serialize for Shown<T> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(&self.0)
+            }
+        }
+        self.value(key, Shown(text))
     }
 
     /// Words of ours that need no escapes.

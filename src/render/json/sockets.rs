@@ -4,11 +4,10 @@ use std::fmt::{self, Display};
 use std::io::{self, Write};
 
 use super::column::{Column, is_in_a_part};
-use super::{Head, Object, Tail, ends, extensions, write_value};
+use super::{Head, Object, Tail, ends, extensions, owners, write_value};
 use crate::fields::{Field, Needs, Record};
-use crate::model::owner::unit_of;
 use crate::model::tcp_info::MEMBERS;
-use crate::model::{Age, Ends, Memory, Process, Socket, TcpState};
+use crate::model::{Age, Ends, Memory, Socket, TcpState};
 
 /// The schema of the rows of `list`.
 pub const SOCKETS: &str = "linger.sockets/1";
@@ -89,11 +88,7 @@ impl<W: Write> Sockets<W> {
     /// The same with these columns, which come by the part that holds them, or else by their name.
     #[must_use]
     pub fn with_columns(mut self, columns: &[&'static Field]) -> Self {
-        for field in columns {
-            self.parts = self.parts.with(field.needs);
-        }
-        let more = columns.iter().filter(|field| !is_in_a_part(field));
-        self.more = more.map(|field| Column::new(field)).collect();
+        (self.parts, self.more) = by_parts(self.parts, columns);
         self
     }
 
@@ -128,6 +123,15 @@ impl<W: Write> Sockets<W> {
     }
 }
 
+/// The parts that hold some of the columns, besides these, and the columns that no part holds.
+pub(super) fn by_parts(parts: Parts, columns: &[&'static Field]) -> (Parts, Vec<Column>) {
+    let parts = columns
+        .iter()
+        .fold(parts, |parts, field| parts.with(field.needs));
+    let more = columns.iter().filter(|field| !is_in_a_part(field));
+    (parts, more.map(|field| Column::new(field)).collect())
+}
+
 /// Writes one socket as an object of `linger.sockets/1`. Nothing is allocated.
 ///
 /// # Errors
@@ -136,7 +140,7 @@ pub fn write_socket(out: &mut impl Write, record: &Record<'_>, parts: Parts) -> 
     write_with(out, record, parts, &[])
 }
 
-fn write_with(
+pub(super) fn write_with(
     out: &mut impl Write,
     record: &Record<'_>,
     parts: Parts,
@@ -195,7 +199,7 @@ pub(super) fn write_members<W: Write>(
         write_extended(object, record)?;
     }
     if parts.owners {
-        write_owners(object, record)?;
+        owners::write(object, record)?;
     }
     if parts.info {
         write_info(object, record)?;
@@ -223,10 +227,7 @@ fn write_extended<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -> 
     ends::write_extended(object, record)?;
     let attributes = record.attributes;
     object.known("mark", attributes.mark)?;
-    if let Some(path) = record.cgroup() {
-        object.value("cgroup", path)?;
-        object.known("unit", unit_of(path))?;
-    }
+    owners::write_group(object, record)?;
     if let Some(id) = attributes.cgroup_id {
         object.plain("cgroup_id", id)?;
     }
@@ -248,34 +249,6 @@ pub(in crate::render) const fn shut(directions: u8) -> &'static str {
         2 => "send",
         _ => "both",
     }
-}
-
-fn write_owners<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -> io::Result<()> {
-    let Some(holders) = record.holders() else {
-        return Ok(());
-    };
-    let out = object.key("owners")?;
-    out.write_all(b"[")?;
-    for (index, (process, fd)) in holders.links().enumerate() {
-        if index > 0 {
-            out.write_all(b",")?;
-        }
-        write_owner(out, process, fd)?;
-    }
-    out.write_all(b"]")?;
-    if let Some(why) = holders.missing() {
-        object.plain("no_owner", why.slug())?;
-    }
-    Ok(())
-}
-
-fn write_owner(out: &mut impl Write, process: &Process, fd: u32) -> io::Result<()> {
-    let mut object = Object::begin(out)?;
-    object.value("pid", process.pid)?;
-    object.value("comm", &process.comm)?;
-    object.value("fd", fd)?;
-    object.known("user", process.user.as_deref())?;
-    object.end()
 }
 
 fn write_info<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -> io::Result<()> {
@@ -374,7 +347,10 @@ mod tests {
         let all = object(&Fixture::new(), ALL);
         assert_eq!(
             all["owners"],
-            json!([{"pid": 101, "comm": "nginx", "fd": 6}, {"pid": 101, "comm": "nginx", "fd": 7}])
+            json!([
+                {"pid": 101, "comm": "nginx", "fd": 6, "unit": "owner.service"},
+                {"pid": 101, "comm": "nginx", "fd": 7, "unit": "owner.service"},
+            ])
         );
         assert_eq!(all["no_owner"], Json::Null);
         assert_eq!(
