@@ -9,7 +9,7 @@
 //! * `harness`: cargo's arguments, one process for each test, the report.
 //! * `world`: two namespaces joined by a veth pair; the program is run in the near one.
 //! * `kernel`: `/proc/net/tcp` read anew, so that a test knows its scenario is in place without asking linger.
-//! * `ss`: the table of ss, to compare with.
+//! * `ss`: the tables of ss, to compare with.
 //! * `answers`: linger's JSON, as far as the tests depend on it.
 //! * the rest: the tests.
 
@@ -31,6 +31,10 @@ mod collectors;
 mod controls;
 #[path = "live/counters.rs"]
 mod counters;
+#[path = "live/differential.rs"]
+mod differential;
+#[path = "live/differential_filters.rs"]
+mod differential_filters;
 #[path = "live/everywhere.rs"]
 mod everywhere;
 #[path = "live/findings.rs"]
@@ -124,6 +128,8 @@ fn main() -> ExitCode {
         pair::TESTS,
         whose::TESTS,
         attributes::TESTS,
+        differential::TESTS,
+        differential_filters::TESTS,
         bytecode::TESTS,
         fingers::TESTS,
         kill::TESTS,

@@ -7,7 +7,7 @@ use super::args;
 use super::document::{self, Judged};
 use super::failure::Failure;
 use super::observe::{self, Observation, Plan, Told};
-use super::{list, source, terminal};
+use super::{sample, source, terminal};
 use crate::model::Overall;
 use crate::render::findings::{self, Screen};
 use crate::render::status::{head, labelled};
@@ -127,7 +127,7 @@ pub fn print_findings(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     for Told { story, snapshot } in all {
-        let sockets = list::sample(&story.root.rows, snapshot);
+        let sockets = sample::sample(&story.root.rows, snapshot);
         let again = source::again_within(common, story.namespace);
         findings::full(*story, &sockets, &again, screen, out)?;
     }

@@ -156,3 +156,28 @@ impl Selection {
         Ok(coverage)
     }
 }
+
+/// Looks at one socket, because the kernel tells marks only to the privileged, and says nothing to others.
+///
+/// # Errors
+/// When it is not told, or nothing can be read.
+pub fn marks_are_told(machine: &mut dyn Source, want: &Want) -> Result<(), Failure> {
+    let mut told = true;
+    machine.dump(want, &mut |row| {
+        let Row::Inet { socket, attributes } = row else {
+            return ControlFlow::Continue(());
+        };
+        if socket.is_mini() {
+            return ControlFlow::Continue(());
+        }
+        told = attributes.mark.is_some();
+        ControlFlow::Break(())
+    })?;
+    if told {
+        return Ok(());
+    }
+    Err(Failure::failed(
+        "fwmark: the marks of these sockets are not known",
+        Some("the kernel tells them over netlink, and only to root or CAP_NET_ADMIN; a capture has them if it was made so".to_owned()),
+    ))
+}

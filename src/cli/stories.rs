@@ -126,7 +126,7 @@ fn find(filter: Filter, machine: &mut dyn Source) -> Result<Found, Failure> {
         ..Want::states(filter.states())
     };
     if filter.asks_mark() {
-        super::list::marks_are_told(machine, &want)?;
+        selection::marks_are_told(machine, &want)?;
     }
     let selection = Selection::new(filter);
     selection.check(machine)?;

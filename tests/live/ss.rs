@@ -13,18 +13,242 @@ pub const KEY: &[u8] = b"LINGERS-OWN-KEY";
 /// By the two ends: a word's label, and what it says.
 pub type Sockets = BTreeMap<(String, String), BTreeMap<String, String>>;
 
-/// The table of ss. That it is missing is a failure: without it nothing here is tested.
-pub fn ss(more: &[&str]) -> Result<Sockets> {
+/// What ss prints. That it is missing is a failure: without it nothing here is tested.
+pub fn output(arguments: &[&str]) -> Result<String> {
     let output = Command::new("ss")
-        .args(["-tanoemiOH"])
-        .args(more)
+        .args(arguments)
         .output()
         .context("these tests need ss: apt-get install iproute2")?;
-    ensure!(output.status.success(), "{output:?}");
+    let good = output.status.success() && output.stderr.is_empty();
+    ensure!(good, "ss {}: {output:?}", arguments.join(" "));
     // This version prints keys raw, somewhere.
     let key = std::str::from_utf8(KEY)?;
-    let text = String::from_utf8(output.stdout)?.replace(key, "");
+    Ok(String::from_utf8(output.stdout)?.replace(key, ""))
+}
+
+/// The table of ss.
+pub fn ss(more: &[&str]) -> Result<Sockets> {
+    let text = output(&[&["-tanoemiOH"], more].concat())?;
     Ok(text.lines().filter_map(socket).collect())
+}
+
+/// A table of ss, by the option that shows it alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// of addresses and ports: `-t`, `-u`, `-M`
+    Ports(&'static str),
+    /// without details, because it is read from /proc where the kernel has no raw_diag
+    Raw,
+    Unix,
+    Packet,
+    Netlink,
+}
+
+impl Table {
+    /// The option, which is the same one for linger.
+    pub const fn option(self) -> &'static str {
+        match self {
+            Self::Ports(option) => option,
+            Self::Raw => "-w",
+            Self::Unix => "-x",
+            Self::Packet => "-0",
+            Self::Netlink => "-fnetlink",
+        }
+    }
+}
+
+/// What can be compared of a socket of any kind, by name; and its timer, which runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    pub facts: BTreeMap<&'static str, String>,
+    pub timer: Option<String>,
+}
+
+impl Row {
+    pub fn fact(&self, name: &str) -> &str {
+        self.facts.get(name).map_or("", String::as_str)
+    }
+}
+
+/// Every row of a table.
+pub fn rows(table: Table) -> Result<Vec<Row>> {
+    let text = output(&["-aneoOH", table.option()])?;
+    text.lines()
+        .map(|line| row(table, line).with_context(|| format!("not understood: {line}")))
+        .collect()
+}
+
+/// The state's name in full, small letters.
+fn state(word: &str) -> String {
+    match word {
+        "ESTAB" => "established".to_owned(),
+        "SYN-RECV" => "syn-received".to_owned(),
+        "UNCONN" => "unconnected".to_owned(),
+        other => other.to_ascii_lowercase(),
+    }
+}
+
+/// Address and port: `[::1]:80`, `*:80` on a socket of both families, `0.0.0.0:*`, `10.0.0.1%eth0:80`.
+fn end(word: &str) -> Option<String> {
+    let (address, port) = word.rsplit_once(':')?;
+    let address = address.replace(['[', ']'], "");
+    let address = if address == "*" { "::" } else { &address };
+    let port = if port == "*" { "0" } else { port };
+    Some(format!("{address} {port}"))
+}
+
+/// Family and port id, which ss prints with a sign; `*` is no peer, and the kernel as a peer.
+fn netlink_end(word: &str) -> Option<String> {
+    let (family, port) = match word {
+        "*" => return Some("-".to_owned()),
+        word => word.split_once(':')?,
+    };
+    let port = port.parse::<i64>().ok()?.rem_euclid(1 << 32);
+    Some(format!("{family} {port}"))
+}
+
+fn row(table: Table, line: &str) -> Option<Row> {
+    let mut words = line.split_ascii_whitespace().peekable();
+    let mut row = Row::default();
+    let facts = &mut row.facts;
+    if matches!(table, Table::Unix | Table::Packet) {
+        facts.insert("kind", words.next()?.to_owned());
+    }
+    let state = state(words.next()?);
+    facts.insert("recv-q", words.next()?.to_owned());
+    facts.insert("send-q", words.next()?.to_owned());
+    match table {
+        Table::Unix => {
+            // Names have no blanks in these tests.
+            facts.insert("local", words.next()?.to_owned());
+            facts.insert("inode", words.next()?.to_owned());
+            facts.insert("peer", words.nth(1)?.to_owned());
+        }
+        Table::Packet => {
+            facts.insert("local", words.next()?.to_owned());
+            words.next()?;
+        }
+        Table::Netlink => {
+            facts.insert("local", netlink_end(words.next()?)?);
+            facts.insert("peer", netlink_end(words.next()?)?);
+        }
+        Table::Ports(_) | Table::Raw => {
+            facts.insert("local", end(words.next()?)?);
+            facts.insert("peer", end(words.next()?)?);
+        }
+    }
+    // Of netlink ss does not look at the state, and says the same of all.
+    if table != Table::Netlink {
+        facts.insert("state", state);
+    }
+    // What is nothing is left out.
+    match table {
+        Table::Ports(_) => {
+            facts.insert("uid", "0".to_owned());
+            facts.insert("mark", "0".to_owned());
+        }
+        Table::Packet => {
+            facts.insert("uid", "0".to_owned());
+            facts.insert("running", "false".to_owned());
+        }
+        Table::Raw => return Some(row),
+        Table::Unix | Table::Netlink => {}
+    }
+    while let Some(word) = words.next() {
+        let shutdown = match word {
+            "<->" => "none",
+            "-->" => "receive",
+            "<--" => "send",
+            "---" => "both",
+            _ => "",
+        };
+        if !shutdown.is_empty() {
+            facts.insert("shutdown", shutdown.to_owned());
+        }
+        if word == "running" {
+            facts.insert("running", "true".to_owned());
+        }
+        if word == "peers:" {
+            let waiting = words
+                .by_ref()
+                .take_while(|word| word.parse::<u32>().is_ok());
+            facts.insert("pending", waiting.count().to_string());
+            break;
+        }
+        if let Some(rest) = word.strip_prefix("groups=") {
+            facts.insert("groups", rest.to_owned());
+        }
+        let Some((label, value)) = word.split_once(':') else {
+            continue;
+        };
+        let name = match label {
+            "ino" if table == Table::Unix => "file",
+            "ino" => "inode",
+            "sk" => "cookie",
+            "uid" => "uid",
+            "fwmark" => "mark",
+            "v6only" => "v6only",
+            "fanout(id" => "fanout",
+            "timer" => {
+                row.timer = Some(value.to_owned());
+                continue;
+            }
+            _ => continue,
+        };
+        let value = match name {
+            "cookie" => format!("0x{value}"),
+            "mark" => numbers(value).first()?.to_string(),
+            "fanout" => value.split(',').next()?.to_owned(),
+            _ => value.to_owned(),
+        };
+        facts.insert(name, value);
+    }
+    Some(row)
+}
+
+/// Whether the timer of ss lies between those that linger showed before and after it.
+fn timers_agree(theirs: Option<&str>, before: Option<&str>, after: Option<&str>) -> bool {
+    match theirs {
+        Some(theirs) => {
+            (before.is_some() || after.is_some()) && agree("timer", theirs, before, after)
+        }
+        None => before.is_none() || after.is_none(),
+    }
+}
+
+/// Where the rows of ss are not those of linger before or after it, each as often.
+pub fn rows_differ(before: &[Row], theirs: &[Row], after: &[Row]) -> Vec<String> {
+    let take = |rows: &mut Vec<Row>, facts: &BTreeMap<&'static str, String>| {
+        let at = rows.iter().position(|row| &row.facts == facts)?;
+        Some(rows.swap_remove(at))
+    };
+    let (mut earlier, mut later) = (before.to_vec(), after.to_vec());
+    let mut all = Vec::new();
+    for row in theirs {
+        let found = (take(&mut earlier, &row.facts), take(&mut later, &row.facts));
+        if found == (None, None) {
+            all.push(format!("ss alone has {row:?}"));
+            continue;
+        }
+        let timer = |row: Option<Row>| row.and_then(|row| row.timer);
+        let (one, other) = match found {
+            (Some(one), Some(other)) => (timer(Some(one)), timer(Some(other))),
+            // It has come, or changed.
+            (one, other) => {
+                let timer = timer(one.or(other));
+                (timer.clone(), timer)
+            }
+        };
+        if !timers_agree(row.timer.as_deref(), one.as_deref(), other.as_deref()) {
+            all.push(format!("{row:?}: linger before {one:?}, after {other:?}"));
+        }
+    }
+    for row in earlier {
+        if take(&mut later, &row.facts).is_some() {
+            all.push(format!("linger alone has {row:?}"));
+        }
+    }
+    all
 }
 
 /// The table of linger, with the lines of a socket joined.

@@ -62,6 +62,13 @@ pub fn bind(socket: &Socket, address: &[u8]) -> io::Result<()> {
     check(unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr().cast(), length) })
 }
 
+/// Connects to an address that socket2 does not know.
+pub fn connect(socket: &Socket, address: &[u8]) -> io::Result<()> {
+    let length = socklen_t::try_from(address.len()).map_err(io::Error::other)?;
+    // SAFETY: the pointer is to `address`, which outlives the call, and `length` is its size; any bytes are an address.
+    check(unsafe { libc::connect(socket.as_raw_fd(), address.as_ptr().cast(), length) })
+}
+
 /// What a sandbox refuses, and with which errno.
 #[derive(Clone, Copy, Debug)]
 pub enum Refusal {

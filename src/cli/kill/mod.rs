@@ -11,7 +11,8 @@ use rustc_hash::FxHashSet;
 
 use super::args::{self, CollectorChoice, Common};
 use super::failure::Failure;
-use super::list::{self, Numbers};
+use super::list;
+use super::numbers::Numbers;
 use super::{lookup, selection, source, terminal};
 use crate::collect::live::Live;
 use crate::collect::netlink::{Destroyed, Refusal, has_net_admin, wipe};
@@ -102,7 +103,7 @@ pub fn run(args: &args::Kill) -> Result<(), Failure> {
     let wants = wants(args, &filter);
     if filter.asks_mark() {
         for want in &wants {
-            list::marks_are_told(&mut machine, want)?;
+            selection::marks_are_told(&mut machine, want)?;
         }
     }
     let (owners, mut coverage) = machine.owners();
