@@ -147,8 +147,8 @@ Examples:
   linger list --output jsonl | jq .state   one object a line
   linger -tua --output csv > sockets.csv   for a spreadsheet";
 
-const KILL_EXAMPLES: &str = "FILTER is that of `linger list`, and must not be empty; without a state in it the states are those of `list`: \
-everything but LISTEN, CLOSED and BOUND-INACTIVE. Without --yes nothing is touched: the sockets are shown, with what \
+const KILL_EXAMPLES: &str = "FILTER is that of `linger list`, and must not be empty, and must name more than states, \
+unless it is a single one; without a state in it every state is meant but BOUND-INACTIVE. Without --yes nothing is touched: the sockets are shown, with what \
 their programs and peers will notice.
 
 With --yes each socket is looked at once more and destroyed by its cookie (SOCK_DESTROY), so that only the very socket \

@@ -34,7 +34,7 @@ pub use resolve::Lookup;
 
 use crate::fields::{Needed, Needs, Record};
 use crate::model::{Program, StateSet};
-use expr::{Expr, Test};
+use expr::{Address, Expr, Host, Test};
 use text::Text;
 
 /// Which sockets are wanted.
@@ -111,6 +111,25 @@ impl Filter {
     /// Whether every socket fits.
     pub const fn is_empty(&self) -> bool {
         self.expr.is_none()
+    }
+
+    /// Whether nothing but the state tells one socket from another; `src *` does not.
+    pub fn is_states_alone(&self) -> bool {
+        let mut alone = true;
+        self.each(&mut |test| {
+            alone &= matches!(
+                test,
+                Test::Host(
+                    _,
+                    Host {
+                        family: None,
+                        address: Address::Any,
+                        port: None,
+                    }
+                )
+            );
+        });
+        alone
     }
 
     /// The states in which a socket may fit: the kernel need not send others.

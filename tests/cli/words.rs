@@ -230,6 +230,17 @@ fn slips_of_the_fingers_get_a_hint_and_2() {
         ),
         ("kill close-wait --yes", "'close-wait'", "state close-wait"),
         ("kill -p dst ::1 --yes", "'-p'", "linger list"),
+        ("kill all --yes", "'all'", "linger kill dst"),
+        ("kill state all --yes", "more than states", "dst 10.0.0.7"),
+        ("kill state connected", "more than states", "a single state"),
+        ("kill exclude listen", "more than states", "a single state"),
+        (
+            "kill state listen or not state listen",
+            "more than states",
+            "a single",
+        ),
+        ("kill state big dst *", "more than states", "a single state"),
+        ("kill dst *", "more than states", "dst 10.0.0.7"),
         ("kil", "'kil'", "linger kill"),
     ];
     for (line, what, hint) in table {
@@ -243,6 +254,19 @@ fn nothing_but_blanks_is_no_filter_to_kill_by() {
         let said = said(&mut linger(words));
         assert_eq!((said.code, &said.out[..]), (Some(2), ""), "{said:?}");
         assert!(said.err.contains("needs a FILTER"), "{said:?}");
+    }
+}
+
+#[test]
+fn a_single_state_or_states_of_an_end_are_a_filter_to_kill_by() {
+    // Nothing has a port below 1, so that nothing is even shown as doomed; what is refused is refused before that.
+    for line in [
+        "kill state closing sport < :1",
+        "kill state all sport < :1",
+        "kill state closing",
+    ] {
+        let said = said(&mut linger(&line.split(' ').collect::<Vec<_>>()));
+        assert_ne!(said.code, Some(2), "{line}: {said:?}");
     }
 }
 

@@ -58,13 +58,15 @@ fn left_alone(world: &World, filter: &str, option: &str) -> Result<()> {
 
 fn kill_leaves_listeners_alone(world: &mut World) -> Result<()> {
     let listener = listen(Family::V4.near(8080), 10)?;
-    // Unasked, LISTEN is not among the states.
-    let none = world.kill(&["sport = :8080", "--yes"])?;
-    world.expect(none.is(0, &[]), || format!("{none:?}"));
-    left_alone(world, "state listen sport = :8080", "--listeners")?;
+    let own = format!("pid = {}", std::process::id());
+    for filter in ["sport = :8080", "state listen sport = :8080", &own] {
+        left_alone(world, filter, "--listeners")?;
+    }
+    let none = world.kill(&["sport = :8081", "--yes"])?;
+    world.expect(none.is(0, &[]), || format!("no such socket: {none:?}"));
     let connection = world.serve(&listener)?;
     // What may die dies, and the listener is counted beside it.
-    let killed = world.kill(&["state all sport = :8080", "--yes"])?;
+    let killed = world.kill(&["sport = :8080", "--yes"])?;
     let right = killed.is(0, &[("destroyed", 1), ("refused", 1)]);
     world.expect(right, || format!("{killed:?}"));
     drop(connection);

@@ -28,6 +28,12 @@ use crate::render::json::{Counts, Head, KILL, Kill, Killed, Tail};
 use crate::render::kill::Killing;
 use crate::render::text::Safe;
 
+/// The states of an alternative that names none. What waits for anybody (LISTEN, and CLOSED of UDP) is among them, so that
+/// one who means it reads that it is left alone, and not that there is no such socket.
+const UNASKED: StateSet = StateSet::DEFAULT
+    .union(StateSet::of(TcpState::Listen))
+    .union(StateSet::of(TcpState::Closed));
+
 /// A socket that fits.
 struct Target {
     socket: Socket,
@@ -78,7 +84,7 @@ impl Judge {
 /// For an empty filter or one that is not understood, when the sockets cannot be read, when all that fit are left alone,
 /// when the capture cannot be written, and when a socket could not be destroyed.
 pub fn run(args: &args::Kill) -> Result<(), Failure> {
-    let filter = selection::filter(&args.filter, args.filter_file.as_deref())?;
+    let filter = filter(args)?;
     refuse_slips(args, &filter)?;
     let typed = match args.filter_file {
         Some(_) => filter.to_string(),
@@ -92,14 +98,9 @@ pub fn run(args: &args::Kill) -> Result<(), Failure> {
     source::only_one(&common, "sockets are destroyed")?;
     let mut machine = source::live(&common)?;
     let names = Numbers::of(&machine, &args.common);
-    let mut unasked = StateSet::DEFAULT;
-    if args.listeners {
-        let listening = StateSet::of(TcpState::Listen).union(StateSet::of(TcpState::Closed));
-        unasked = unasked.union(listening);
-    }
     let filter = filter
         .resolve(&mut lookup::Names::new(&mut machine, &names.interfaces))?
-        .within(unasked);
+        .within(UNASKED);
     let wants = wants(args, &filter);
     if filter.asks_mark() {
         for want in &wants {
@@ -225,7 +226,40 @@ fn refuse_slips(args: &args::Kill, filter: &Filter) -> Result<(), Failure> {
                 .to_owned(),
         ));
     }
+    let states = filter.states();
+    let named = TcpState::SHOWN
+        .iter()
+        .filter(|state| states.contains(**state));
+    if filter.is_states_alone() && named.count() > 1 {
+        return Err(Failure::usage(
+            "kill needs more than states: it does not destroy every socket there is".to_owned(),
+            "name an end or a program too, such as 'linger kill state connected and dst 10.0.0.7', or a single state"
+                .to_owned(),
+        ));
+    }
     Ok(())
+}
+
+/// The filter as it was typed, and that of the file.
+fn filter(args: &args::Kill) -> Result<Filter, Failure> {
+    // Elsewhere a group's name without `state` gets the hint to write `state all`, which is none here.
+    let group = |word: &String| {
+        let mut groups = StateSet::GROUPS.iter();
+        groups.any(|(name, _)| word.trim().eq_ignore_ascii_case(name))
+    };
+    if let [word] = &args.filter[..]
+        && group(word)
+    {
+        return Err(Failure::usage(
+            format!(
+                "'{}' is no FILTER: kill needs more than states",
+                word.trim()
+            ),
+            "such as 'linger kill dst 10.0.0.7'; it shows them first, and acts with --yes"
+                .to_owned(),
+        ));
+    }
+    selection::filter(&args.filter, args.filter_file.as_deref())
 }
 
 /// What is asked of the kernel: what is judged, and for a capture everything.
