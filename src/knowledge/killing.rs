@@ -147,7 +147,9 @@ pub fn effect(socket: &Socket) -> Effect {
             NOT_TOLD,
         ),
         (_, Listen) => (
-            "accept() fails with EINVAL from now on",
+            // `tcp_set_state()` gives the port back only if no bind(2) named it.
+            "accept() fails with EINVAL from now on, and the port stays taken (BOUND-INACTIVE) until its program closes \
+             the descriptor or ends",
             "connections that wait in its queue are reset, and new ones refused",
         ),
         (_, SynSent) => ("connect() fails with ECONNABORTED", NOT_TOLD),
@@ -272,6 +274,15 @@ mod tests {
         assert_eq!(objection(&nameless, all), Some(&NOT_TO_BE_FOUND));
         let unix = socket(Protocol::Unix, TcpState::Established);
         assert_eq!(objection(&unix, all), Some(&OTHER));
+    }
+
+    #[test]
+    fn the_port_of_a_listener_stays_taken() {
+        for state in TcpState::SHOWN {
+            let said = effect(&socket(Protocol::Tcp, state)).program;
+            let taken = said.contains("stays taken (BOUND-INACTIVE)");
+            assert_eq!(taken, state == TcpState::Listen, "{state}: {said}");
+        }
     }
 
     #[test]

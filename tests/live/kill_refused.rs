@@ -64,6 +64,13 @@ fn kill_leaves_listeners_alone(world: &mut World) -> Result<()> {
     }
     let none = world.kill(&["sport = :8081", "--yes"])?;
     world.expect(none.is(0, &[]), || format!("no such socket: {none:?}"));
+    let shown = world.linger(&["kill", "sport = :8080", "--listeners"])?;
+    let page = String::from_utf8_lossy(&shown.stdout);
+    let words: Vec<&str> = page.split_whitespace().collect();
+    let said = words.join(" ");
+    world.expect(said.contains("port stays taken (BOUND-INACTIVE)"), || {
+        page.clone().into_owned()
+    });
     let connection = world.serve(&listener)?;
     // What may die dies, and the listener is counted beside it.
     let killed = world.kill(&["sport = :8080", "--yes"])?;
@@ -76,6 +83,10 @@ fn kill_leaves_listeners_alone(world: &mut World) -> Result<()> {
     let killed = world.kill(&["state listen", "--listeners", "--yes"])?;
     world.expect(killed.is(0, &[("destroyed", 1)]), || format!("{killed:?}"));
     until_count(kernel::LISTEN, 0)?;
+    // As the preview says: its program still holds the port.
+    let second = tcp(Family::V4.near(8080))?.bind(&Family::V4.near(8080).into());
+    let error = second.err().and_then(|error| error.raw_os_error());
+    world.expect(error == Some(libc::EADDRINUSE), || format!("{error:?}"));
     let lives = carries(world, &again)?;
     world.expect(lives, || "its connections are others".to_owned());
 
