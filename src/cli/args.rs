@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{
+    Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
+};
 
 /// The program.
 #[derive(Debug, Parser)]
@@ -23,6 +25,26 @@ pub struct Cli {
     /// what to do
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads what is typed, the program's name first. Flags of `list` may be repeated, as fingers do (`-nn`); of an option
+    /// with a value a second one would silently undo the first.
+    ///
+    /// # Errors
+    /// clap's, which may be help as well.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let repeatable = |arg: Arg| {
+            let itself = arg.get_id().clone();
+            match arg.get_action() {
+                ArgAction::SetTrue => arg.overrides_with(itself),
+                _ => arg,
+            }
+        };
+        let mut command = Self::command().mut_subcommand("list", |list| list.mut_args(repeatable));
+        let matches = command.try_get_matches_from_mut(words)?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
 }
 
 const EXAMPLES: &str = "Examples:
@@ -155,7 +177,8 @@ With --yes each socket is looked at once more and destroyed by its cookie (SOCK_
 dies, even if its ports were used again meanwhile, and only if it still fits. This takes CAP_NET_ADMIN. Before that a \
 capture of the sockets that fit is written, with their owners, because the evidence goes with them: into --state-dir, \
 else $STATE_DIRECTORY, else /var/lib/linger for root, else $XDG_STATE_HOME/linger or ~/.local/state/linger. Where it \
-cannot be written nothing is destroyed.
+cannot be written nothing is destroyed. `linger list -a --from FILE` shows what it has of TCP, `linger list -u -a --from \
+FILE` what it has of UDP.
 
 Killing is no cure. A destroyed CLOSE-WAIT socket leaves its descriptor open: the program leaks on, unseen. TIME-WAIT \
 protects the next connection from late segments (RFC 9293 section 3.6.1), costs no descriptor and goes by itself \
@@ -173,7 +196,7 @@ Examples:
   linger kill state close-wait pid = 2211 --close-wait --yes
   linger kill 'sport = :8080' --listeners           the listener and its connections
   linger kill dst 10.0.0.7 --yes --json | jq '.sockets[] | .result'
-  linger list -p --from /var/lib/linger/kill-20261123T160615.123Z.linger";
+  linger list -ap --from /var/lib/linger/kill-20261123T160615.123Z.linger";
 
 /// What every command takes that reads sockets.
 #[derive(Clone, Debug, Default, Args)]
@@ -383,7 +406,6 @@ pub enum Output {
 
 /// `linger list`
 #[derive(Clone, Debug, Default, Args)]
-#[command(args_override_self = true)]
 pub struct List {
     /// TCP sockets (the default; with -l UDP too)
     #[arg(short = 't', long)]

@@ -111,6 +111,11 @@ fn clap_words(error: &clap::Error) -> (String, String) {
     if let Some(option) = &unknown {
         if let Some(other) = fingers::hint(option) {
             hint = Some(other);
+        } else if of_list(option) && chooses_others(option) && of_kill(usage.as_deref()) {
+            hint = Some(
+                "only TCP and UDP sockets can be destroyed (-t, -u); 'linger list' shows the others"
+                    .to_owned(),
+            );
         } else if of_list(option) {
             hint = Some(format!("{option} is an option of 'linger list'"));
         }
@@ -134,6 +139,34 @@ fn clap_words(error: &clap::Error) -> (String, String) {
         message,
         hint.unwrap_or_else(|| format!("'{} --help' lists what there is", command.join(" "))),
     )
+}
+
+/// Whether the option asks for sockets of other protocols than TCP and UDP.
+fn chooses_others(option: &str) -> bool {
+    [
+        "-x",
+        "--unix",
+        "-w",
+        "--raw",
+        "-0",
+        "--packet",
+        "-M",
+        "--mptcp",
+        "-S",
+        "--sctp",
+        "-f",
+        "--family",
+        "-A",
+        "--query",
+        "--udplite",
+        "--vsock",
+        "--netlink",
+    ]
+    .contains(&option)
+}
+
+fn of_kill(usage: Option<&str>) -> bool {
+    usage.is_some_and(|usage| usage.starts_with("linger kill"))
 }
 
 /// Whether `list` has the option.
@@ -212,7 +245,8 @@ impl From<record::Error> for Failure {
         let said = match &error {
             record::Error::Io { what, source, .. } => match (*what, source.kind()) {
                 ("create", io::ErrorKind::NotFound) => Some("the directory must be there already"),
-                ("create", io::ErrorKind::PermissionDenied) => {
+                // Both are about a file to be written; to read one is another matter.
+                ("create" | "look at", io::ErrorKind::PermissionDenied) => {
                     Some("name a file in a directory that you may write to")
                 }
                 (_, io::ErrorKind::NotFound) => {
@@ -236,5 +270,26 @@ impl From<query::Error> for Failure {
 impl From<settings::Error> for Failure {
     fn from(error: settings::Error) -> Self {
         Self::usage(error.to_string(), error.hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_refuses_a_capture_is_not_a_capture_that_refuses_to_be_read() {
+        for (what, hint) in [
+            ("look at", "a directory that you may write to"),
+            ("create", "a directory that you may write to"),
+            ("read", "readable by their owner only"),
+        ] {
+            let said = Failure::from(record::Error::Io {
+                what,
+                path: "/root/x.linger".into(),
+                source: io::ErrorKind::PermissionDenied.into(),
+            });
+            assert!(said.to_string().contains(hint), "{said}");
+        }
     }
 }

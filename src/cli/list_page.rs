@@ -25,8 +25,9 @@ fn sockets(out: &mut Vec<u8>) -> io::Result<()> {
         &format!(
             "{} sockets can be listed, by their options together or by the names of -A. Without one it is TCP; -l alone \
             is TCP and UDP, so that it shows everybody who waits. Where rows of several kinds come, the first column is \
-            the kind. A table that was named must be readable; one that came with others (-A all, -A inet, -l) is a note \
-            where this kernel does not have it.",
+            the kind. A table that this kernel does not have, such as that of --vsock without the module vsock_diag, is a note \
+            and no failure. Another one that cannot be read is a failure if it was named, and a note if it came with others (-A \
+            all, -A inet, -l).",
             protocols.join(", ")
         ),
     )?;
@@ -87,7 +88,8 @@ fn sockets(out: &mut Vec<u8>) -> io::Result<()> {
     again(
         out,
         "No cell is ever cut. A name that others chose is shown with \\x1b for what is not printable and \\x20 for a blank, \
-        so that a cell has no blanks but between the processes of one socket.",
+        so that a blank within a cell is never part of a name: it stands between the processes of one socket, and in words \
+        such as (not seen: no permission).",
     )
 }
 
@@ -246,7 +248,7 @@ fn output(out: &mut Vec<u8>) -> io::Result<()> {
         ),
         (
             "json",
-            "One document of the schema linger.sockets/1 (linger.groups/1 with --group-by); -j is short for it.",
+            "One document of the schema linger.sockets/1 (linger.groups/1 with --group-by); -j is short for it. -c adds the members of its columns to the usual ones and leaves none out, here as with jsonl.",
         ),
         ("jsonl", "One object a line, without an envelope."),
         (

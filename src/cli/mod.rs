@@ -37,7 +37,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use self::args::{Cli, Command};
 pub use self::failure::Failure;
@@ -89,7 +89,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<u8, Failure> {
 
 fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
     let all = std::iter::once(OsString::from("linger")).chain(arguments);
-    Ok(Cli::try_parse_from(all)?.command)
+    Ok(Cli::read(all)?.command)
 }
 
 fn execute(command: Command) -> Result<u8, Failure> {

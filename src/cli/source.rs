@@ -74,10 +74,20 @@ pub fn each(common: &Common) -> Result<(Vec<Inside>, Vec<String>), Failure> {
 /// # Errors
 /// With `--netns all`.
 pub fn only_one(common: &Common, what: &str) -> Result<(), Failure> {
+    one_with(common, what, || {
+        "name one: 'ip netns list' has names, 'linger list --netns all --group-by netns' all of them".to_owned()
+    })
+}
+
+/// As [`only_one`], with a hint of the caller's own.
+///
+/// # Errors
+/// With `--netns all`.
+pub fn one_with(common: &Common, what: &str, hint: impl FnOnce() -> String) -> Result<(), Failure> {
     if is_all(common) {
         return Err(Failure::usage(
             format!("--netns all: {what} of one network namespace"),
-            "name one: 'ip netns list' has names, 'linger list --netns all --group-by netns' all of them".to_owned(),
+            hint(),
         ));
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -43,6 +44,33 @@ impl Subject {
             Self::Address(ip, None) => format!("address {ip}"),
             Self::Address(IpAddr::V6(ip), Some(port)) => format!("address [{ip}]:{port}"),
             Self::Address(ip, Some(port)) => format!("address {ip}:{port}"),
+        }
+    }
+
+    /// Its sockets, as `list` selects them.
+    fn filter(&self) -> String {
+        let either = |name: [&str; 2], value: &str| {
+            let [local, peer] = name;
+            format!("{local} {value} or {peer} {value}")
+        };
+        match self {
+            Self::Port(port) => either(["sport =", "dport ="], &port.to_string()),
+            Self::Pid(pid) => format!("pid = {pid}"),
+            // A backslash makes blanks and operators a part of the name.
+            Self::Program(name) => {
+                let mut filter = "process = ".to_owned();
+                for c in name.chars() {
+                    let plain = c.is_alphanumeric() || "._-/:".contains(c);
+                    filter.extend((!plain).then_some('\\'));
+                    filter.push(c);
+                }
+                filter
+            }
+            Self::Address(ip, None) => either(["src", "dst"], &ip.to_string()),
+            Self::Address(ip, Some(port)) => {
+                let end = std::net::SocketAddr::new(*ip, *port);
+                either(["src", "dst"], &end.to_string())
+            }
         }
     }
 
@@ -226,7 +254,10 @@ impl View<'_> {
 /// When the machine cannot be read.
 pub fn run(args: &args::SubjectArgs, subject: &Subject) -> Result<(), Failure> {
     // Not before: a slip of the fingers is told as such.
-    source::only_one(&args.common, "a subject is")?;
+    source::one_with(&args.common, "a subject is", || {
+        let filter = source::quoted(Path::new(&subject.filter()));
+        format!("its sockets in every namespace: linger list -a {filter} --netns all")
+    })?;
     let settings = observe::settings(&args.select, &args.common)?;
     let plan = Plan {
         samples: 1,
@@ -499,6 +530,26 @@ fn print_json(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_filter_of_a_subject_is_one() {
+        let end = |text: &str| by_form(text).unwrap();
+        let table = [
+            (Subject::Port(18080), "sport = 18080 or dport = 18080"),
+            (Subject::Pid(7), "pid = 7"),
+            (
+                Subject::Program("tmux: (x)".to_owned()),
+                r"process = tmux:\ \(x\)",
+            ),
+            (end("::1"), "src ::1 or dst ::1"),
+            (end("[::1]:80"), "src [::1]:80 or dst [::1]:80"),
+        ];
+        for (subject, expected) in table {
+            let filter = subject.filter();
+            assert_eq!(filter, expected);
+            crate::query::Filter::parse(&[filter]).unwrap();
+        }
+    }
 
     #[test]
     fn words_name_their_subject_by_form() {

@@ -296,14 +296,15 @@ pub fn unasked(args: &args::List, protocol: Protocol) -> StateSet {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
 
     fn tables(words: &str) -> Result<Tables, Failure> {
-        use clap::Parser;
         let line = ["linger", "list"]
             .into_iter()
             .chain(words.split_whitespace());
-        match args::Cli::try_parse_from(line).map(|cli| cli.command) {
+        match args::Cli::read(line.map(OsString::from)).map(|cli| cli.command) {
             Ok(args::Command::List(args)) => Tables::of(&args),
             other => panic!("{words}: {other:?}"),
         }

@@ -100,11 +100,11 @@ impl Killing<'_> {
         Ok(())
     }
 
-    /// What became of each.
+    /// What became of each; `capture` is the file that has them, and the command that shows it.
     ///
     /// # Errors
     /// Those of the writer.
-    pub fn report(&self, capture: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
+    pub fn report(&self, capture: Option<(&str, &str)>, out: &mut dyn Write) -> io::Result<()> {
         let tried = |fate: &Fate| !matches!(fate, Fate::Refused(_));
         if self.fated(tried).next().is_some() {
             let table = self.table(self.fated(tried).map(|(socket, _)| socket))?;
@@ -131,8 +131,9 @@ impl Killing<'_> {
             }
         }
         self.left_alone(out)?;
-        if let Some(path) = capture {
+        if let Some((path, again)) = capture {
             writeln!(out, "{:INDENT$}{}", "capture", Safe(path))?;
+            writeln!(out, "{:INDENT$}{again}", "next")?;
         }
         Ok(())
     }
@@ -275,7 +276,8 @@ mod tests {
             (socket(TcpState::CloseWait), Fate::Refused(&CLOSE_WAIT)),
         ];
         let text = shown(&sockets, |killing, out| {
-            killing.report(Some("/x/kill.linger"), out).unwrap();
+            let capture = ("/x/kill.linger", "linger list -ap --from /x/kill.linger");
+            killing.report(Some(capture), out).unwrap();
         });
         let first: Vec<&str> = text
             .lines()
@@ -288,7 +290,7 @@ mod tests {
             "vanished       1: it was gone before\n",
             "failed         1: EINVAL\n",
             "left alone     1 socket\n",
-            "capture        /x/kill.linger\n",
+            "capture        /x/kill.linger\nnext           linger list -ap --from /x/kill.linger\n",
         ] {
             assert!(text.contains(part), "{part:?} in {text}");
         }

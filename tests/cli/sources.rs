@@ -175,7 +175,10 @@ fn a_namespace_is_looked_into_on_this_machine_alone() {
             "the one network namespace",
         ),
         ("record x.linger --netns all", "name one"),
-        ("443 --netns all", "name one"),
+        (
+            "443 --netns all",
+            "linger list -a 'sport = 443 or dport = 443'",
+        ),
         ("explain --netns all --socket state listen", "name one"),
     ] {
         let said = run(line);

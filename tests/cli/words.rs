@@ -87,6 +87,17 @@ LISTEN       0      16  [::1]:8080          [::]:*             example[4242]
         "{six}"
     );
     assert_eq!(quiet(&from("-tan46")), quiet(&from("-tan")));
+    for twice in [
+        "-ttaan",
+        "-tann",
+        "-t -tan --tcp --all",
+        "-rtan -n",
+        "-tanrn",
+    ] {
+        assert_eq!(quiet(&from(twice)), quiet(&from("-tan")), "{twice}");
+    }
+    let columns = quiet(&from("list -c state -c recv-q"));
+    assert_eq!(columns, quiet(&from("list -c state,recv-q")));
 }
 
 #[test]
@@ -241,6 +252,23 @@ fn slips_of_the_fingers_get_a_hint_and_2() {
         ),
         ("kill state big dst *", "more than states", "a single state"),
         ("kill dst *", "more than states", "dst 10.0.0.7"),
+        ("list -F a -F b", "'--filter <FILE>'", "list --help"),
+        ("list -N a --netns b", "'--netns <", "list --help"),
+        ("-tan --from a --from b", "'--from <FILE>'", "list --help"),
+        ("list --top 1 --top 2", "'--top <N>'", "list --help"),
+        ("kill -F a -F b", "'--filter <FILE>'", "kill --help"),
+        ("kill -x dst ::1", "'-x'", "only TCP and UDP sockets can be"),
+        (
+            "kill --sctp dst ::1",
+            "'--sctp'",
+            "only TCP and UDP sockets can be",
+        ),
+        ("kill -p -x dst ::1", "'-p'", "an option of 'linger list'"),
+        (
+            "port:18080 --netns all",
+            "one network namespace",
+            "linger list -a 'sport = 18080 or dport = 18080' --netns all",
+        ),
         ("kil", "'kil'", "linger kill"),
     ];
     for (line, what, hint) in table {

@@ -275,10 +275,24 @@ fn kill_shows_before_it_acts(world: &mut World) -> Result<()> {
     world.expect(fs::exists(path).unwrap_or(false), || {
         format!("the path is printed: {said}")
     });
+    shows_the_capture(world, &said, 2)?;
     let none = world.kill(&["dport = :443", "--yes"])?;
     world.expect(none.is(0, &[]) && world.captures().len() == 1, || {
         format!("where none fits nothing is done, nor written: {none:?}")
     });
+    Ok(())
+}
+
+/// Expects that the command which is printed behind the capture shows so many rows.
+fn shows_the_capture(world: &World, said: &str, rows: usize) -> Result<()> {
+    let mut lines = said.lines();
+    let next = lines
+        .find_map(|line| line.strip_prefix("next           linger "))
+        .context("no command")?;
+    let words: Vec<&str> = next.split(' ').chain(["-H"]).collect();
+    let listed = world.linger(&words)?;
+    let shown = String::from_utf8_lossy(&listed.stdout).lines().count();
+    world.expect(shown == rows, || format!("{next}: {listed:?}"));
     Ok(())
 }
 
@@ -351,13 +365,21 @@ fn kill_of_udp(world: &mut World) -> Result<()> {
         let bound = local(&server)?.port();
         world.expect(bound == 53, || format!("{bound}"));
     }
-    // Both protocols at once, and the capture has both.
-    let connection = world.dial(Family::V4, PORT)?;
-    let client = udp()?;
-    client.connect(&Family::V4.far(PORT).into())?;
-    let killed = world.kill(&["-tu", "dport = :443", "--yes"])?;
-    world.expect(killed.is(0, &[("destroyed", 2)]), || format!("{killed:?}"));
-    drop(connection);
+    // Both protocols at once, and the capture has both; of one, it has that.
+    for (tables, rows) in [("-tu", 2), ("-u", 1)] {
+        let connection = world.dial(Family::V4, PORT)?;
+        let client = udp()?;
+        client.connect(&Family::V4.far(PORT).into())?;
+        let directory = world.state_directory();
+        let directory = directory.to_str().context("an odd directory")?;
+        let filter = "dport = :443";
+        let killed = world.linger(&["kill", tables, filter, "--yes", "--state-dir", directory])?;
+        let said = String::from_utf8_lossy(&killed.stdout);
+        let destroyed = said.contains(&format!("\ndestroyed      {rows} socket"));
+        world.expect(destroyed, || format!("{killed:?}"));
+        shows_the_capture(world, &said, rows)?;
+        drop(connection);
+    }
     Ok(())
 }
 
@@ -397,7 +419,7 @@ fn kill_tells_what_was_gone(world: &mut World) -> Result<()> {
     let mut client = crate::world::connect(Family::V4.loopback(9090))?;
     let (mut server, _) = listener.accept()?;
     let killed = world.kill(&["sport = :9090 or dport = :9090", "--yes"])?;
-    let right = killed.is(0, &[("destroyed", 1), ("vanished", 1)]);
+    let right = killed.is(0, &[("destroyed", 1), ("vanished", 1), ("refused", 1)]);
     world.expect(right, || format!("{killed:?}"));
     let mut errors = [errno(&mut client), errno(&mut server)];
     errors.sort_unstable();

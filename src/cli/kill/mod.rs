@@ -1,5 +1,6 @@
 //! `linger kill`: shows what would be destroyed; with `--yes` keeps the evidence, then destroys.
 
+mod asked;
 mod capture;
 
 use std::io::BufWriter;
@@ -84,8 +85,8 @@ impl Judge {
 /// For an empty filter or one that is not understood, when the sockets cannot be read, when all that fit are left alone,
 /// when the capture cannot be written, and when a socket could not be destroyed.
 pub fn run(args: &args::Kill) -> Result<(), Failure> {
-    let filter = filter(args)?;
-    refuse_slips(args, &filter)?;
+    let filter = asked::filter(args)?;
+    asked::refuse_slips(args, &filter)?;
     let typed = match args.filter_file {
         Some(_) => filter.to_string(),
         None => args.filter.join(" "),
@@ -194,72 +195,6 @@ pub fn run(args: &args::Kill) -> Result<(), Failure> {
     // That a reader has gone does not make a failure a success.
     verdict(&sockets, doomed)?;
     printed
-}
-
-/// What is wrong before anything is read.
-fn refuse_slips(args: &args::Kill, filter: &Filter) -> Result<(), Failure> {
-    if args.common.from.is_some() {
-        return Err(Failure::usage(
-            "the sockets of a capture cannot be destroyed".to_owned(),
-            "leave --from out; 'linger list --from FILE FILTER' shows what the capture has"
-                .to_owned(),
-        ));
-    }
-    if args.common.collector == CollectorChoice::Procfs {
-        return Err(Failure::usage(
-            "sockets are destroyed by their cookie, which --collector procfs does not show"
-                .to_owned(),
-            "leave --collector out".to_owned(),
-        ));
-    }
-    if filter.asks_autobound() {
-        return Err(Failure::usage(
-            "kill cannot judge autobound: the kernel tells it of a whole listing only".to_owned(),
-            "'linger list autobound' shows them; choose by ports, addresses or a process"
-                .to_owned(),
-        ));
-    }
-    if filter.is_empty() {
-        return Err(Failure::usage(
-            "kill needs a FILTER: it does not destroy every socket there is".to_owned(),
-            "such as 'linger kill dst 10.0.0.7'; it shows them first, and acts with --yes"
-                .to_owned(),
-        ));
-    }
-    let states = filter.states();
-    let named = TcpState::SHOWN
-        .iter()
-        .filter(|state| states.contains(**state));
-    if filter.is_states_alone() && named.count() > 1 {
-        return Err(Failure::usage(
-            "kill needs more than states: it does not destroy every socket there is".to_owned(),
-            "name an end or a program too, such as 'linger kill state connected and dst 10.0.0.7', or a single state"
-                .to_owned(),
-        ));
-    }
-    Ok(())
-}
-
-/// The filter as it was typed, and that of the file.
-fn filter(args: &args::Kill) -> Result<Filter, Failure> {
-    // Elsewhere a group's name without `state` gets the hint to write `state all`, which is none here.
-    let group = |word: &String| {
-        let mut groups = StateSet::GROUPS.iter();
-        groups.any(|(name, _)| word.trim().eq_ignore_ascii_case(name))
-    };
-    if let [word] = &args.filter[..]
-        && group(word)
-    {
-        return Err(Failure::usage(
-            format!(
-                "'{}' is no FILTER: kill needs more than states",
-                word.trim()
-            ),
-            "such as 'linger kill dst 10.0.0.7'; it shows them first, and acts with --yes"
-                .to_owned(),
-        ));
-    }
-    selection::filter(&args.filter, args.filter_file.as_deref())
 }
 
 /// What is asked of the kernel: what is judged, and for a capture everything.
@@ -518,12 +453,23 @@ impl Shown<'_> {
         if killing.sockets.is_empty() {
             page.extend(format!("no socket fits: {}\n", Safe(self.typed)).into_bytes());
         } else if self.args.yes {
-            killing.report(capture.as_deref(), &mut page)?;
+            let show = self.capture.map(|path| show(self.args, path));
+            killing.report(capture.as_deref().zip(show.as_deref()), &mut page)?;
         } else {
             killing.preview(&again(self.args), &mut page)?;
         }
         terminal::print(&page)
     }
+}
+
+/// The command that shows every socket of the capture.
+fn show(args: &args::Kill, capture: &Path) -> String {
+    let tables = match (args.tcp, args.udp) {
+        (_, false) => "",
+        (false, true) => "u",
+        (true, true) => "tu",
+    };
+    format!("linger list -{tables}ap{}", source::again_at(capture))
 }
 
 /// The command that acts.
