@@ -89,6 +89,7 @@ fn a_reader_who_has_seen_enough_is_no_error() {
         &["man", "list"][..],
         &line.split(' ').collect::<Vec<_>>(),
         &["completions", "bash"],
+        &["--help"],
     ] {
         let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_linger"))
             .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -104,5 +105,28 @@ fn a_reader_who_has_seen_enough_is_no_error() {
         }
         let status = child.wait().unwrap();
         assert_eq!((status.code(), &err[..]), (Some(0), ""), "{words:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_fails_whatever_is_written() {
+    for words in [
+        &["--help"][..],
+        &["list", "--help"],
+        &["--version"],
+        &["man", "list"],
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_linger"))
+            .args(words)
+            .stdout(full.unwrap())
+            .output()
+            .unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {err}");
+        assert!(
+            err.starts_with("linger: cannot write: "),
+            "{words:?}: {err}"
+        );
     }
 }
