@@ -45,14 +45,18 @@ use self::words::Intent;
 
 /// Runs the program with the arguments behind its name.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
-    match dispatch(arguments) {
+    let done = match dispatch(arguments) {
+        // Help and version are no failure, but writing them may be one.
+        Err(Failure::Clap(page)) if !page.use_stderr() => page
+            .print()
+            .and_then(|()| std::io::stdout().flush())
+            .map_err(Failure::from)
+            .map(|()| 0),
+        done => done,
+    };
+    match done {
         Ok(code) => ExitCode::from(code),
         Err(Failure::Closed) => ExitCode::SUCCESS,
-        Err(Failure::Clap(page)) if !page.use_stderr() => {
-            // Help and version are no failure.
-            let _ = page.print();
-            ExitCode::SUCCESS
-        }
         Err(failure) => {
             let _ = writeln!(std::io::stderr().lock(), "{failure}");
             ExitCode::from(failure.code())

@@ -112,11 +112,12 @@ impl<'a> Plan<'a> {
         self.choice.has(id) || self.columns.iter().any(|field| field.id == id)
     }
 
-    /// Of several namespaces each row says which one is its own; of a table's columns only if none were asked for.
+    /// Of several namespaces each row says which one is its own, once; of a table's columns only if none were asked for.
     pub fn name_namespaces(&mut self) {
         let asked = self.args.pair || !self.choice.columns.is_empty();
         if let Ok(netns) = fields::by_id("netns")
             && (self.json() || !asked)
+            && self.columns.iter().all(|field| field.id != netns.id)
         {
             self.columns.insert(0, netns);
         }
@@ -242,5 +243,35 @@ fn options(args: &args::List, output: Output) -> Options {
         },
         width: terminal::columns().filter(|_| !wide),
         one_line: args.oneline || wide,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::args::{Cli, Command};
+    use super::*;
+
+    /// The columns of rows of several namespaces.
+    fn columns(line: &str) -> Vec<&'static str> {
+        let Command::List(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("no listing: {line}");
+        };
+        let Ok(mut plan) = Plan::new(&args) else {
+            panic!("no plan: {line}");
+        };
+        plan.name_namespaces();
+        plan.columns.iter().map(|field| field.id).collect()
+    }
+
+    #[test]
+    fn a_row_names_its_namespace_once() {
+        let json = "linger list --output json -c";
+        assert_eq!(columns(&format!("{json} netns")), ["netns"]);
+        assert_eq!(columns(&format!("{json} state,netns")), ["state", "netns"]);
+        assert_eq!(columns(&format!("{json} state")), ["netns", "state"]);
+        assert_eq!(columns("linger list -c state"), ["state"], "as asked");
+        assert_eq!(columns("linger list").first(), Some(&"netns"));
     }
 }

@@ -92,8 +92,8 @@ pub struct UnixSocket<'a> {
     pub inode: u32,
     /// how it carries data
     pub kind: UnixKind,
-    /// LISTEN, ESTABLISHED, or CLOSED for one without a peer; a connection that waits for `accept` is SYN-RECEIVED in
-    /// `/proc/net/unix`
+    /// LISTEN, ESTABLISHED, or CLOSED for one without a peer. A connection that waits for `accept` is ESTABLISHED like
+    /// one of TCP; only `/proc/net/unix` shows it
     pub state: TcpState,
     /// `UNIX_DIAG_NAME`: a path, or a NUL and an abstract name, in any bytes
     pub name: Option<&'a [u8]>,

@@ -25,9 +25,13 @@ pub fn time(ms: u64) -> String {
     }
 }
 
-/// `1 socket`, `2 sockets`.
+/// `1 socket`, `2 sockets`, `2 processes`.
 pub fn count(n: u64, noun: &str) -> String {
-    let plural = if n == 1 { "" } else { "s" };
+    let plural = match n {
+        1 => "",
+        _ if noun.ends_with('s') => "es",
+        _ => "s",
+    };
     format!("{} {noun}{plural}", thousands(n))
 }
 
@@ -60,6 +64,8 @@ mod tests {
         assert_eq!(thousands(999u64), "999");
         assert_eq!(count(1, "socket"), "1 socket");
         assert_eq!(count(30_112, "socket"), "30,112 sockets");
+        assert_eq!(count(1, "process"), "1 process");
+        assert_eq!(count(111, "process"), "111 processes");
         assert_eq!((percent(199, 200), percent(1, 0)), (99, 0));
     }
 }

@@ -65,7 +65,7 @@ pub fn write(out: &mut impl Write, value: &Value<'_>, descriptors: bool) -> fmt:
             match (&namespace.name, namespace.pid) {
                 (None, Some(pid)) => {
                     let comm = namespace.comm.as_deref().unwrap_or_default();
-                    write!(out, ",{}[{pid}]", Safe(comm))
+                    write!(out, ",{}[{pid}]", Comm(comm))
                 }
                 _ => Ok(()),
             }
@@ -128,12 +128,32 @@ fn write_owners(out: &mut impl Write, holders: &Holders<'_>, descriptors: bool) 
     }
     if descriptors {
         separated(out, ", ", holders.links(), |out, (process, fd)| {
-            write!(out, "{}[{}] fd {fd}", Safe(&process.comm), process.pid)
+            write!(out, "{}[{}] fd {fd}", Comm(&process.comm), process.pid)
         })
     } else {
         separated(out, ", ", holders.processes(), |out, process| {
-            write!(out, "{}[{}]", Safe(&process.comm), process.pid)
+            write!(out, "{}[{}]", Comm(&process.comm), process.pid)
         })
+    }
+}
+
+/// The name that a process gave itself, where others stand beside it: what sets holders apart is escaped like what is
+/// not printable, or `a[1], sshd[22]` would be two of them.
+struct Comm<'a>(&'a str);
+
+impl Display for Comm<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const STRUCTURE: [char; 4] = [' ', ',', '[', ']'];
+        for part in self.0.split_inclusive(STRUCTURE) {
+            match part.char_indices().next_back() {
+                Some((at, c)) if STRUCTURE.contains(&c) => {
+                    let name = part.get(..at).unwrap_or_default();
+                    write!(f, "{}\\x{:02x}", Safe(name), u32::from(c))?;
+                }
+                _ => write!(f, "{}", Safe(part))?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -315,7 +335,7 @@ mod tests {
         fixture.owners = owners(&["nginx", "evil\x1b]0;\u{202e}"]);
         assert_eq!(
             cell(&fixture, "process"),
-            "nginx[101], evil\\x1b]0;\\u{202e}[102]"
+            "nginx[101], evil\\x1b\\x5d0;\\u{202e}[102]"
         );
         assert_eq!(cell(&fixture, "pid"), "101,102");
         let mut out = String::new();
@@ -341,6 +361,26 @@ mod tests {
         assert_eq!(group("/lxc.payload.a\x1b[2J"), "lxc:a\\x1b[2J");
         let docker = format!("/docker/{}", "ab".repeat(32));
         assert_eq!(group(&docker), "docker:abababababab");
+    }
+
+    #[test]
+    fn a_name_forges_no_second_holder() {
+        let mut fixture = Fixture::new();
+        for (comm, shown) in [
+            (
+                "a[1], sshd[22]",
+                "a\\x5b1\\x5d\\x2c\\x20sshd\\x5b22\\x5d[101]",
+            ),
+            ("a[1] fd 7", "a\\x5b1\\x5d\\x20fd\\x207[101]"),
+            ("- (time-wait)", "-\\x20(time-wait)[101]"),
+            ("tmux: server", "tmux:\\x20server[101]"),
+            ("(sd-pam)", "(sd-pam)[101]"),
+            ("kworker/0:1", "kworker/0:1[101]"),
+            ("", "[101]"),
+        ] {
+            fixture.owners = owners(&[comm]);
+            assert_eq!(cell(&fixture, "process"), shown);
+        }
     }
 
     #[test]

@@ -71,13 +71,21 @@ impl<W: Write> Csv<W> {
     }
 }
 
-/// The values of `columns` as the beginning of a line.
+/// The values of `columns` as the beginning of a line. Groups that differ in why nobody holds their sockets say so, as in
+/// a table; a name never looks like that, because its pid follows.
 pub(super) fn members(columns: &[&'static Field], record: &Record<'_>) -> io::Result<String> {
-    let (mut line, mut cell) = (Vec::new(), String::new());
+    let (mut line, mut text) = (Vec::new(), String::new());
     for field in columns {
-        cell.clear();
-        write_value(&mut cell, field, &field.value(record).grouped()).map_err(io::Error::other)?;
-        write_cell(&mut line, &cell, false)?;
+        text.clear();
+        let value = field.value(record).grouped();
+        match value {
+            Value::Owners(holders) if holders.missing().is_some() => {
+                cell::write(&mut text, &value, false)
+            }
+            _ => write_value(&mut text, field, &value),
+        }
+        .map_err(io::Error::other)?;
+        write_cell(&mut line, &text, false)?;
         line.push(b',');
     }
     String::from_utf8(line).map_err(io::Error::other)
@@ -195,6 +203,19 @@ mod tests {
             "state,local,peer-port,interface,cookie,mark,timer,timer-expires,age,shutdown,pid,unit\n\
              established,127.0.0.1:80,51000,,0x1a,0,keepalive,12345,7000,none,101,nginx.service\n"
         );
+    }
+
+    #[test]
+    fn a_group_that_nobody_holds_says_why() {
+        let mut fixture = Fixture::new();
+        let columns = ["process", "state"].map(|id| by_id(id).unwrap());
+        let of = |fixture: &Fixture| fixture.with(|record| members(&columns, record)).unwrap();
+        fixture.owners = owners(&["nginx"]);
+        assert_eq!(of(&fixture), "nginx[101],established,");
+        fixture.socket.inode = 0;
+        assert_eq!(of(&fixture), "\"- (not accepted yet)\",established,");
+        let row = String::from_utf8(rows(&fixture, &["process", "state"], false)).unwrap();
+        assert!(row.ends_with("\n,established\n"), "{row}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::{cell, text};
 use crate::fields::{Align, Field, Record};
-use crate::model::words::{count, percent, thousands};
+use crate::model::words::{count, thousands};
 
 /// Stands between the cells of a group's key; cells are printable, so none has it.
 const BETWEEN: char = '\u{1f}';
@@ -168,7 +168,7 @@ pub fn write_table(
         lines.push(heads.map(str::to_owned).collect());
     }
     lines.extend(counted.groups.iter().map(|group| {
-        let share = format!("{}%", percent(group.sockets, counted.total));
+        let share = format!("{}%", share(group.sockets, counted.total));
         let numbers = [group.sockets.to_string(), share];
         numbers
             .into_iter()
@@ -213,6 +213,12 @@ pub fn write_table(
     Ok(())
 }
 
+/// The share in percent, rounded to the nearest.
+fn share(part: u64, whole: u64) -> u128 {
+    let (part, whole) = (u128::from(part), u128::from(whole));
+    (part * 200 + whole).checked_div(whole * 2).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,16 +253,30 @@ mod tests {
         assert_eq!(
             counted(&["state", "peer-address"], &rows(), None),
             "Sockets  Share  State        Peer Address\n\
-             \u{20}     2    66%  ESTABLISHED  10.0.0.7\n\
+             \u{20}     2    67%  ESTABLISHED  10.0.0.7\n\
              \u{20}     1    33%  CLOSE-WAIT   10.0.0.8\n"
         );
         assert_eq!(
             counted(&["peer-address"], &rows(), Some(1)),
             "Sockets  Share  Peer Address\n\
-             \u{20}     2    66%  10.0.0.7\n\
+             \u{20}     2    67%  10.0.0.7\n\
              and 1 more group with 1 socket of 3\n"
         );
         assert_eq!(counted(&["state"], &[], None), "Sockets  Share  State\n");
+    }
+
+    #[test]
+    fn shares_are_rounded_to_the_nearest() {
+        for (part, whole, shown) in [
+            (22, 28, 79),
+            (1, 200, 1),
+            (1, 201, 0),
+            (28, 28, 100),
+            (0, 0, 0),
+            (u64::MAX, u64::MAX, 100),
+        ] {
+            assert_eq!(share(part, whole), shown, "{part} of {whole}");
+        }
     }
 
     #[test]

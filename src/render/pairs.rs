@@ -222,8 +222,8 @@ mod tests {
             shown(&[], true),
             [
                 "State A     State B     Local Address:Port  Peer Address:Port  Recv-Q A  Send-Q A  Recv-Q B  Send-Q B  Process A   Process B",
-                "FIN-WAIT-2  CLOSE-WAIT  127.0.0.1:80        10.0.0.7:51000            1        20         1        20  nginx[101]  evil\\x1b[2J[101]",
-                "CLOSE-WAIT  -           10.0.0.7:51000      127.0.0.1:80              1        20         -         -  evil\\x1b[2J[101]  -",
+                "FIN-WAIT-2  CLOSE-WAIT  127.0.0.1:80        10.0.0.7:51000            1        20         1        20  nginx[101]  evil\\x1b\\x5b2J[101]",
+                "CLOSE-WAIT  -           10.0.0.7:51000      127.0.0.1:80              1        20         -         -  evil\\x1b\\x5b2J[101]  -",
             ]
         );
         assert_eq!(

@@ -455,7 +455,7 @@ mod tests {
             .map(|line| text::width(&line[..line.find("0.0.0.0").unwrap()]))
             .collect();
         assert_eq!(table.lines().count(), 3, "{table}");
-        assert_eq!(at, [19, 19], "{table}");
+        assert_eq!(at, [22, 22], "{table}");
         assert!(!table.contains('\x1b'), "{table}");
     }
 

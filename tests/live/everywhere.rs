@@ -9,6 +9,7 @@ use linger::collect::netns::Everywhere;
 use linger::collect::procfs::ProcRoot;
 use linger::collect::{Row, Source, Want};
 use linger::model::{Coverage, Protocol, StateSet, TcpState};
+use socket2::{Domain, Socket, Type};
 
 use crate::harness::Test;
 use crate::kernel::{self, until_count};
@@ -28,6 +29,10 @@ pub const TESTS: &[Test] = &[
     Test {
         name: "netns_half_open_connections_are_not_skipped",
         run: half_open_connections_are_not_skipped,
+    },
+    Test {
+        name: "netns_a_protocol_without_a_module_is_read_from_proc",
+        run: without_a_module,
     },
 ];
 
@@ -174,5 +179,34 @@ fn half_open_connections_are_not_skipped(world: &mut World) -> Result<()> {
         world.expect(half == 1, || format!("{half} half open: {rows:?}"));
     }
     world.far.close(deaf)?;
+    Ok(())
+}
+
+/// Of RAW sockets the kernel tells by a module of its own: where it is missing, each namespace has its /proc/net.
+fn without_a_module(world: &mut World) -> Result<()> {
+    const NUMBER: u16 = 253;
+    let raw = || {
+        let protocol = Some(socket2::Protocol::from(i32::from(NUMBER)));
+        Ok(Socket::new(Domain::IPV4, Type::RAW, protocol)?)
+    };
+    names()?;
+    let inside = named("raw")?;
+    named("none")?;
+    let _inside = within(&inside, raw)?;
+    let _own = raw()?;
+    let mut everywhere = Everywhere::new(Choice::Auto, ProcRoot::default())?;
+    let (found, coverage) = rows(&mut everywhere, &Want::all(Protocol::Raw))?;
+    let ours: Vec<&Seen> = found.iter().filter(|row| row.2 == NUMBER).collect();
+    let of = |label: &str| ours.iter().filter(|row| row.0 == label).count();
+    let good = (of("raw"), of("none"), ours.len()) == (1, 0, 2);
+    world.expect(good, || format!("{found:?}"));
+    let unread = |gap: &String| gap.contains("sock_diag");
+    world.expect(!coverage.missing.iter().any(unread), || {
+        format!("{:?}", coverage.missing)
+    });
+    let module = matches!(&coverage.from_proc[..], [] | [(Protocol::Raw, _)]);
+    world.expect(module && coverage.fell_back.is_none(), || {
+        format!("{coverage:?}")
+    });
     Ok(())
 }

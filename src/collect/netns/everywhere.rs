@@ -152,6 +152,8 @@ impl Crew<'_> {
         traveller.go(job.found).map_err(Failed::Outside)?;
         let mut live = Live::new(Choice::Netlink, self.root.clone());
         let (begun, unwanted) = (Cell::new(false), Cell::new(false));
+        // A refusal is a datagram too: only a row that went before it forbids to read the namespace once more.
+        let seen = Cell::new(false);
         let hand_over = |part| {
             if job.parts.send(part).is_err() {
                 unwanted.set(true);
@@ -165,13 +167,16 @@ impl Crew<'_> {
             datagram.extend_from_slice(bytes);
             hand_over(Part::Datagram(datagram));
         };
-        let mut row = |_: Row<'_>| match unwanted.get() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        let mut row = |_: Row<'_>| {
+            seen.set(true);
+            match unwanted.get() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
         };
         let dumped = sparse::dump(&mut live, self.root, self.want, &mut row, Some(&mut tee));
         dumped.map_err(|error| match error {
-            collect::Error::NoSockDiag(why) if !begun.get() => Failed::NoSockDiag(why),
+            collect::Error::NoSockDiag(why) if !seen.get() => Failed::NoSockDiag(why),
             error => Failed::Inside(error),
         })
     }

@@ -66,11 +66,11 @@ pub fn parse_line(line: &[u8]) -> Option<UnixSocket<'_>> {
         cookie: None,
         inode: inode.try_into().ok()?,
         kind: UnixKind::from_kernel(kind.try_into().ok()?),
-        // `SS_CONNECTING` 2 and `SS_CONNECTED` 3 (`include/uapi/linux/net.h`).
+        // `SS_CONNECTING` 2 and `SS_CONNECTED` 3 (`include/uapi/linux/net.h`). Both are `TCP_ESTABLISHED` to the kernel;
+        // the former has no inode, because nobody has accepted it.
         state: match (flags & ACCEPTS != 0, socket_state) {
             (true, _) => TcpState::Listen,
-            (_, 2) => TcpState::SynReceived,
-            (_, 3) => TcpState::Established,
+            (_, 2 | 3) => TcpState::Established,
             _ => TcpState::Closed,
         },
         name,
@@ -133,7 +133,7 @@ mod tests {
                 (TcpState::Listen, 19045, name.clone()),
                 (TcpState::Established, 7, None),
                 (TcpState::Closed, 8, Some(b"@x".to_vec())),
-                (TcpState::SynReceived, 0, name),
+                (TcpState::Established, 0, name),
             ]
         );
         let (rows, _) = read(&text, StateSet::of(TcpState::Listen));
