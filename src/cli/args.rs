@@ -34,10 +34,13 @@ impl Cli {
     /// # Errors
     /// clap's, which may be help as well.
     pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        // Of how rows are shown the last word counts, so that an alias may have the first; of what is shown none is lost.
+        let shown = ["color", "output", "sort", "top"];
         let repeatable = |arg: Arg| {
             let itself = arg.get_id().clone();
             match arg.get_action() {
                 ArgAction::SetTrue => arg.overrides_with(itself),
+                _ if shown.contains(&itself.as_str()) => arg.overrides_with(itself),
                 _ => arg,
             }
         };
