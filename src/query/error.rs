@@ -41,6 +41,10 @@ pub enum Wanted {
     Size,
     /// text
     Text,
+    /// yes or no
+    Flag,
+    /// one of these names
+    Name(&'static [&'static str]),
 }
 
 impl Wanted {
@@ -59,6 +63,8 @@ impl Wanted {
             Self::Time => "a time",
             Self::Size => "a size",
             Self::Text => "a word",
+            Self::Flag => "yes or no",
+            Self::Name(_) => "a value of this column",
         }
     }
 
@@ -88,6 +94,8 @@ impl Wanted {
             Self::Text => format!(
                 "write '{name} = WORD' or '{name} ~ GLOB', with * and ?; blanks and operators in it need a backslash"
             ),
+            Self::Flag => format!("write '{name} = yes' or '{name} = no'"),
+            Self::Name(names) => format!("'{name}' is one of {}", names.join(" ")),
         }
     }
 }
@@ -261,6 +269,12 @@ impl Error {
             }
             Self::MissingState { .. } => states(),
             Self::Unsupported { word, .. } => stranger(word),
+            Self::Value {
+                wanted: wanted @ Wanted::Name(names),
+                word,
+                name,
+                ..
+            } => did_you_mean(word, names) + &wanted.example(name),
             Self::Expected { wanted, name, .. } | Self::Value { wanted, name, .. } => {
                 wanted.example(name)
             }
@@ -272,6 +286,14 @@ impl Error {
             Self::TooDeep { .. } => format!("take some away: {GENERAL}"),
             Self::Unknown { hint, .. } => hint.clone(),
         }
+    }
+}
+
+/// The question about what is near, before what there is.
+fn did_you_mean(word: &str, names: &[&'static str]) -> String {
+    match &nearest(word, names.iter().copied())[..] {
+        [] => String::new(),
+        near => format!("did you mean '{}'? ", near.join("' or '")),
     }
 }
 

@@ -15,6 +15,7 @@ mod compat;
 mod error;
 mod eval;
 mod expr;
+mod fixed;
 #[cfg(test)]
 mod kernel;
 mod lexer;
@@ -22,6 +23,8 @@ mod parse;
 #[cfg(test)]
 mod props;
 mod resolve;
+#[cfg(test)]
+mod slips;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use super::error::{Error, Place, Wanted};
 use super::expr::{Address, End, Expr, Host, Op, Pattern, Test, UNASKED};
+use super::fixed;
 use super::lexer::{Kind as Lexeme, Lexer, Token};
 use super::text::Text;
 use super::value;
@@ -83,11 +84,12 @@ impl Name {
             Self::Cgroup(_) => Wanted::Cgroup,
             Self::User => Wanted::User,
             Self::Timer => Wanted::Timer,
+            Self::Column(field) if fixed::is_flag(field) => Wanted::Flag,
             Self::Column(field) => match field.kind() {
                 Kind::Number => Wanted::Number,
                 Kind::Time => Wanted::Time,
                 Kind::Bytes => Wanted::Size,
-                Kind::Text | Kind::Other => Wanted::Text,
+                Kind::Text | Kind::Other => fixed::names(field).map_or(Wanted::Text, Wanted::Name),
             },
         }
     }
@@ -450,7 +452,9 @@ fn read(name: Name, op: Written, text: &str, word: &str) -> Option<Expr> {
             Kind::Text | Kind::Other if op == Written::Glob => {
                 Test::Text(field, Pattern::Glob(text.to_owned()))
             }
-            Kind::Text | Kind::Other => Test::Text(field, Pattern::Exact(text.to_owned())),
+            Kind::Text | Kind::Other => {
+                Test::Text(field, Pattern::Exact(fixed::value(field, text)?.to_owned()))
+            }
         },
     }))
 }
