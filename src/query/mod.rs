@@ -16,6 +16,7 @@ mod error;
 mod eval;
 mod expr;
 mod fixed;
+mod hints;
 #[cfg(test)]
 mod kernel;
 mod lexer;
@@ -192,11 +193,11 @@ impl Filter {
         asks
     }
 
-    /// Whether it says itself in which states, or with which timer, sockets are wanted.
-    pub fn chooses_states(&self) -> bool {
-        let mut chooses = self.expr.as_ref().is_some_and(Expr::mentions);
-        self.each(&mut |test| chooses |= matches!(test, Test::Timer(_)));
-        chooses
+    /// Whether network namespaces are told apart.
+    pub fn asks_netns(&self) -> bool {
+        let mut asks = false;
+        self.each(&mut |test| asks |= matches!(test, Test::Text(field, _) if field.id == "netns"));
+        asks
     }
 
     fn each(&self, see: &mut dyn FnMut(&Test)) {

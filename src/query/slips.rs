@@ -64,3 +64,95 @@ fn flags_and_fixed_names_take_their_values_alone() {
         ),
     ]);
 }
+
+#[test]
+fn a_port_alone_is_that_of_either_end() {
+    for (text, means) in [
+        ("port = 443", "sport = :443 or dport = :443"),
+        ("port :443", "sport = :443 or dport = :443"),
+        ("port != https", "not (sport = :https or dport = :https)"),
+        ("port >= 1024", "sport >= :1024 or dport >= :1024"),
+        (
+            "port 1 process = x",
+            "(sport = :1 or dport = :1) and process = x",
+        ),
+        ("port 1 or pid = 2", "sport = :1 or dport = :1 or pid = 2"),
+    ] {
+        assert_eq!(shown(text), means, "{text}");
+        assert_eq!(shown(means), means, "{text}");
+    }
+    all_slip(&[("port = y/", "'y/' is not a port", "port = :443")]);
+}
+
+#[test]
+fn a_cookie_is_read_as_it_is_shown() {
+    for text in ["cookie 7ad639", "cookie = 0x7AD639", "cookie 0X7ad639"] {
+        assert_eq!(shown(text), "cookie = 0x7ad639", "{text}");
+    }
+    assert_eq!(shown("cookie != 12"), "not cookie = 0x12");
+    assert_eq!(shown("cookie = 0x12"), "cookie = 0x12");
+    all_slip(&[
+        ("cookie = sk", "'sk' is not a cookie", "cookie = 7ad639"),
+        (
+            "cookie 10000000000000000",
+            "'10000000000000000' is not a cookie",
+            "cookie = ",
+        ),
+        (
+            "sk:7ad639",
+            "'sk:7ad639' is not understood",
+            "write 'cookie = 7ad639'",
+        ),
+    ]);
+}
+
+#[test]
+fn hints_can_be_typed() {
+    for (text, tail) in [
+        ("8080", "write 'port = 8080', or 'pid = 8080'"),
+        (":8080", "write 'port = :8080'"),
+        ("TCP:443", "write 'port = 443'"),
+        ("tcp:https", "write 'port = https'"),
+        ("python3", "write 'process = python3'"),
+        ("node", "did you mean 'inode', or 'process = node'?"),
+        ("foo", "write 'process = foo'"),
+        ("get", "write 'process = get'"),
+        ("cmd", "write 'process = cmd'"),
+        ("/run/x.sock", "write 'src /run/x.sock'"),
+        ("@/tmp/.X11-unix/X0", "write 'src @/tmp/.X11-unix/X0'"),
+        ("rel.sock", "write 'src unix:rel.sock'"),
+        ("run/x", "write 'src unix:run/x'"),
+        ("pid:11307", "write 'pid = 11307'"),
+        ("process:nginx", "write 'process = nginx'"),
+        ("state:listen", "write 'state listen'"),
+        ("db-7.example.org:5432", "write 'src db-7.example.org:5432'"),
+        ("10.0.0.0/8", "write 'src 10.0.0.0/8'"),
+    ] {
+        let (_, hint) = slip(text);
+        assert!(hint.starts_with(tail), "{text}: {hint}");
+        for typed in hint.split('\'').skip(1).step_by(2).take(1) {
+            if typed != "inode" {
+                shown(typed);
+            }
+        }
+    }
+    for (text, option) in [("tcp", "-t"), ("UDP", "-u"), ("unix", "-x")] {
+        let (_, hint) = slip(text);
+        assert!(hint.contains(&format!("with {option}")), "{text}: {hint}");
+    }
+    // What is compared is a column, and no program.
+    assert!(!slip("foo = 1").1.contains("process = foo"));
+    assert!(slip("sprot = 1").1.starts_with("did you mean 'sport'? "));
+}
+
+#[test]
+fn a_column_that_cannot_be_compared_is_not_said_to_be_unknown() {
+    for text in ["shutdown = <->", "shutdown", "not SHUTDOWN ~ x"] {
+        let (message, hint) = slip(text);
+        assert!(
+            message.eq_ignore_ascii_case("'shutdown' cannot be compared with anything"),
+            "{text}: {message}"
+        );
+        assert!(hint.contains("-c shutdown"), "{text}: {hint}");
+    }
+}
