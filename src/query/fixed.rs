@@ -2,9 +2,6 @@
 
 use crate::fields::Field;
 
-/// How the filter writes a flag.
-pub(super) const FLAGS: [&str; 2] = ["yes", "no"];
-
 const FAMILIES: &[&str] = &["ipv4", "ipv6", "unix", "packet", "netlink", "vsock"];
 
 const PROTOCOLS: &[&str] = &[
