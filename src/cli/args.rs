@@ -125,6 +125,7 @@ const LIST_EXAMPLES: &str = "FILTER is every word that is not an option, whereve
                              a name; IPv4 finds v4-mapped too
   sport = PORT, dport >= P   a number or a service, with = != < <= > >= or
                              eq ne lt le gt ge
+  port = PORT                of either end
   dev = NAME                 the interface that the socket is bound to, not
                              the one of its route
   fwmark = MARK[/MASK]       takes CAP_NET_ADMIN

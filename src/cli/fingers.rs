@@ -73,6 +73,34 @@ pub const FOREIGN: &[(&[&str], &str)] = &[
         &["-W", "--wide"],
         "leave it out: addresses are never cut; '--output wide' adds columns",
     ),
+    (
+        &["--format", "--out"],
+        "--output table, wide, json, jsonl or csv",
+    ),
+    (
+        &["--port", "--sport", "--dport"],
+        "a port is a test, not an option: 'port = 443', 'sport = 443' or 'dport = 443'",
+    ),
+    (
+        &["--state", "--states"],
+        "states are words of the filter: 'state close-wait'",
+    ),
+    (
+        &["--pid"],
+        "a process is a test, not an option: 'pid = 4242' or 'process = nginx'; -p shows it",
+    ),
+    (
+        &["--process", "--name", "--comm"],
+        "-p shows the processes, and 'process = nginx' tests them",
+    ),
+    (
+        &["--all-namespaces", "--all-netns"],
+        "--netns all lists every network namespace",
+    ),
+    (
+        &["--dry-run", "-y", "--force", "--preview"],
+        "'linger kill FILTER' previews what it would close; only with --yes it does",
+    ),
     (&["-U"], "UDP-Lite is --udplite"),
     (&["--programs", "--program"], "-p shows the processes"),
     (&["--timers"], "-o shows the timers"),

@@ -54,9 +54,6 @@ impl Fold {
             return Ok(());
         }
         let count = thousands(self.count);
-        writeln!(
-            out,
-            "+{count} TIME-WAIT: 'state time-wait' lists them, -a all"
-        )
+        writeln!(out, "+{count} TIME-WAIT folded: -a shows them")
     }
 }

@@ -26,7 +26,8 @@ const BUFFER: usize = 64 * 1024;
 /// For a filter or column that is not understood, or when the sockets cannot be read; what was read is printed all the
 /// same, and a document says that it is not complete.
 pub fn run(args: &args::List) -> Result<(), Failure> {
-    if args.columns.iter().any(|id| id == "help") {
+    let mut ids = args.columns.iter().chain(&args.group_by).chain(&args.sort);
+    if ids.any(|id| id == "help") {
         return listed::print_columns();
     }
     let mut plan = Plan::new(args)?;
@@ -34,6 +35,12 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
     let mut machine = source::open(&args.common)?;
     let mut names = Numbers::of(machine.as_ref(), &args.common);
     let filter = filter.resolve(&mut lookup::Names::new(machine.as_mut(), &names.interfaces))?;
+    if filter.asks_netns() && names.namespaces.is_none() {
+        return Err(Failure::usage(
+            "netns: one network namespace is listed, and none of its rows says which".to_owned(),
+            "netns tells namespaces apart with --netns all; --netns NAME lists one".to_owned(),
+        ));
+    }
     if names.namespaces.is_some() {
         plan.name_namespaces();
     }

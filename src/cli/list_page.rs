@@ -131,6 +131,10 @@ const TESTS: &[(&str, &str)] = &[
         "The port of this end, of the other: 443, :443, 0x1bb, https. A listener's other port is 0.",
     ),
     (
+        "port PORT   (= != < <= > >=)",
+        "That of either end: (sport PORT or dport PORT). With != neither is.",
+    ),
+    (
         "dev NAME   (= !=)",
         "The interface that the socket is bound to, by name or number; not the one of its route.",
     ),
@@ -155,6 +159,14 @@ const TESTS: &[(&str, &str)] = &[
     (
         "timer NAME   (= !=)",
         "The running timer: retransmit (on), keepalive, persist, time-wait or none (off).",
+    ),
+    (
+        "cookie HEX   (= != < <= > >=)",
+        "The kernel's identity of the socket, as -e shows it behind sk: and JSON in cookie: always hexadecimal, with 0x or without.",
+    ),
+    (
+        "v6only yes|no   (= !=)",
+        "Flags take yes, 1 and true, or no, 0 and false. family, protocol, netid and waiting-on take their own names alone; with ~ any pattern.",
     ),
     (
         "COLUMN VALUE",
@@ -240,7 +252,7 @@ fn output(out: &mut Vec<u8>) -> io::Result<()> {
     for (name, text) in [
         (
             "table",
-            "Aligned columns. On a terminal more than 1,000 rows of TIME-WAIT become one line with their number, unless -a, -l, -B, -o, --sort, --top, a state or a timer was asked for. What goes into a pipe or a file is never folded.",
+            "Aligned columns. On a terminal more than 1,000 rows of TIME-WAIT become one line with their number, unless there is a filter or -a, -l, -B, -o, --sort or --top. What goes into a pipe or a file is never folded.",
         ),
         (
             "wide",

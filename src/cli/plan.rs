@@ -200,7 +200,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Whether a flood of TIME-WAIT becomes one line: before a person's eyes, unless states or an order were asked for.
+    /// Whether a flood of TIME-WAIT becomes one line: before a person's eyes, unless they asked for something.
     pub fn folds(&self, filter: &Filter) -> bool {
         let args = self.args;
         let asked = args.all
@@ -210,7 +210,7 @@ impl<'a> Plan<'a> {
             || args.sort.is_some()
             || args.top.is_some()
             || !args.group_by.is_empty()
-            || filter.chooses_states();
+            || !filter.is_empty();
         matches!(self.output, Output::Table | Output::Wide) && !asked && terminal::is_terminal()
     }
 }

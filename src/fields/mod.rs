@@ -408,15 +408,10 @@ pub struct Unknown {
 impl Unknown {
     /// What to do next.
     pub fn hint(&self) -> String {
-        let meant = if self.near.is_empty() {
-            String::new()
-        } else {
-            format!("did you mean {}? ", self.near.join(" or "))
-        };
-        let ids: Vec<&str> = ALL.iter().map(|field| field.id).collect();
-        format!(
-            "{meant}the columns are {}, and the members of tcp_info ('--columns help' has all of them)",
-            ids.join(", ")
-        )
+        let list = "'linger list --columns help' lists all";
+        if self.near.is_empty() {
+            return list.to_owned();
+        }
+        format!("did you mean {}? {list}", self.near.join(" or "))
     }
 }

@@ -185,7 +185,12 @@ fn columns_are_found_in_the_spellings_of_fingers() {
         "{}",
         unknown.hint()
     );
-    assert!(by_id("zzzzzzz").unwrap_err().hint().contains("recv-q"));
+    assert!(
+        by_id("zzzzzzz")
+            .unwrap_err()
+            .hint()
+            .contains("--columns help")
+    );
     assert!(by_id("").is_err());
 }
 

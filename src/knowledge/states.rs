@@ -308,7 +308,8 @@ pub const STATES: &[StateText] = &[
         summary: "No connection: where each one begins and where it ends.",
         meaning: "In the RFC there is no socket in this state. On Linux there may be a descriptor: of a socket that was \
             just made, or of one that was reset, or given up by a timer, and never closed. No table of the kernel \
-            lists these, unless they hold a port (BOUND-INACTIVE).",
+            lists these, unless they hold a port (BOUND-INACTIVE). UNCONNECTED in a listing is a socket of UDP, UNIX \
+            or another protocol without TCP's states.",
         who: "Either side.",
         normal: "Moments, between socket() and connect() or listen().",
         abnormal: "Descriptors of dead sockets that pile up in a process: it does not close after an error.",

@@ -16,8 +16,8 @@ pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<
         return Vec::new();
     }
     let allowed = match word.len() {
-        0..=2 => 1,
-        3..=5 => 2,
+        0..=3 => 1,
+        4..=5 => 2,
         _ => 3,
     };
     let mut found: Vec<(usize, &str)> = Vec::new();
@@ -25,7 +25,9 @@ pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<
         let folded = fold(name);
         let wrong = distance(&word, &folded);
         // A word of which nothing is left but the length is not a slip.
-        let slip = wrong <= allowed && wrong < word.len().max(folded.len());
+        // Of few letters the first is seldom the wrong one.
+        let alike = word.len() > 3 || word.first() == folded.first();
+        let slip = alike && wrong <= allowed && wrong < word.len().max(folded.len());
         let begun = word.len() >= 3 && folded.starts_with(&word);
         if (slip || begun) && !found.iter().any(|(_, known)| *known == name) {
             found.push((if begun { wrong.min(1) } else { wrong }, name));
@@ -113,6 +115,22 @@ mod tests {
             ("8080", &[]),
         ];
         for (word, expected) in table {
+            assert_eq!(nearest(word, names), *expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn short_words_are_near_to_few() {
+        let names = ["tos", "dst", "src", "pid", "tcp", "state"];
+        for (word, expected) in [
+            ("foo", &[][..]),
+            ("cmd", &[]),
+            ("get", &[]),
+            ("ost", &[]),
+            ("tpc", &["tcp"]),
+            ("dts", &["dst"]),
+            ("sta", &["state"]),
+        ] {
             assert_eq!(nearest(word, names), *expected, "{word}");
         }
     }

@@ -5,9 +5,7 @@ use std::ops::Range;
 
 use unicode_width::UnicodeWidthChar;
 
-use super::parse::{CLAUSES, NAMES};
-use super::value;
-use crate::fields;
+use super::hints;
 use crate::model::nearest::nearest;
 use crate::model::printable::is_printable;
 use crate::model::{StateSet, TcpState};
@@ -41,6 +39,12 @@ pub enum Wanted {
     Size,
     /// text
     Text,
+    /// the kernel's identity of a socket
+    Cookie,
+    /// yes or no
+    Flag,
+    /// one of these names
+    Name(&'static [&'static str]),
 }
 
 impl Wanted {
@@ -59,6 +63,9 @@ impl Wanted {
             Self::Time => "a time",
             Self::Size => "a size",
             Self::Text => "a word",
+            Self::Cookie => "a cookie",
+            Self::Flag => "yes or no",
+            Self::Name(_) => "a value of this column",
         }
     }
 
@@ -88,12 +95,17 @@ impl Wanted {
             Self::Text => format!(
                 "write '{name} = WORD' or '{name} ~ GLOB', with * and ?; blanks and operators in it need a backslash"
             ),
+            Self::Cookie => {
+                format!("write '{name} = 7ad639': hexadecimal, as -e and --json show it")
+            }
+            Self::Flag => format!("write '{name} = yes' or '{name} = no'"),
+            Self::Name(names) => format!("'{name}' is one of {}", names.join(" ")),
         }
     }
 }
 
 /// What a filter is made of.
-const GENERAL: &str = "a filter is made of 'state STATE', 'exclude STATE', 'src HOST', 'dst HOST', 'sport = PORT', 'dport = PORT', \
+pub(super) const GENERAL: &str = "a filter is made of 'state STATE', 'exclude STATE', 'src HOST', 'dst HOST', 'sport = PORT', 'dport = PORT', \
     and comparisons of columns such as 'process = nginx' and 'age > 5min', joined by and, or, not and parentheses";
 
 /// Why a filter was not understood. [`fmt::Display`] takes several lines; it and the hint are safe to print.
@@ -123,6 +135,16 @@ pub enum Error {
         /// where
         place: Place,
         /// what was written
+        word: String,
+        /// whether nothing is compared with it, so that it may be meant as a value
+        bare: bool,
+    },
+    /// a column whose values are no numbers and no text
+    #[error("'{word}' cannot be compared with anything{place}")]
+    Incomparable {
+        /// where
+        place: Place,
+        /// the column
         word: String,
     },
     /// something is missing
@@ -202,7 +224,19 @@ impl Error {
     }
 
     pub(super) fn unsupported(place: Place, word: &str) -> Self {
+        Self::stranger(place, word, false)
+    }
+
+    pub(super) fn stranger(place: Place, word: &str, bare: bool) -> Self {
         Self::Unsupported {
+            place,
+            word: shown(word),
+            bare,
+        }
+    }
+
+    pub(super) fn incomparable(place: Place, word: &str) -> Self {
+        Self::Incomparable {
             place,
             word: shown(word),
         }
@@ -260,7 +294,17 @@ impl Error {
                 format!("did you mean {}? {}", near.join(" or "), states())
             }
             Self::MissingState { .. } => states(),
-            Self::Unsupported { word, .. } => stranger(word),
+            Self::Unsupported { word, bare, .. } => hints::stranger(word, *bare),
+            Self::Incomparable { word, .. } => format!(
+                "as a column it can be shown, sorted and counted by: -c {}",
+                word.to_ascii_lowercase()
+            ),
+            Self::Value {
+                wanted: wanted @ Wanted::Name(names),
+                word,
+                name,
+                ..
+            } => did_you_mean(word, names) + &wanted.example(name),
             Self::Expected { wanted, name, .. } | Self::Value { wanted, name, .. } => {
                 wanted.example(name)
             }
@@ -275,25 +319,14 @@ impl Error {
     }
 }
 
-/// What to say of a word that begins no test.
-fn stranger(word: &str) -> String {
-    if StateSet::parse(word).is_some() {
-        return format!("write 'state {word}'");
-    }
-    if word.starts_with(|c: char| c == ':' || c.is_ascii_digit()) && value::any_port(word).is_some()
-    {
-        return format!("write 'sport = {word}' or 'dport = {word}'");
-    }
-    if word.contains(['.', ':', '[']) && value::host(word).is_some() {
-        return format!("write 'src {word}' or 'dst {word}'");
-    }
-    let columns = fields::all().map(|field| field.id);
-    let words = CLAUSES.into_iter().chain(NAMES).chain(columns);
-    match nearest(word, words).first() {
-        Some(near) => format!("did you mean '{near}'? {GENERAL}"),
-        None => GENERAL.to_owned(),
+/// The question about what is near, before what there is.
+fn did_you_mean(word: &str, names: &[&'static str]) -> String {
+    match &nearest(word, names.iter().copied())[..] {
+        [] => String::new(),
+        near => format!("did you mean '{}'? ", near.join("' or '")),
     }
 }
+
 /// The names of states and groups, as the hint lists them.
 fn names() -> impl Iterator<Item = &'static str> {
     let states = TcpState::SHOWN.into_iter().filter_map(TcpState::slug);

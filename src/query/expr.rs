@@ -385,6 +385,9 @@ impl Display for Test {
             Self::User { name, .. } => write!(f, "user = {}", Word(name)),
             Self::Autobound(_) => f.write_str("autobound"),
             Self::Timer(timer) => write!(f, "timer = {}", timer.name().unwrap_or("none")),
+            Self::Number(field, op, value) if super::parse::is_cookie(field) => {
+                write!(f, "{} {} 0x{value:x}", field.id, op.text())
+            }
             Self::Number(field, op, value) => {
                 let unit = match field.kind() {
                     Kind::Time => "us",

@@ -15,6 +15,8 @@ mod compat;
 mod error;
 mod eval;
 mod expr;
+mod fixed;
+mod hints;
 #[cfg(test)]
 mod kernel;
 mod lexer;
@@ -22,6 +24,8 @@ mod parse;
 #[cfg(test)]
 mod props;
 mod resolve;
+#[cfg(test)]
+mod slips;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -208,11 +212,11 @@ impl Filter {
         asks
     }
 
-    /// Whether it says itself in which states, or with which timer, sockets are wanted.
-    pub fn chooses_states(&self) -> bool {
-        let mut chooses = self.expr.as_ref().is_some_and(Expr::mentions);
-        self.each(&mut |test| chooses |= matches!(test, Test::Timer(_)));
-        chooses
+    /// Whether network namespaces are told apart.
+    pub fn asks_netns(&self) -> bool {
+        let mut asks = false;
+        self.each(&mut |test| asks |= matches!(test, Test::Text(field, _) if field.id == "netns"));
+        asks
     }
 
     fn each(&self, see: &mut dyn FnMut(&Test)) {

@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use super::error::{Error, Place, Wanted};
 use super::expr::{Address, End, Expr, Host, Op, Pattern, Test, UNASKED};
+use super::fixed;
 use super::lexer::{Kind as Lexeme, Lexer, Token};
 use super::text::Text;
 use super::value;
@@ -26,11 +27,12 @@ const DEEPEST: usize = 64;
 pub(super) const CLAUSES: [&str; 3] = ["state", "exclude", "excl"];
 
 /// The words of ss that begin a test, and ours that are no columns.
-pub(super) const NAMES: [&str; 10] = [
+pub(super) const NAMES: [&str; 11] = [
     "src",
     "dst",
     "sport",
     "dport",
+    "port",
     "dev",
     "fwmark",
     "cgroup",
@@ -44,6 +46,8 @@ pub(super) const NAMES: [&str; 10] = [
 enum Name {
     Host(End),
     Port(End),
+    /// of one end or the other
+    EitherPort,
     Device,
     Mark,
     Cgroup(&'static Field),
@@ -60,6 +64,7 @@ impl Name {
             "dst" | "peer" | "peer-address" => Self::Host(End::Peer),
             "sport" | "local-port" => Self::Port(End::Local),
             "dport" | "peer-port" => Self::Port(End::Peer),
+            "port" => Self::EitherPort,
             "dev" | "interface" => Self::Device,
             "fwmark" | "mark" => Self::Mark,
             "user" => Self::User,
@@ -77,17 +82,19 @@ impl Name {
     fn value(self) -> Wanted {
         match self {
             Self::Host(_) => Wanted::Host,
-            Self::Port(_) => Wanted::Port,
+            Self::Port(_) | Self::EitherPort => Wanted::Port,
             Self::Device => Wanted::Interface,
             Self::Mark => Wanted::Mark,
             Self::Cgroup(_) => Wanted::Cgroup,
             Self::User => Wanted::User,
             Self::Timer => Wanted::Timer,
+            Self::Column(field) if is_cookie(field) => Wanted::Cookie,
+            Self::Column(field) if fixed::is_flag(field) => Wanted::Flag,
             Self::Column(field) => match field.kind() {
                 Kind::Number => Wanted::Number,
                 Kind::Time => Wanted::Time,
                 Kind::Bytes => Wanted::Size,
-                Kind::Text | Kind::Other => Wanted::Text,
+                Kind::Text | Kind::Other => fixed::names(field).map_or(Wanted::Text, Wanted::Name),
             },
         }
     }
@@ -272,7 +279,16 @@ impl<'a> Parser<'a> {
                 }
                 match Name::of(word) {
                     Some(name) => self.test(&token, name),
-                    None => Err(Error::unsupported(self.at(&token), word)),
+                    None if fields::by_id(word).is_ok() => {
+                        Err(Error::incomparable(self.at(&token), word))
+                    }
+                    None => {
+                        let compared = self
+                            .tokens
+                            .peek()
+                            .is_some_and(|next| operator(next).is_some());
+                        Err(Error::stranger(self.at(&token), word, !compared))
+                    }
                 }
             }
             _ if junction(&token).is_some() => {
@@ -385,7 +401,8 @@ impl<'a> Parser<'a> {
 /// Whether an operator other than `=` and `!=` makes sense.
 fn may(name: Name, op: Written) -> bool {
     match (name, op) {
-        (Name::Port(_), Written::Number(_)) | (Name::Cgroup(_), Written::Glob) => true,
+        (Name::Port(_) | Name::EitherPort, Written::Number(_))
+        | (Name::Cgroup(_), Written::Glob) => true,
         (Name::Column(field), Written::Number(_)) => {
             matches!(field.kind(), Kind::Number | Kind::Time | Kind::Bytes)
         }
@@ -406,6 +423,10 @@ fn read(name: Name, op: Written, text: &str, word: &str) -> Option<Expr> {
             Pattern::Glob(unix_name(text)?.to_owned()),
         ),
         Name::Host(end) => host(end, value::host(text)?),
+        Name::EitherPort => {
+            let of = |end| read(Name::Port(end), op, text, word);
+            return Expr::any(vec![of(End::Local)?, of(End::Peer)?]);
+        }
         Name::Port(end) => {
             let (family, rest) = value::family(text).ok()?;
             let port = value::any_port(rest)?;
@@ -444,15 +465,28 @@ fn read(name: Name, op: Written, text: &str, word: &str) -> Option<Expr> {
         },
         Name::Timer => Test::Timer(timer(text)?),
         Name::Column(field) => match field.kind() {
+            Kind::Number if is_cookie(field) => Test::Number(field, number, value::cookie(text)?),
             Kind::Number => Test::Number(field, number, value::count(text)?),
             Kind::Bytes => Test::Number(field, number, value::size(text)?),
             Kind::Time => Test::Number(field, number, value::time(text, bare(word))?),
             Kind::Text | Kind::Other if op == Written::Glob => {
                 Test::Text(field, Pattern::Glob(text.to_owned()))
             }
-            Kind::Text | Kind::Other => Test::Text(field, Pattern::Exact(text.to_owned())),
+            Kind::Text | Kind::Other => {
+                Test::Text(field, Pattern::Exact(fixed::value(field, text)?.to_owned()))
+            }
         },
     }))
+}
+
+/// Whether it is the column of cookies, which are written in hexadecimal everywhere.
+pub(super) fn is_cookie(field: &Field) -> bool {
+    field.id == "cookie"
+}
+
+/// Whether a test may begin with the word.
+pub(super) fn is_name(word: &str) -> bool {
+    Name::of(word).is_some()
 }
 
 /// What is no address but the name of a UNIX socket.

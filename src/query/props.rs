@@ -184,10 +184,14 @@ pub(super) fn test() -> impl Strategy<Value = Test> {
     )
         .prop_map(|(id, op, value)| Test::Number(fields::by_id(id).unwrap(), op, value));
     let text = (select(TEXTS.to_vec()), any::<bool>(), word()).prop_map(|(id, glob, text)| {
-        let pattern = if glob {
-            Pattern::Glob(text)
-        } else {
-            Pattern::Exact(text)
+        let pattern = match (glob, id) {
+            (true, _) => Pattern::Glob(text),
+            // Other values are refused.
+            (false, "family") => {
+                let v6 = text.len().is_multiple_of(2);
+                Pattern::Exact(if v6 { "ipv6" } else { "ipv4" }.to_owned())
+            }
+            (false, _) => Pattern::Exact(text),
         };
         Test::Text(fields::by_id(id).unwrap(), pattern)
     });

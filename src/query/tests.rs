@@ -236,7 +236,7 @@ fn errors_point_at_the_word_and_say_what_to_write() {
             ":443",
             "':443' is not understood",
             ":443",
-            "'sport = :443' or 'dport = :443'",
+            "write 'port = :443'",
         ),
         (
             "10.0.0.1",
@@ -303,9 +303,9 @@ fn errors_point_at_the_word_and_say_what_to_write() {
         ("fwmark = x", "'x' is not a mark", "x", "0x10/0xff"),
         (
             "shutdown = x",
-            "'shutdown' is not understood",
+            "'shutdown' cannot be compared with anything",
             "shutdown",
-            "filter is made of",
+            "-c shutdown",
         ),
         (
             "state < listen",

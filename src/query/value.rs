@@ -250,6 +250,15 @@ pub(super) fn count(text: &str) -> Option<u64> {
     }
 }
 
+/// A cookie: hexadecimal, as it is shown, with or without `0x`.
+pub(super) fn cookie(text: &str) -> Option<u64> {
+    let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let digits = hex.unwrap_or(text);
+    // from_str_radix takes a sign too.
+    let plain = digits.chars().all(|c| c.is_ascii_hexdigit());
+    plain.then(|| u64::from_str_radix(digits, 16).ok())?
+}
+
 /// `12` or `1.5` times `unit`; a fraction that leaves a rest is none.
 fn decimal(text: &str, unit: u64) -> Option<u64> {
     let digits = |text: &str| text.chars().all(|c| c.is_ascii_digit());

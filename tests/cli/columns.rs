@@ -117,11 +117,11 @@ fn slips_name_what_is_near_and_what_there_is() {
             &from(line),
             2,
             "no column 'stat'",
-            "did you mean state? the columns are state, recv-q,",
+            "did you mean state? 'linger list --columns help' lists all",
         );
     }
-    fails(&from("list -c zzzzzz"), 2, "'zzzzzz'", "recv-q");
-    fails(&from("list -c ,"), 2, "no column", "recv-q");
+    fails(&from("list -c zzzzzz"), 2, "'zzzzzz'", "--columns help");
+    fails(&from("list -c ,"), 2, "no column", "--columns help");
     fails(
         &from("list --group-by state --sort age"),
         2,
@@ -135,4 +135,13 @@ fn slips_name_what_is_near_and_what_there_is() {
         "'--group-by'",
         "linger list",
     );
+}
+
+#[test]
+fn help_lists_the_columns_wherever_one_is_named() {
+    let all = quiet("list --columns help");
+    assert!(all.lines().count() > 80);
+    for same in ["list --sort help", "list --group-by help"] {
+        assert_eq!(quiet(same), all, "{same}");
+    }
 }

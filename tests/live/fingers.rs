@@ -327,7 +327,7 @@ fn folds(world: &mut World) -> Result<()> {
 
     close(&listener, 1)?;
     until_count(TIME_WAIT, MOST + 1)?;
-    let line = "+1,001 TIME-WAIT: 'state time-wait' lists them, -a all";
+    let line = "+1,001 TIME-WAIT folded: -a shows them";
     for folded in ["-t", "-tn", "-tp", "-ti", "-t --output wide", "list"] {
         let shown = on_a_terminal(world, folded)?;
         let last = shown.lines().last();
@@ -347,6 +347,8 @@ fn folds(world: &mut World) -> Result<()> {
         "-t --output jsonl",
         "-t --output csv",
         "-t timer = time-wait",
+        "-t port = 7310",
+        "-t dst 127.0.0.1",
     ] {
         let rows = on_a_terminal(world, whole)?.lines().count();
         world.expect(rows > MOST, || {
