@@ -255,7 +255,6 @@ fn slips_of_the_fingers_get_a_hint_and_2() {
         ("list -F a -F b", "'--filter <FILE>'", "list --help"),
         ("list -N a --netns b", "'--netns <", "list --help"),
         ("-tan --from a --from b", "'--from <FILE>'", "list --help"),
-        ("list --top 1 --top 2", "'--top <N>'", "list --help"),
         ("kill -F a -F b", "'--filter <FILE>'", "kill --help"),
         ("kill -x dst ::1", "'-x'", "only TCP and UDP sockets can be"),
         (
