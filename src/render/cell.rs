@@ -139,7 +139,7 @@ fn write_owners(out: &mut impl Write, holders: &Holders<'_>, descriptors: bool) 
 
 /// The name that a process gave itself, where others stand beside it: what sets holders apart is escaped like what is
 /// not printable, or `a[1], sshd[22]` would be two of them.
-struct Comm<'a>(&'a str);
+pub(super) struct Comm<'a>(pub(super) &'a str);
 
 impl Display for Comm<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use super::cell::Comm;
 use super::findings::{Screen, brief};
 use super::text::{Safe, wrap};
 use crate::model::words::thousands;
@@ -245,7 +246,7 @@ pub fn labelled(label: &str, text: &str, screen: Screen) -> String {
 
 /// `nginx[901]`, safe to print.
 pub fn name(process: &Process) -> String {
-    format!("{}[{}]", Safe(&process.comm), process.pid)
+    format!("{}[{}]", Comm(&process.comm), process.pid)
 }
 
 fn top(status: &Status<'_>, screen: Screen, out: &mut dyn Write) -> io::Result<()> {

@@ -44,9 +44,9 @@ fn a_name_that_another_process_chose_does_not_steer_the_terminal() {
             !page.out.contains(steers) && !page.err.contains(steers),
             "{line}: {page:?}"
         );
-        // In a cell a bracket sets a pid apart, and is escaped too.
+        // Where others stand beside it a bracket sets a pid apart, and is escaped too.
         let name = match line {
-            "list -tanpe" => r"ev\x1b\x5b31mil\u{202e}\x0a\x9bx[2211]",
+            "list -tanpe" | "status" => r"ev\x1b\x5b31mil\u{202e}\x0a\x9bx[2211]",
             _ => r"ev\x1b[31mil\u{202e}\x0a\x9bx[2211]",
         };
         seen += usize::from(page.out.contains(name));
