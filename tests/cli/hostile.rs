@@ -45,10 +45,9 @@ fn a_name_that_another_process_chose_does_not_steer_the_terminal() {
             "{line}: {page:?}"
         );
         // Where others stand beside it a bracket sets a pid apart, and is escaped too.
-        let name = match line {
-            "list -tanpe" | "status" => r"ev\x1b\x5b31mil\u{202e}\x0a\x9bx[2211]",
-            _ => r"ev\x1b[31mil\u{202e}\x0a\x9bx[2211]",
-        };
+        let escaped = r"ev\x1b\x5b31mil\u{202e}\x0a\x9bx[2211]";
+        let plain = r"ev\x1b[31mil\u{202e}\x0a\x9bx[2211]";
+        let name = if line == "diagnose" { plain } else { escaped };
         seen += usize::from(page.out.contains(name));
     }
     assert_eq!(seen, 5, "each names it");
