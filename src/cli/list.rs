@@ -187,6 +187,10 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             format!("the cgroups of {unnamed} sockets: no cgroup2 file system is mounted here");
         coverage.missing.push(gap);
     }
+    // What came with others is not missed.
+    coverage.absent.retain(|protocol| tables.must(*protocol));
+    let absences = coverage.absences();
+    coverage.notes.extend(absences);
     let warnings = coverage.warnings();
     let looked = names
         .namespaces

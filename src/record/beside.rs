@@ -83,6 +83,7 @@ mod tests {
         for by_netlink in [true, false] {
             let (path, mut writer) = begun(directory.path());
             let mut live: Vec<Vec<String>> = Vec::new();
+            let mut undecoded = Vec::new();
             let protocols = [
                 Protocol::Udp,
                 Protocol::UdpLite,
@@ -106,7 +107,17 @@ mod tests {
                 };
                 let coverage = coverage.unwrap();
                 // A name with a line feed in it, which anybody may choose, breaks its line of the table.
-                assert!(coverage.missing.is_empty(), "{coverage:?}");
+                let broken = if !by_netlink && protocol == Protocol::Unix {
+                    coverage.undecoded
+                } else {
+                    0
+                };
+                let but_that = Coverage {
+                    undecoded: coverage.undecoded - broken,
+                    ..coverage
+                };
+                assert!(but_that.rows_complete(), "{but_that:?}");
+                undecoded.push(broken);
                 live.push(rows);
             }
             let unlisted = vec![Unlisted { pid: 7, fds: 9 }];
@@ -119,13 +130,14 @@ mod tests {
             writer.cpu(&cpu).unwrap();
             writer.finish().unwrap();
             let mut capture = Capture::open(&path).unwrap();
-            for (protocol, live) in protocols.into_iter().zip(&live) {
+            for ((protocol, live), undecoded) in protocols.into_iter().zip(&live).zip(undecoded) {
                 let mut replayed = Vec::new();
                 let coverage = capture.dump(&Want::all(protocol), &mut |row| {
                     replayed.push(format!("{row:?}"));
                     ControlFlow::Continue(())
                 });
-                assert!(coverage.unwrap().missing.is_empty());
+                let coverage = coverage.unwrap();
+                assert!(coverage.missing.is_empty() && coverage.undecoded == undecoded);
                 assert!(replayed == *live, "{protocol:?} by netlink: {by_netlink}");
             }
             let (owners, listed) = (Owners::default(), Inodes::default());

@@ -22,6 +22,10 @@ pub const TESTS: &[Test] = &[
         run: several_protocols,
     },
     Test {
+        name: "listing_of_what_the_kernel_does_not_have",
+        run: absent,
+    },
+    Test {
         name: "listing_of_unix_names",
         run: unix_names,
     },
@@ -188,6 +192,32 @@ const NAMES: [&[u8]; 6] = [
     b"\0-rf @x +1",
     b"\0a\0b",
 ];
+
+/// A protocol that was asked for and that this kernel has not is said to be none; one that came with others is not.
+fn absent(world: &mut World) -> Result<()> {
+    let protocols = std::fs::read_to_string("/proc/net/protocols")?;
+    let has = protocols.lines().any(|line| line.starts_with("SCTP "));
+    let said = |arguments: &[&str]| -> Result<(String, Value)> {
+        let output = world.linger(arguments)?;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok((error, crate::answers::json(arguments, &output)?))
+    };
+    let (error, document) = said(&["list", "-S", "--json"])?;
+    let words = "this kernel has no SCTP";
+    let warned = document
+        .get("warnings")
+        .is_some_and(|said| said.to_string().contains(words));
+    world.expect(error.contains(words) != has && warned != has, || {
+        format!("-S, the kernel having it: {has}: {error} {document}")
+    });
+    let complete = document.get("complete") == Some(&Value::Bool(true));
+    world.expect(complete || has, || {
+        format!("what there is not is not missing: {document}")
+    });
+    let (error, _) = said(&["list", "-A", "all", "-a", "--json"])?;
+    world.expect(!error.contains(words), || format!("-A all: {error}"));
+    Ok(())
+}
 
 fn unix_names(world: &mut World) -> Result<()> {
     let mut sockets = Vec::new();
