@@ -1,6 +1,7 @@
 //! What is kept over time: one pass over a snapshot ([`Tally`]), and what an earlier look can still say about a
 //! later one ([`History`]).
 
+mod moves;
 mod tally;
 mod top;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use foldhash::HashMap;
 use jiff::Timestamp;
 
+pub use self::moves::Tracks;
 pub use self::tally::{Counts, Dial, PortSet, Tally};
 pub use self::top::top;
 use crate::model::{

@@ -1,0 +1,1 @@
+//! The terminal, borrowed: given back as it was, whatever happens.
