@@ -149,6 +149,29 @@ pub trait Source {
     fn is_capture(&self) -> bool {
         false
     }
+
+    /// How many whole looks are recorded and can be sought; 0 where this is a machine, which has the present only.
+    fn looks(&self) -> usize {
+        0
+    }
+
+    /// Which of the recorded looks is read now, the first one being 0.
+    fn look(&self) -> usize {
+        0
+    }
+
+    /// When a recorded look was taken.
+    fn taken(&self, _look: usize) -> Option<Timestamp> {
+        None
+    }
+
+    /// Moves to a recorded look, whichever was read before. `false`: there is none of this number.
+    ///
+    /// # Errors
+    /// When the look is damaged, or cannot be read any more.
+    fn seek(&mut self, _look: usize) -> Result<bool, Error> {
+        Ok(false)
+    }
 }
 
 /// Why the system could not be read.

@@ -423,6 +423,11 @@ impl History {
         }
     }
 
+    /// Forgets the samples of this time and of later ones: a recording may be read again from there.
+    pub fn forget_since(&mut self, taken: Timestamp) {
+        self.earlier.retain(|sample| sample.taken < taken);
+    }
+
     /// Keeps the light look that followed the snapshot.
     pub fn set_pulse(&mut self, mut pulse: Pulse) {
         pulse

@@ -119,6 +119,11 @@ impl App {
         self.sockets.rows()
     }
 
+    /// Shows a tab.
+    pub fn show(&mut self, tab: TabId) {
+        self.tab = tab;
+    }
+
     /// How often it is looked.
     pub const fn interval(&self) -> Duration {
         self.setup.interval
