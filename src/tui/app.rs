@@ -124,6 +124,11 @@ impl App {
         self.tab = tab;
     }
 
+    /// Closes that this side began in each of the last `seconds`, as [`Trend::closes`] has them.
+    pub fn closes(&self, seconds: usize) -> Vec<Option<u32>> {
+        self.trend.closes(seconds)
+    }
+
     /// How often it is looked.
     pub const fn interval(&self) -> Duration {
         self.setup.interval

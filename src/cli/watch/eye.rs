@@ -381,6 +381,7 @@ fn every(
     for (at, ..) in &mut look.ranks.listeners {
         *at = place(*at);
     }
+    look.whole = Some(observation.snapshot);
     look.places = observation
         .parts
         .into_iter()
@@ -426,12 +427,11 @@ fn of(seen: &Observation, names: &Known) -> Look {
             .map(|(socket, n)| (socket.netns, *socket, n))
             .collect(),
     };
-    let mut analysis = seen.analysis.clone();
-    analysis.findings.clear();
     Look {
         taken: snapshot.taken,
         host: snapshot.host.name.clone(),
         places: Vec::new(),
+        whole: None,
         coverage: snapshot.coverage.clone(),
         warnings: seen.warnings(),
         states,
@@ -441,7 +441,7 @@ fn of(seen: &Observation, names: &Known) -> Look {
         counters: None,
         window: Duration::ZERO,
         ranks,
-        analysis,
+        analysis: seen.analysis.clone(),
         owners: true,
         names: Arc::new(names.clone()),
         decode: netlink::attributes,

@@ -141,7 +141,11 @@ fn print(args: &args::Watch, settings: Settings, filter: Filter) -> Result<(), F
         app.update(Msg::Look(Box::new(look)));
         if shown {
             if args.common.json {
-                effects::status(&args.common, &app)?;
+                if let Some(look) = app.look() {
+                    let mut document = Vec::new();
+                    effects::status(&args.common, look, &mut document)?;
+                    terminal::print(&document)?;
+                }
             } else {
                 let mut buffer = Buffer::empty(Rect::new(0, 0, size.0, size.1));
                 tui::draw(&app, &mut buffer);
