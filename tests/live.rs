@@ -89,8 +89,12 @@ mod states;
 mod stories;
 #[path = "live/sys.rs"]
 mod sys;
+#[path = "live/tmux.rs"]
+mod tmux;
 #[path = "live/waiting.rs"]
 mod waiting;
+#[path = "live/watch.rs"]
+mod watch;
 #[path = "live/whose.rs"]
 mod whose;
 #[path = "live/workloads.rs"]
@@ -124,6 +128,7 @@ fn main() -> ExitCode {
         stories::TESTS,
         silence::TESTS,
         waiting::TESTS,
+        watch::TESTS,
         stalls::TESTS,
         pair::TESTS,
         whose::TESTS,

@@ -561,7 +561,7 @@ impl App {
             MouseEventKind::Down(MouseButton::Left) if self.dialog.is_none() => {
                 self.notice = None;
                 let layout = self.layout();
-                if let Some(tab) = layout.tab_at(at, self.setup.theme) {
+                if let Some(tab) = layout.tab_at(at, self.tab) {
                     self.tab = tab;
                     return Vec::new();
                 }

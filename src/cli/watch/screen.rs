@@ -3,10 +3,12 @@
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::thread;
+use std::time::Duration;
 
 use ratatui::Terminal;
-use ratatui::backend::CrosstermBackend;
+use ratatui::backend::{Backend, ClearType, CrosstermBackend};
 use ratatui::crossterm::event::{self, Event as Said};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
@@ -23,6 +25,20 @@ use crate::tui::{self, App, Effect, Msg};
 
 /// Events that may wait to be seen. A look waits alone: the next one is taken only when it was seen.
 const WAITING: usize = 64;
+
+/// How soon it is noticed that the terminal was closed, where no signal says so.
+const NOTICED: Duration = Duration::from_secs(1);
+
+/// Whether somebody is at the other end of the terminal.
+fn is_open() -> bool {
+    let stdin = io::stdin();
+    let mut ends = [PollFd::new(&stdin, PollFlags::empty())];
+    // What cannot be asked is asked again.
+    poll(&mut ends, Some(&Timespec::default())).is_err()
+        || !ends
+            .iter()
+            .any(|end| end.revents().intersects(PollFlags::HUP | PollFlags::ERR))
+}
 
 /// Runs the dashboard until it is left.
 ///
@@ -76,7 +92,11 @@ fn listen(events: &SyncSender<Event>) -> Result<(), Failure> {
     let heard = events.clone();
     let hear = move || {
         loop {
-            let event = event::read().map_or(Event::Deaf, Event::Terminal);
+            let event = match event::poll(NOTICED) {
+                Ok(true) => event::read().map_or(Event::Deaf, Event::Terminal),
+                Ok(false) if is_open() => continue,
+                _ => Event::Deaf,
+            };
             let deaf = matches!(event, Event::Deaf);
             if heard.send(event).is_err() || deaf {
                 return;
@@ -176,7 +196,7 @@ impl Screen<'_> {
             match effect {
                 Effect::Quit => return Ok(Go::Away),
                 Effect::Suspend => self.suspend()?,
-                Effect::Redraw => self.terminal.clear()?,
+                Effect::Redraw => self.clear()?,
                 Effect::LookNow => self.tell(Order::Now),
                 Effect::Interval(interval) => self.tell(Order::Interval(interval)),
                 Effect::Wish(wish) => self.tell(Order::Wish(wish)),
@@ -192,11 +212,7 @@ impl Screen<'_> {
                     });
                 }
                 Effect::Kill(doomed) => {
-                    let namespaces = self
-                        .app
-                        .look()
-                        .map(|look| effects::namespaces(look))
-                        .unwrap_or_default();
+                    let namespaces = self.app.look().map(effects::namespaces).unwrap_or_default();
                     let common = self.args.common.clone();
                     self.beside(move || Msg::Killed(effects::kill(&common, &namespaces, &doomed)));
                 }
@@ -241,7 +257,15 @@ impl Screen<'_> {
         // It may have another size now, and what is on it is not ours.
         let (columns, rows) = ratatui::crossterm::terminal::size()?;
         self.app.update(Msg::Resize(columns, rows));
-        self.terminal.clear()?;
+        self.clear()
+    }
+
+    /// Forgets what is on the terminal. ([`Terminal::clear`] asks the terminal for its cursor, and the answer is heard by
+    /// another thread.)
+    fn clear(&mut self) -> Result<(), Failure> {
+        let mut backend = CrosstermBackend::new(io::stdout());
+        backend.clear_region(ClearType::All)?;
+        self.terminal = Terminal::new(backend)?;
         Ok(())
     }
 }
