@@ -5,7 +5,7 @@
 pub const TROUBLE: &[(&str, &str)] = &[
     (
         "TcpExt.ListenOverflows",
-        "a full accept queue dropped a connection",
+        "a full accept queue lost a connection",
     ),
     ("TcpExt.ListenDrops", "a listener dropped a connection"),
     ("TcpExt.TCPReqQFullDrop", "a full SYN queue dropped a SYN"),

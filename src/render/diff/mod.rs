@@ -1,6 +1,8 @@
 //! `linger diff` as text: what asks for attention first, then numbers, then the sockets.
 
 mod rows;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::io::{self, Write};
@@ -140,8 +142,8 @@ fn numbers(parts: &[(u64, &str)]) -> String {
     parts.join(", ")
 }
 
-fn findings(
-    page: &Page<'_>,
+fn findings<'a>(
+    page: &Page<'a>,
     screen: Screen,
     same: &mut Vec<&'static str>,
     out: &mut dyn Write,
@@ -160,42 +162,56 @@ fn findings(
         (all.same().count() as u64, "as severe as before"),
     ]);
     section("findings", &summary, screen, out)?;
-    let one_sided = |group: &[OneSided<'_>], word: &str, untold: &str, out: &mut dyn Write| {
-        for one in group.iter().take(limit(page)) {
-            let word = if one.untold { untold } else { word };
-            finding(word, one.finding, None, screen, out)?;
-        }
-        more(group.len(), limit(page), 0, "finding", out)
+    let mut shown = Vec::new();
+    let limit = limit(page);
+    let one_sided = |one: &OneSided<'a>, word, untold| Told {
+        word: if one.untold { untold } else { word },
+        finding: one.finding,
+        was: None,
     };
-    one_sided(&all.new, "new", "new, or not judged before", out)?;
-    for (before, after) in all.worse() {
-        finding("worse", after, Some(before.severity), screen, out)?;
+    let both = |(before, finding): (&'a Finding, &'a Finding), word| Told {
+        word,
+        finding,
+        was: (before.severity != finding.severity).then_some(before.severity),
+    };
+    let new = all.new.iter().take(limit);
+    shown.extend(new.map(|one| one_sided(one, "new", "new, or not judged before")));
+    shown.extend(all.worse().take(limit).map(|pair| both(pair, "worse")));
+    let gone = all.gone.iter().take(limit);
+    shown.extend(gone.map(|one| one_sided(one, "gone", "not judged any more")));
+    shown.extend(all.better().take(limit).map(|pair| both(pair, "better")));
+    shown.extend(
+        all.same()
+            .take(limit)
+            .map(|pair| both(pair, "as severe as before")),
+    );
+    let ids = shown.iter().map(|told| told.finding.id.len()).max();
+    let mut last = String::new();
+    for told in &shown {
+        let word = match told.was {
+            Some(was) => format!("{}, was {}", told.word, was.name()),
+            None => told.word.to_owned(),
+        };
+        if word != last {
+            writeln!(out, "{word}:")?;
+            last = word;
+        }
+        let story = Story {
+            root: told.finding,
+            follows: &[],
+            namespace: None,
+        };
+        brief(story, ids.unwrap_or(0), screen, out)?;
     }
-    one_sided(&all.gone, "gone", "not judged any more", out)?;
-    for (before, after) in all.better() {
-        finding("better", after, Some(before.severity), screen, out)?;
-    }
-    for (_, after) in all.same().take(limit(page)) {
-        finding("still", after, None, screen, out)?;
-    }
-    Ok(())
+    let hidden = (all.new.len() + all.gone.len() + all.kept.len()).saturating_sub(shown.len());
+    more(hidden, 0, 0, "finding", out)
 }
 
-fn finding(
-    word: &str,
-    finding: &Finding,
+/// A finding, and what became of it.
+struct Told<'a> {
+    word: &'static str,
+    finding: &'a Finding,
     was: Option<Severity>,
-    screen: Screen,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let was = was.map_or_else(String::new, |was| format!(" than {}", was.name()));
-    writeln!(out, "{word}{was}:")?;
-    let story = Story {
-        root: finding,
-        follows: &[],
-        namespace: None,
-    };
-    brief(story, finding.id.len(), screen, out)
 }
 
 fn listeners(
@@ -209,7 +225,11 @@ fn listeners(
     let locals = diff.locals.as_ref();
     let (new, gone) = locals.map_or((0, 0), |locals| (locals.new.len(), locals.gone.len()));
     if changes.is_empty() && new + gone == 0 {
-        same.push("listeners");
+        same.push(if page.filtered {
+            "listeners that fit the filter"
+        } else {
+            "listeners"
+        });
         return Ok(());
     }
     let again = changes.changed.iter().filter(|one| one.what.reopened);
@@ -220,7 +240,8 @@ fn listeners(
         (again, "opened again"),
         (changes.changed.len() as u64 - again, "changed"),
     ]);
-    section("listeners", &summary, screen, out)?;
+    let filtered = if page.filtered { ", by the filter" } else { "" };
+    section("listeners", &format!("{summary}{filtered}"), screen, out)?;
     rows::listeners(diff, limit(page), screen, out)
 }
 
@@ -323,19 +344,19 @@ fn programs(
     more(all.len(), limit(page), 2, "program", out)
 }
 
-/// `nginx[901]`, `checkout[2211 -> 3105]`, `worker[4 processes -> 6 processes]`.
+/// `nginx[901]`, `checkout[2211 -> 3105]`, `worker[4 processes] new`.
 fn processes(program: &Program<'_>) -> String {
     let pids = |pids: &[u32]| match pids {
-        [] => "none".to_owned(),
         [pid] => pid.to_string(),
-        pids => format!("{} processes", pids.len()),
+        pids => count(pids.len() as u64, "process"),
     };
-    let (before, after) = (&program.before.pids, &program.after.pids);
+    let (before, after) = (&program.before.pids[..], &program.after.pids[..]);
     let comm = Comm(program.comm);
-    if before == after {
-        format!("{comm}[{}]", pids(after))
-    } else {
-        format!("{comm}[{} -> {}]", pids(before), pids(after))
+    match (before, after) {
+        ([], _) => format!("{comm}[{}] new", pids(after)),
+        (_, []) => format!("{comm}[{}] gone", pids(before)),
+        _ if before == after => format!("{comm}[{}]", pids(after)),
+        _ => format!("{comm}[{} -> {}]", pids(before), pids(after)),
     }
     .replace(' ', "\u{a0}")
 }
@@ -495,7 +516,8 @@ fn sockets(
         (new.len() as u64, "new"),
         (gone.len() as u64, "gone"),
         (changed.len() as u64, "changed"),
-        (changes.same, "as before"),
+        // Of these nobody knows whether they fit.
+        (if page.filtered { 0 } else { changes.same }, "as before"),
     ]);
     let filtered = if page.filtered { ", by the filter" } else { "" };
     section("sockets", &format!("{summary}{filtered}"), screen, out)?;
@@ -518,9 +540,9 @@ fn more(
         0 => Ok(()),
         n => writeln!(
             out,
-            "{:indent$}and {} more: --all",
+            "{:indent$}and {}: --all",
             "",
-            count(n as u64, what)
+            count(n as u64, &format!("more {what}"))
         ),
     }
 }

@@ -285,12 +285,15 @@ pub(super) fn table(rows: Vec<Cells>, screen: Screen, out: &mut dyn Write) -> io
             line.extend(std::iter::repeat_n(' ', blanks + 1));
         }
         let last = last.map_or("", String::as_str);
-        if width(&line) + 1 + width(last) <= screen.width.max(40) || last.is_empty() {
-            let line = format!("{line} {last}");
-            writeln!(out, "{}", line.trim_end())?;
-        } else {
-            writeln!(out, "{}\n      {last}", line.trim_end())?;
-        }
+        let fits = width(&line) + 1 + width(last) <= screen.width.max(40);
+        let line = match last {
+            last if fits => format!("{line} {last}"),
+            // Why nobody holds it is said where there is room, and a heading stands above its column.
+            last if last.starts_with("- (") => format!("{line} -"),
+            "Process" => line,
+            last => format!("{}\n      {last}", line.trim_end()),
+        };
+        writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
 }
