@@ -32,6 +32,7 @@ mod subject;
 mod tables;
 mod terminal;
 mod views;
+mod watch;
 mod words;
 
 use std::ffi::OsString;
@@ -106,6 +107,7 @@ fn execute(command: Command) -> Result<u8, Failure> {
         Command::Record(args) => record::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Kill(args) => kill::run(&args),
+        Command::Watch(args) => watch::run(&args),
         Command::Subject(args) => match subject::find(&args.subject, &args)? {
             Some(found) => subject::run(&args, &found),
             None => Err(not_understood(&args.subject)),

@@ -195,12 +195,9 @@ fn looks(_machine: &dyn Source) -> usize {
     1
 }
 
-/// Moves to the first or last whole look of a file. The second part of a capture is a light look, and none of them.
-fn seek(_machine: &mut dyn Source, which: Which) {
-    match which {
-        // A file is at its first look when it is opened, and has no other one.
-        Which::First | Which::Last => {}
-    }
+/// Moves to one of the whole looks that a file holds. The second part of a capture is a light look, and none of them.
+fn seek(_machine: &mut dyn Source, _look: usize) -> Result<(), Failure> {
+    Ok(())
 }
 
 /// Reads one look, and judges it by what the file holds behind it.
@@ -213,7 +210,10 @@ fn read(
 ) -> Result<Seen, Failure> {
     let mut machine = open(path)?;
     let machine = machine.as_mut();
-    seek(machine, which);
+    let at = match which {
+        Which::First => 0,
+        Which::Last => looks(machine).saturating_sub(1),
+    };
     let plan = Plan {
         samples: 1,
         interval: Duration::from_secs(1),
@@ -221,6 +221,12 @@ fn read(
         owners: true,
     };
     let mut watch = Watch::new(plan, settings);
+    if at > 0 {
+        // The last look has none behind it: what it says of rates, it says with the one before.
+        seek(machine, at - 1)?;
+        watch.look(machine, false)?;
+    }
+    seek(machine, at)?;
     watch.look(machine, true)?;
     // Before the source moves on.
     let fits = filter
