@@ -31,6 +31,8 @@ mod collectors;
 mod controls;
 #[path = "live/counters.rs"]
 mod counters;
+#[path = "live/diff.rs"]
+mod diff;
 #[path = "live/differential.rs"]
 mod differential;
 #[path = "live/differential_filters.rs"]
@@ -124,6 +126,7 @@ fn main() -> ExitCode {
         counters::TESTS,
         hostile::TESTS,
         record::TESTS,
+        diff::TESTS,
         ssdump::TESTS,
         stories::TESTS,
         silence::TESTS,

@@ -9,6 +9,8 @@ use clap::{
     Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
 };
 
+use super::diff;
+
 /// The program.
 #[derive(Debug, Parser)]
 #[command(
@@ -94,6 +96,9 @@ pub enum Command {
         after_help = "The file holds the kernel's own answers, the owners, settings and counters, and the second look that `diagnose` takes. It is readable by its owner only.\n\nExamples:\n  linger record web-7.linger\n  linger --from web-7.linger\n  linger list -tanp --from web-7.linger state close-wait\n  linger diagnose --from web-7.linger"
     )]
     Record(Record),
+    /// What changed between two captures: listeners, states, programs, settings, counters, findings, sockets
+    #[command(after_help = diff::EXAMPLES, mut_args = diff::hidden)]
+    Diff(diff::Args),
     /// Destroy sockets: a preview first, then with --yes
     #[command(after_help = KILL_EXAMPLES)]
     Kill(Kill),

@@ -3,6 +3,7 @@
 pub mod args;
 mod config;
 mod diagnose;
+pub mod diff;
 mod document;
 mod everywhere;
 mod explain;
@@ -104,6 +105,7 @@ fn execute(command: Command) -> Result<u8, Failure> {
         Command::List(args) => list::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Record(args) => record::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Kill(args) => kill::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Subject(args) => match subject::find(&args.subject, &args)? {

@@ -1,6 +1,7 @@
 //! What is kept over time: one pass over a snapshot ([`Tally`]), and what an earlier look can still say about a
 //! later one ([`History`]).
 
+pub mod diff;
 mod moves;
 mod tally;
 mod top;
