@@ -44,6 +44,7 @@ pub struct Live {
     procfs: Procfs,
     /// the answer of the last walk through all descriptors, where owners are remembered
     unlisted: Option<Vec<Unlisted>>,
+    mixed: bool,
 }
 
 impl Live {
@@ -64,13 +65,15 @@ impl Live {
             root,
             procfs,
             unlisted: None,
+            mixed: false,
         }
     }
 
     /// Whether owners are remembered from look to look ([`procfs::remembered`](super::procfs::remembered)), as a program
-    /// wants it that looks every second.
+    /// wants it that looks every second. TCP sockets of both families then come in no order: see [`Netlink::mix_families`].
     pub fn remember_owners(&mut self, remember: bool) {
         self.procfs.remember_owners(remember);
+        self.mixed = remember;
     }
 
     /// What is remembered of owners.
@@ -220,6 +223,7 @@ impl Live {
             Some(netlink) => netlink,
             none => none.insert(Netlink::open()?),
         };
+        netlink.mix_families(self.mixed);
         let mut coverage = netlink.dump(want, program, row, tee)?;
         if !self.root.is_own() && !same_namespace(&self.root) {
             coverage.missing.push(

@@ -10,6 +10,8 @@ use crate::collect::procfs::process::Ended;
 use crate::model::Process;
 use crate::model::owner::Link;
 
+/// So many files of a process are followed again in any search: a socket may have taken the number of one.
+const FEW_PLAIN: usize = 256;
 /// Numbers in a row that turned out to be free, after which the rest of those that were freed are not tried.
 const FREE_AGAIN: usize = 32;
 /// The same of numbers above all that were in use.
@@ -144,10 +146,11 @@ impl Holder {
         self.open == u64::try_from(self.sockets.len() + self.plain.len()).ok()
     }
 
-    /// Whether the descriptor has to be followed to know what it is: one that is a listed socket has not, and a plain one
-    /// only if the search is `thorough`.
+    /// Whether the descriptor has to be followed to know what it is: one that is a listed socket has not, and where there
+    /// are many plain ones they have only if the search is `thorough`.
     pub fn is_open_question(&self, fd: u32, thorough: bool) -> bool {
         let listed = self.sockets.get(&fd).is_some_and(|held| held.listed);
+        let thorough = thorough || self.plain.len() <= FEW_PLAIN;
         !listed && (thorough || !self.plain.contains(&fd))
     }
 
@@ -300,14 +303,19 @@ mod tests {
 
     #[test]
     fn only_open_questions_are_followed() {
-        let holder = holder(&listed(&[30]));
-        let asked = |thorough| -> Vec<u32> {
+        let mut holder = holder(&listed(&[30]));
+        let asked = |holder: &Holder, thorough| -> Vec<u32> {
             let all = 0..6;
             all.filter(|fd| holder.is_open_question(*fd, thorough))
                 .collect()
         };
-        assert_eq!(asked(false), [4, 5], "a socket in no table, and a new one");
-        assert_eq!(asked(true), [0, 1, 2, 4, 5]);
+        assert_eq!(asked(&holder, false), [0, 1, 2, 4, 5], "not the listed one");
+        for fd in 100..400 {
+            holder.note(fd, Descriptor::Plain, &listed(&[]));
+        }
+        let new = asked(&holder, false);
+        assert_eq!(new, [4, 5], "a socket in no table, and a new one");
+        assert_eq!(asked(&holder, true), [0, 1, 2, 4, 5]);
     }
 
     #[test]

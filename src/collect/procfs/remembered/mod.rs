@@ -8,8 +8,8 @@
 //!   whose number another one has, has no links.
 //! * A socket that is in a table and has no link is sought in processes that are known to hold sockets and have more
 //!   descriptors open than are known (`stat` of `/proc/PID/fd` tells how many, since Linux 6.2): first at the numbers
-//!   that new descriptors likely have, then in the whole directory, of which only links are followed that are not known
-//!   already. Then in processes that are new, or that hold no sockets and have another number of descriptors than before.
+//!   that new descriptors likely have, then in the whole directory, of which only links are followed that are not known to
+//!   be sockets (nor files, of a process that has many). Then in processes that are new, or that hold no sockets and have another number of descriptors than before.
 //!   The search stops when all are found.
 //! * What was not found and is still in a table at the next look is sought in every descriptor of the processes that
 //!   hold sockets; that takes at most a hundredth of the time, too. After that it is nobody's (the kernel's, of a process
@@ -95,6 +95,7 @@ pub struct Remembered {
     walked: Option<Spent>,
     thorough: Option<Spent>,
     walks: u64,
+    readings: u64,
     walked_now: bool,
 }
 
@@ -102,6 +103,11 @@ impl Remembered {
     /// How often all descriptors of all processes were read.
     pub const fn walks(&self) -> u64 {
         self.walks
+    }
+
+    /// How many directories of processes were read beside walks.
+    pub const fn readings(&self) -> u64 {
+        self.readings
     }
 
     /// Whether the last look read all descriptors of all processes.
@@ -148,6 +154,7 @@ impl Remembered {
                 self.nobodys.extend(missed);
             }
         }
+        self.readings += search.readings;
         let mut coverage = self.coverage.clone();
         coverage.owners_timed_out |= search.late;
         self.missed = search.unknown;
@@ -341,6 +348,7 @@ impl Remembered {
             let Ok(name) = CString::new(pid.to_string()) else {
                 continue;
             };
+            search.readings += 1;
             let links = scan.links.len();
             if !scan.one(root, &name, pid) {
                 search.late = true;

@@ -48,6 +48,8 @@ pub struct Search<'a> {
     pub deadline: Option<Instant>,
     /// whether it did
     pub late: bool,
+    /// how many directories of processes were read
+    pub readings: u64,
     /// what `getdents64` fills; its spare capacity alone is used
     entries: Vec<u8>,
 }
@@ -66,6 +68,7 @@ impl<'a> Search<'a> {
             unknown,
             deadline,
             late: false,
+            readings: 0,
             entries: Vec::with_capacity(DIRECTORY_BUFFER),
         }
     }
@@ -79,9 +82,11 @@ impl<'a> Search<'a> {
     /// Seeks in the processes that are known to hold sockets, first in those where most was found of late. A search that is
     /// not `thorough` leaves out those of whose descriptors all are known.
     pub fn holders(&mut self, holders: &mut BTreeMap<u32, Holder>, thorough: bool) {
+        // Our own descriptors come and go while we look.
+        let own = std::process::id();
         let worth = holders.iter_mut();
         let mut worth: Vec<(&u32, &mut Holder)> = worth
-            .filter(|(_, holder)| thorough || !holder.is_explained())
+            .filter(|(pid, holder)| thorough || **pid == own || !holder.is_explained())
             .collect();
         worth.sort_by_key(|(_, holder)| Reverse((holder.gained, holder.sockets())));
         for (pid, holder) in worth {
@@ -90,7 +95,7 @@ impl<'a> Search<'a> {
             }
             let before = self.unknown.len();
             // A process that ended meanwhile, or may not be looked into any more, has nothing to be found.
-            let _ = self.holder(*pid, holder, thorough);
+            let _ = self.holder(*pid, holder, thorough || *pid == own);
             holder.gained = before - self.unknown.len();
         }
     }
@@ -120,6 +125,7 @@ impl<'a> Search<'a> {
 
     /// Reads the directory, and follows the links that may be new.
     fn every(&mut self, fds: &OwnedFd, holder: &mut Holder, thorough: bool) -> Option<()> {
+        self.readings += 1;
         let mut open = FxHashSet::default();
         let mut buffer = std::mem::take(&mut self.entries);
         let mut entries = RawDir::new(fds, buffer.spare_capacity_mut());
