@@ -17,7 +17,8 @@
 //!
 //! So what only a walk finds is at most as old as the last one: a socket that was passed on, or inherited by a child,
 //! while its first holder still has it or had it at the last look; on kernels before 6.2 also the first sockets of a
-//! process that had none before. What the last walk could not read is said at every look.
+//! process that had none before. Links to sockets that are in no table at all (of other protocols, of other namespaces, or
+//! never bound) are those of the last walk. What that could not read, or not in time, is said at every look.
 //!
 //! Of a process that holds sockets the number of descriptors is as of now (before Linux 6.2: of the last time that its
 //! directory was read), its state (running, stopped, ...) too, where not more than 128 processes hold any, else of a few
@@ -282,11 +283,9 @@ impl Remembered {
             holder.forget(listed);
             true
         });
-        for pid in oldest(&self.holders, |holder| holder.detailed, MOST_DETAILS) {
+        let old = now.checked_sub(DETAILS_AGE).unwrap_or(now);
+        for pid in oldest(&self.holders, |holder| holder.detailed, old, MOST_DETAILS) {
             self.refresh(root, pid, |holder, process| {
-                if now.saturating_duration_since(holder.detailed) < DETAILS_AGE {
-                    return Ok(());
-                }
                 let (details, started) = reader.details(process, pid)?;
                 let fds = holder.process.fds;
                 holder.process = Process { fds, ..details };
@@ -294,11 +293,8 @@ impl Remembered {
                 holder.is_still(started, holder.process.run_state)
             });
         }
-        for pid in oldest(&self.holders, |holder| holder.stated, MOST_STATES) {
+        for pid in oldest(&self.holders, |holder| holder.stated, now, MOST_STATES) {
             self.refresh(root, pid, |holder, process| {
-                if holder.stated == now {
-                    return Ok(());
-                }
                 holder.stated = now;
                 let Some(stat) = reader.stat(process)? else {
                     return Ok(());
@@ -375,15 +371,17 @@ impl Remembered {
     }
 }
 
-/// The holders of whom something was read longest ago.
+/// The holders of whom something was read before `old`, and of more than `most` those of whom it was read longest ago.
 fn oldest(
     holders: &BTreeMap<u32, Holder>,
     read: impl Fn(&Holder) -> Instant,
+    old: Instant,
     most: usize,
 ) -> Vec<u32> {
     let mut by_age: Vec<(Instant, u32)> = holders
         .iter()
         .map(|(pid, holder)| (read(holder), *pid))
+        .filter(|(read, _)| *read < old)
         .collect();
     if by_age.len() > most {
         by_age.sort_unstable();
@@ -404,4 +402,83 @@ fn pids(root: BorrowedFd<'_>) -> Vec<u32> {
         }
     }
     pids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Process;
+
+    #[test]
+    fn what_costs_much_is_done_seldom() {
+        let ended = Instant::now();
+        let spent = |took| Spent {
+            ended,
+            took: Duration::from_millis(took),
+        };
+        let due = |took, after| {
+            let now = ended + Duration::from_millis(after);
+            spent(took).is_due(now, WALK_APART)
+        };
+        assert!(!due(32, 29_999) && due(32, 30_000), "half a minute");
+        assert!(!due(500, 49_999) && due(500, 50_000), "100 times the cost");
+    }
+
+    #[test]
+    fn of_many_processes_those_are_read_again_that_waited_longest() {
+        let now = Instant::now();
+        let before = |seconds| now.checked_sub(Duration::from_secs(seconds)).unwrap();
+        let holder = |(pid, seconds)| (pid, Holder::new(Process::default(), None, before(seconds)));
+        let holders: BTreeMap<u32, Holder> = [(1, 0), (2, 7), (3, 1), (4, 9)]
+            .map(holder)
+            .into_iter()
+            .collect();
+        let oldest = |old, most| oldest(&holders, |holder| holder.stated, old, most);
+        assert_eq!(oldest(now, 9), [2, 3, 4], "one was read just now");
+        assert_eq!(oldest(now, 2), [4, 2]);
+        assert_eq!(oldest(before(5), 9), [2, 4]);
+    }
+
+    #[test]
+    fn what_is_known_or_was_sought_in_vain_is_not_sought() {
+        let listed: Inodes = [30, 40, 50, 60].into_iter().collect();
+        let mut remembered = Remembered::default();
+        let mut holder = Holder::new(Process::default(), None, Instant::now());
+        holder.note(3, Descriptor::Socket(30), &listed);
+        holder.note(4, Descriptor::Socket(70), &listed);
+        remembered.holders.insert(7, holder);
+        remembered.nobodys.insert(40);
+        let mut unknown: Vec<u32> = remembered.unknown(&listed).into_iter().collect();
+        unknown.sort_unstable();
+        assert_eq!(unknown, [50, 60]);
+    }
+
+    #[test]
+    fn a_user_is_asked_for_once() {
+        let process = |uid| Process {
+            uid: Some(uid),
+            ..Process::default()
+        };
+        let mut remembered = Remembered::default();
+        let mut asked = Vec::new();
+        for _ in 0..2 {
+            let mut owners = Owners::new(vec![process(5), process(6), process(5)], Vec::new());
+            remembered.name_users(&mut owners, |uid| {
+                asked.push(uid);
+                (uid == 5).then(|| "five".to_owned())
+            });
+            let users = owners.processes().iter().map(|one| one.user.as_deref());
+            assert!(users.eq([Some("five"), None, Some("five")]));
+        }
+        assert_eq!(asked, [5, 6]);
+    }
+
+    #[test]
+    fn a_root_that_is_not_there_is_missing() {
+        let mut remembered = Remembered::default();
+        let nowhere = Path::new("/nonexistent");
+        let (owners, coverage) = remembered.look(nowhere, &Inodes::default(), None);
+        assert!(owners.is_empty() && !coverage.owners_read);
+        assert_eq!(coverage.missing.len(), 1);
+    }
 }

@@ -96,7 +96,9 @@ impl<'a> Search<'a> {
             let before = self.unknown.len();
             // A process that ended meanwhile, or may not be looked into any more, has nothing to be found.
             let _ = self.holder(*pid, holder, thorough || *pid == own);
-            holder.gained = before - self.unknown.len();
+            if !thorough {
+                holder.gained = before.saturating_sub(self.unknown.len());
+            }
         }
     }
 
