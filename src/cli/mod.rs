@@ -31,6 +31,7 @@ mod subject;
 mod tables;
 mod terminal;
 mod views;
+mod watch;
 mod words;
 
 use std::ffi::OsString;
@@ -104,6 +105,7 @@ fn execute(command: Command) -> Result<u8, Failure> {
         Command::Explain(args) => explain::run(&args),
         Command::Record(args) => record::run(&args),
         Command::Kill(args) => kill::run(&args),
+        Command::Watch(args) => watch::run(&args),
         Command::Subject(args) => match subject::find(&args.subject, &args)? {
             Some(found) => subject::run(&args, &found),
             None => Err(not_understood(&args.subject)),
