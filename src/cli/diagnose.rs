@@ -7,9 +7,10 @@ use super::args;
 use super::document::{self, Judged};
 use super::failure::Failure;
 use super::observe::{self, Observation, Plan, Told};
-use super::{sample, source, terminal};
+use super::{source, terminal};
 use crate::model::Overall;
 use crate::render::findings::{self, Screen};
+use crate::render::sample;
 use crate::render::status::{head, labelled};
 use crate::render::text::Safe;
 

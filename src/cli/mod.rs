@@ -21,7 +21,6 @@ mod observe;
 mod pair;
 mod plan;
 mod record;
-mod sample;
 mod selection;
 mod sorted;
 mod source;
