@@ -22,6 +22,7 @@ mod plan;
 mod record;
 mod sample;
 mod selection;
+mod series;
 mod sorted;
 mod source;
 mod state_dir;

@@ -148,6 +148,29 @@ pub trait Source {
     fn is_capture(&self) -> bool {
         false
     }
+
+    /// How many whole looks are recorded and can be sought; 0 where this is a machine, which has the present only.
+    fn looks(&self) -> usize {
+        0
+    }
+
+    /// Which of the recorded looks is read now, the first one being 0.
+    fn look(&self) -> usize {
+        0
+    }
+
+    /// When a recorded look was taken.
+    fn taken(&self, _look: usize) -> Option<Timestamp> {
+        None
+    }
+
+    /// Moves to a recorded look, whichever was read before. `false`: there is none of this number.
+    ///
+    /// # Errors
+    /// When the look is damaged, or cannot be read any more.
+    fn seek(&mut self, _look: usize) -> Result<bool, Error> {
+        Ok(false)
+    }
 }
 
 /// Why the system could not be read.
@@ -231,6 +254,7 @@ pub fn snapshot(source: &mut dyn Source, want: &Want, also: Also) -> Result<Snap
     let mut snapshot = Snapshot {
         taken: source.now(),
         host: source.host(),
+        frame: (source.looks() > 1).then(|| (source.look() + 1, source.looks())),
         ..Snapshot::default()
     };
     // Only listeners' drops are of use, and LISTEN is a table of its own: two dumps cost no second walk.

@@ -73,9 +73,12 @@
 mod beside;
 mod error;
 mod format;
+mod index;
+mod name;
 mod read;
 mod replay;
 mod sections;
+mod series;
 mod ssdump;
 #[cfg(test)]
 mod testing;
@@ -83,6 +86,7 @@ mod write;
 
 pub use error::Error;
 pub use read::Capture;
+pub use series::Series;
 pub use ssdump::SsDump;
 pub use write::Writer;
 
