@@ -75,6 +75,8 @@ mod refused;
 mod scene;
 #[path = "schema/mod.rs"]
 mod schema;
+#[path = "live/series.rs"]
+mod series;
 #[path = "live/silence.rs"]
 mod silence;
 #[path = "live/ss.rs"]
@@ -120,6 +122,7 @@ fn main() -> ExitCode {
         counters::TESTS,
         hostile::TESTS,
         record::TESTS,
+        series::TESTS,
         ssdump::TESTS,
         stories::TESTS,
         silence::TESTS,

@@ -67,6 +67,11 @@ impl Series {
         if let Some(error) = writer.failed.take() {
             return Err(error);
         }
+        if writer.full {
+            return Err(Error::Full {
+                path: writer.path.clone(),
+            });
+        }
         if writer.broken {
             return Err(Error::Order("a part of it could not be written"));
         }
@@ -151,3 +156,6 @@ impl Drop for Series {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

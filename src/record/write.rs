@@ -22,7 +22,7 @@ use crate::model::{Collector, Coverage, Cpu, Facts, Family, Host, Owners, Unlist
 /// dump or table of a family, which may come in any number of pieces.
 #[derive(Debug)]
 pub struct Writer {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// the name that it has now
     temporary: PathBuf,
     force: bool,
