@@ -9,7 +9,8 @@ use crate::support::*;
 
 const SERIES: &str = "tests/data/v1-series.linger";
 /// A limit that four sockets within seconds pass.
-const SOON: &str = "--only close-wait-leak --threshold close-wait-leak.age=1s";
+const SOON: &str =
+    "--only close-wait-leak --threshold close-wait-leak.age=1s --threshold close-wait-leak.min=2";
 
 fn finding(line: &str) -> Value {
     let document = json(line);

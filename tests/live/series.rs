@@ -101,7 +101,14 @@ impl Recording {
     }
 }
 
-fn document(output: &Output) -> Result<serde_json::Value> {
+/// What `record --json` prints of a sequence.
+#[derive(Debug, serde::Deserialize)]
+struct Recorded {
+    ended: String,
+    frames: usize,
+}
+
+fn document(output: &Output) -> Result<Recorded> {
     serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))
 }
 
@@ -133,11 +140,11 @@ fn a_growing_leak_is_in_a_sequence(world: &mut World) -> Result<()> {
         }
         let (path, said) = recording.end()?;
         let document = document(&said)?;
-        world.expect(said.status.success() && document["ended"] == "time", || {
+        world.expect(said.status.success() && document.ended == "time", || {
             format!("{said:?}")
         });
-        world.expect(document["frames"].as_u64() >= Some(3), || {
-            format!("at least three frames in 3 s, however slow: {document}")
+        world.expect(document.frames >= 3, || {
+            format!("at least three frames in 3 s, however slow: {document:?}")
         });
         let quick = ["--only", LEAK, "--threshold", "close-wait-leak.age=1s"];
         let found = judged(world, &path, &quick)?;
@@ -207,15 +214,15 @@ fn a_signal_ends_a_sequence_cleanly(world: &mut World) -> Result<()> {
         let (path, said) = recording.end()?;
         let document = document(&said)?;
         world.expect(said.status.code() == Some(0), || format!("{said:?}"));
-        world.expect(document["ended"] == "signal", || format!("{document}"));
+        world.expect(document.ended == "signal", || format!("{document:?}"));
         let bytes = std::fs::read(&path)?;
         let end = bytes.len().checked_sub(28).and_then(|at| bytes.get(at..));
         world.expect(end.is_some_and(|end| end.starts_with(b"END!")), || {
             format!("{signal:?}: the file has no end")
         });
         let looks = Capture::open(&path)?.looks();
-        world.expect(document["frames"] == looks, || {
-            format!("{looks} frames, and said are {document}")
+        world.expect(document.frames == looks, || {
+            format!("{looks} frames, and said are {document:?}")
         });
         let shown = world.linger(&["status", "--from", &path.display().to_string()])?;
         let torn = String::from_utf8_lossy(&shown.stderr).contains("within a frame");

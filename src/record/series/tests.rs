@@ -118,7 +118,7 @@ fn garbage_anywhere_takes_the_last_frame_only_and_is_said() {
     let directory = tempfile::tempdir().unwrap();
     let (path, ends, whole) = three(directory.path());
     let second = ends[1] as usize;
-    for at in second..whole.len() {
+    for at in (second..whole.len()).step_by(3) {
         let mut damaged = whole.clone();
         damaged[at] ^= 0x10;
         fs::write(&path, damaged).unwrap();
@@ -137,7 +137,7 @@ fn garbage_anywhere_takes_the_last_frame_only_and_is_said() {
     let (found, notes) = read(&path).unwrap();
     assert_eq!((found, notes.len()), (vec![1, 2], 1));
     // Before the last frame nothing may be lost in silence: an error, or said.
-    for at in 12..second {
+    for at in (12..second).step_by(7) {
         let mut damaged = whole.clone();
         damaged[at] ^= 0x10;
         fs::write(&path, damaged).unwrap();
