@@ -291,7 +291,7 @@ pub struct Diagnose {
     /// Time between two whole looks [default: 1s, with two looks]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub interval: Option<Duration>,
-    /// How many whole looks [default: one, and a light second one]
+    /// How many whole looks [default: one, and a light second one]; of a recorded sequence the last N [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub samples: Option<u32>,
     /// Exit with what was found: 0 nothing above info, 10 warning, 11 critical, 12 not to be judged
