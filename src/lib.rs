@@ -8,6 +8,7 @@
 //! The rooms; each imports only what stands further down on this list, `model` is below all:
 //!
 //! * [`cli`]: the command line, the only composer.
+//! * [`tui`]: the dashboard, pure: messages in, effects out.
 //! * [`record`]: captures: what a machine said, to be read again anywhere.
 //! * [`render`]: text and JSON from data.
 //! * [`analyze`]: the detectors, their registry and thresholds.
@@ -35,3 +36,4 @@ pub mod model;
 pub mod query;
 pub mod record;
 pub mod render;
+pub mod tui;

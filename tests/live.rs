@@ -31,6 +31,8 @@ mod collectors;
 mod controls;
 #[path = "live/counters.rs"]
 mod counters;
+#[path = "live/diff.rs"]
+mod diff;
 #[path = "live/differential.rs"]
 mod differential;
 #[path = "live/differential_filters.rs"]
@@ -91,8 +93,12 @@ mod states;
 mod stories;
 #[path = "live/sys.rs"]
 mod sys;
+#[path = "live/tmux.rs"]
+mod tmux;
 #[path = "live/waiting.rs"]
 mod waiting;
+#[path = "live/watch.rs"]
+mod watch;
 #[path = "live/whose.rs"]
 mod whose;
 #[path = "live/workloads.rs"]
@@ -123,10 +129,12 @@ fn main() -> ExitCode {
         hostile::TESTS,
         record::TESTS,
         series::TESTS,
+        diff::TESTS,
         ssdump::TESTS,
         stories::TESTS,
         silence::TESTS,
         waiting::TESTS,
+        watch::TESTS,
         stalls::TESTS,
         pair::TESTS,
         whose::TESTS,

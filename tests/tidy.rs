@@ -21,6 +21,7 @@ const MAY: &[(&str, &[&str])] = &[
             "model",
         ],
     ),
+    ("tui", &["render", "query", "fields", "knowledge", "model"]),
     ("render", &["fields", "knowledge", "model"]),
     ("record", &["collect", "model"]),
     ("analyze", &["history", "knowledge", "model"]),

@@ -234,5 +234,5 @@ fn missing(protocol: Protocol, error: &collect::Error) -> String {
 
 /// Whether the id of the socket's cgroup is all that is known of it.
 fn has_no_path(record: &Record<'_>) -> bool {
-    record.attributes.cgroup_id.is_some() && record.cgroup().is_none()
+    record.attributes.cgroup_id().is_some() && record.cgroup().is_none()
 }

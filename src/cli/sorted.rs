@@ -100,11 +100,13 @@ impl Kept {
             tclass,
             mark,
             class_id,
-            cgroup_id,
+            cgroup,
             listed_drops,
             sockopt,
             rest,
             message: _,
+            // A row of a dump is whole.
+            digest: _,
         } = *record.attributes;
         Self {
             key,
@@ -124,11 +126,12 @@ impl Kept {
                 tclass,
                 mark,
                 class_id,
-                cgroup_id,
+                cgroup,
                 listed_drops,
                 sockopt,
                 rest: &[],
                 message: None,
+                digest: None,
             },
             tcp_info: tcp_info.map(Into::into),
             others: [mptcp_info, sctp_info, locals, peers].map(|bytes| bytes.map(Into::into)),

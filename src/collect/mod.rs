@@ -9,6 +9,7 @@ pub mod procfs;
 mod want;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -246,11 +247,42 @@ impl Also {
     };
 }
 
+/// Of which rows a snapshot keeps the kernel's own messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// of all TCP sockets
+    pub all: bool,
+    /// of the socket with this cookie
+    pub cookie: Option<NonZeroU64>,
+}
+
+impl Keep {
+    fn wants(self, socket: &Socket) -> bool {
+        self.all
+            || self
+                .cookie
+                .is_some_and(|cookie| socket.cookie == Some(cookie))
+    }
+}
+
 /// Reads a whole [`Snapshot`].
 ///
 /// # Errors
 /// As [`Source::dump`], for TCP. Of the other sockets a failure is a part that is missing.
 pub fn snapshot(source: &mut dyn Source, want: &Want, also: Also) -> Result<Snapshot, Error> {
+    snapshot_with(source, want, also, Keep::default())
+}
+
+/// Reads a whole [`Snapshot`] and keeps messages in it, without the secrets that the kernel tells.
+///
+/// # Errors
+/// As [`snapshot`].
+pub fn snapshot_with(
+    source: &mut dyn Source,
+    want: &Want,
+    also: Also,
+    keep: Keep,
+) -> Result<Snapshot, Error> {
     let mut snapshot = Snapshot {
         taken: source.now(),
         host: source.host(),
@@ -279,6 +311,11 @@ pub fn snapshot(source: &mut dyn Source, want: &Want, also: Also) -> Result<Snap
             let row = snapshot.push(socket, attributes.tcp_info.and_then(TcpInfo::parse));
             if let Some(drops) = attributes.drops() {
                 snapshot.drops.insert(row, drops);
+            }
+            if keep.wants(&socket)
+                && let Some(message) = attributes.message
+            {
+                netlink::wipe(snapshot.messages.keep(row, message));
             }
             ControlFlow::Continue(())
         })?;

@@ -123,7 +123,7 @@ pub(super) const CGROUP_ID: Field = number(
     "the id of the cgroup that made the socket: the inode of its directory",
     None,
     Needs::Extended,
-    |record| Value::of(record.attributes.cgroup_id, Value::Count),
+    |record| Value::of(record.attributes.cgroup_id(), Value::Count),
 );
 
 pub(super) const SOCKOPT: Field = words(

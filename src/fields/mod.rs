@@ -22,8 +22,8 @@ use std::net::IpAddr;
 use crate::model::nearest::nearest;
 use crate::model::tcp_info::Member;
 use crate::model::{
-    Age, AgeFacts, Attributes, Ends, Namespace, Owners, Protocol, Socket, TcpInfo, TcpState,
-    UnixKind, WaitingOn,
+    Age, AgeFacts, Attributes, Ends, Namespace, Owners, Protocol, Socket, TcpState, UnixKind,
+    WaitingOn,
 };
 
 pub use ends::End;
@@ -93,8 +93,8 @@ impl<'a> Record<'a> {
         if !self.socket.protocol.has_tcp_states() {
             return None;
         }
-        let info = self.attributes.tcp_info.and_then(TcpInfo::parse);
-        self.ages.in_state(self.socket, info.as_ref())
+        self.ages
+            .in_state(self.socket, self.attributes.info().as_ref())
     }
 
     /// For whom the connection waits.
@@ -102,8 +102,7 @@ impl<'a> Record<'a> {
         if !self.socket.protocol.has_tcp_states() {
             return None;
         }
-        let info = self.attributes.tcp_info.and_then(TcpInfo::parse);
-        WaitingOn::new(self.socket, info.as_ref())
+        WaitingOn::new(self.socket, self.attributes.info().as_ref())
     }
 
     /// The name of the socket's family.
@@ -177,7 +176,7 @@ impl<'a> Record<'a> {
     pub fn cgroup(&self) -> Option<&'a str> {
         let named = self
             .attributes
-            .cgroup_id
+            .cgroup_id()
             .and_then(|id| self.names.cgroup(id));
         if named.is_some_and(|path| path != "/") {
             return named;

@@ -89,7 +89,7 @@ impl Fixture {
             congestion: Some(b"cubic"),
             shutdown: Some(0),
             mark: Some(0),
-            cgroup_id: self.cgroup_id,
+            cgroup: self.cgroup_id.and_then(std::num::NonZeroU64::new),
             sockopt: SockOpts::parse(&[0x52, 0]),
             rest: &self.rest,
             ..Attributes::default()

@@ -1,6 +1,8 @@
 //! What is kept over time: one pass over a snapshot ([`Tally`]), and what an earlier look can still say about a
 //! later one ([`History`]).
 
+pub mod diff;
+mod moves;
 mod tally;
 mod thin;
 mod top;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use foldhash::HashMap;
 use jiff::Timestamp;
 
+pub use self::moves::Tracks;
 pub use self::tally::{Counts, Dial, PortSet, Tally};
 use self::thin::{KEPT, spare};
 pub use self::top::top;
@@ -418,6 +421,11 @@ impl History {
         if self.earlier.len() > KEPT {
             self.earlier.remove(spare(&self.earlier));
         }
+    }
+
+    /// Forgets the samples of this time and of later ones: a recording may be read again from there.
+    pub fn forget_since(&mut self, taken: Timestamp) {
+        self.earlier.retain(|sample| sample.taken < taken);
     }
 
     /// Keeps the light look that followed the snapshot.

@@ -5,9 +5,11 @@ pub mod congestion;
 pub mod container;
 pub mod coverage;
 pub mod cpu;
+pub mod diff;
 pub mod ends;
 pub mod finding;
 pub mod host;
+pub mod moves;
 pub mod mptcp_info;
 pub mod namespace;
 pub mod nearest;
@@ -38,13 +40,14 @@ pub use finding::{
     Actor, Analysis, Evidence, Finding, Overall, Severity, Story, Subject, Unknown, stories,
 };
 pub use host::{Facts, Host};
+pub use moves::Moves;
 pub use namespace::{Looked, Namespace};
 pub use nearest::nearest;
 pub use options::{Md5, SockOpts};
 pub use owner::{Owners, Process};
 pub use program::{Part, Program};
 pub use protocol::Protocol;
-pub use snapshot::{Datagram, Listener, Pulse, Queue, Snapshot, Unlisted};
+pub use snapshot::{Datagram, Listener, Messages, Pulse, Queue, Snapshot, Unlisted};
 pub use socket::{Attributes, Endpoint, Family, Memory, Socket, Timer};
 pub use state::{StateSet, TcpState};
 pub use tcp_info::TcpInfo;

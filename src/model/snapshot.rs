@@ -49,6 +49,42 @@ pub struct Snapshot {
     pub facts: Facts,
     /// what is not known
     pub coverage: Coverage,
+    /// the kernel's own messages about some rows, for who asked to keep them
+    pub messages: Messages,
+}
+
+/// Netlink messages about rows, whole, one behind the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Messages {
+    bytes: Vec<u8>,
+    /// row, and where its message begins; by row
+    at: Vec<(u32, usize)>,
+}
+
+impl Messages {
+    /// Keeps the message about `row`, which is behind those that are kept; returns the copy.
+    pub fn keep(&mut self, row: u32, message: &[u8]) -> &mut [u8] {
+        let from = self.bytes.len();
+        self.at.push((row, from));
+        self.bytes.extend_from_slice(message);
+        self.bytes.get_mut(from..).unwrap_or_default()
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.at.is_empty()
+    }
+
+    /// The message about `row`.
+    pub fn of(&self, row: u32) -> Option<&[u8]> {
+        let place = self.at.binary_search_by_key(&row, |(row, _)| *row).ok()?;
+        let (_, from) = self.at.get(place)?;
+        let to = self
+            .at
+            .get(place + 1)
+            .map_or(self.bytes.len(), |(_, to)| *to);
+        self.bytes.get(*from..to)
+    }
 }
 
 /// A UDP socket. Its state is ESTABLISHED with a peer and CLOSED without, see [`Socket::state_name`].

@@ -10,6 +10,7 @@ use super::nla::Nlas;
 use super::options::{Md5, SockOpts};
 use super::protocol::Protocol;
 use super::state::TcpState;
+use super::tcp_info::TcpInfo;
 use super::ulp::Ulp;
 
 /// The address family of the *socket*. An IPv6 socket may hold an IPv4 conversation (v4-mapped addresses).
@@ -318,13 +319,15 @@ pub struct Attributes<'a> {
     /// `INET_DIAG_CLASS_ID`
     pub class_id: Option<u32>,
     /// `INET_DIAG_CGROUP_ID`
-    pub cgroup_id: Option<u64>,
+    pub cgroup: Option<NonZeroU64>,
     /// `INET_DIAG_SOCKOPT`
     pub sockopt: Option<SockOpts>,
     /// the attributes that few sockets have, as they came; see [`Attributes::is_rare`]
     pub rest: &'a [u8],
     /// the whole netlink message, header included, for who keeps it; a row of `/proc/net` has none
     pub message: Option<&'a [u8]>,
+    /// what a snapshot keeps of `tcp_info`, where that itself was not kept
+    pub digest: Option<&'a TcpInfo>,
 }
 
 const _: () = assert!(
@@ -352,6 +355,17 @@ impl<'a> Attributes<'a> {
                 | INET_DIAG_ULP_INFO
                 | INET_DIAG_SK_BPF_STORAGES
         )
+    }
+
+    /// The id of the socket's cgroup, which is never 0.
+    pub fn cgroup_id(&self) -> Option<u64> {
+        self.cgroup.map(NonZeroU64::get)
+    }
+
+    /// What a snapshot keeps of `tcp_info`.
+    pub fn info(&self) -> Option<TcpInfo> {
+        let whole = self.tcp_info.and_then(TcpInfo::parse);
+        whole.or_else(|| self.digest.copied())
     }
 
     fn rare(&self, kind: u16) -> Option<&'a [u8]> {

@@ -39,7 +39,7 @@ impl Test {
                 .mark
                 .is_some_and(|own| own & mask == *mark),
             // The socket's own cgroup, by its id, rules over the path of whoever holds the socket now.
-            Self::Cgroup { path, id } => match (id, record.attributes.cgroup_id) {
+            Self::Cgroup { path, id } => match (id, record.attributes.cgroup_id()) {
                 (Some(id), Some(own)) => *id == own,
                 _ => record.cgroup() == Some(path),
             },

@@ -95,7 +95,7 @@ impl Entry<'_> {
                 }
                 13 => {
                     let id = u64::from_ne_bytes(code[at + 4..at + 12].try_into().unwrap());
-                    id == self.record.attributes.cgroup_id.unwrap_or_default()
+                    id == self.record.attributes.cgroup_id().unwrap_or_default()
                 }
                 7 | 8 => {
                     let (family, prefix) = (code[at + 4], usize::from(code[at + 5]));

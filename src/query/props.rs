@@ -377,7 +377,7 @@ fn judge(test: &Test, record: &Record<'_>) -> bool {
         Test::Device { name, .. } => socket.ifindex == u32::from(length(name)),
         // The fixture's is 0.
         Test::Mark { mark, .. } => *mark == 0,
-        Test::Cgroup { path, .. } => match record.attributes.cgroup_id {
+        Test::Cgroup { path, .. } => match record.attributes.cgroup_id() {
             Some(id) => id == u64::from(length(path)),
             None => record.cgroup() == Some(path),
         },

@@ -37,7 +37,7 @@ pub(super) fn write_extended(out: &mut impl Write, record: &Record<'_>) -> fmt::
     if let Some(mark) = attributes.mark.filter(|mark| *mark != 0) {
         write!(out, " fwmark:0x{mark:x}")?;
     }
-    match (record.cgroup(), attributes.cgroup_id) {
+    match (record.cgroup(), attributes.cgroup_id()) {
         (Some(path), _) => write!(out, " cgroup:{}", Safe(path))?,
         (None, Some(id)) => write!(out, " cgroup-id:{id}")?,
         (None, None) => {}

@@ -205,7 +205,8 @@ fn common<'a>(attributes: &mut Attributes<'a>, protocol: Protocol, kind: u16, va
         c::INET_DIAG_MARK => attributes.mark = number(value),
         c::INET_DIAG_CLASS_ID => attributes.class_id = number(value),
         INET_DIAG_CGROUP_ID => {
-            attributes.cgroup_id = value.try_into().ok().map(u64::from_ne_bytes);
+            let id = value.try_into().ok().map(u64::from_ne_bytes);
+            attributes.cgroup = id.and_then(NonZeroU64::new);
         }
         INET_DIAG_SOCKOPT => attributes.sockopt = SockOpts::parse(value),
         _ => {}
@@ -306,7 +307,7 @@ mod tests {
             prop_assert_eq!(attributes.congestion, Some(congestion.as_bytes()));
             prop_assert_eq!(attributes.mark, Some(mark));
             prop_assert_eq!(attributes.v6only, Some(v6only));
-            prop_assert_eq!(attributes.cgroup_id, Some(77));
+            prop_assert_eq!(attributes.cgroup_id(), Some(77));
             let _ = oracle.buffer_len();
         }
 

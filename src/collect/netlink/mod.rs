@@ -23,13 +23,22 @@ pub use self::destroy::{Destroyed, Refusal, has_net_admin};
 pub use self::secrets::wipe;
 pub use self::stream::{Progress, Stream, TCPDIAG_GETSOCK, end};
 use super::{Error, Row, RowSink, Table, Tee, Want};
-use crate::model::{Collector, Coverage, Part, Program, Protocol};
+use crate::model::{Attributes, Collector, Coverage, Part, Program, Protocol};
 
 /// What the kernel fills at most; a larger buffer gains nothing.
 const BUFFER: usize = 32 * 1024;
 
 /// How long the kernel may be silent. It answers a dump in microseconds; silence means that no answer will come.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// `sizeof(struct nlmsghdr)`
+const HEADER: usize = 16;
+
+/// The attributes in a whole message about a TCP socket, as a dump sent it; none if it is no such message.
+pub fn attributes(message: &[u8]) -> Attributes<'_> {
+    let payload = message.get(HEADER..).unwrap_or_default();
+    decode::inet(payload, Protocol::Tcp).map_or_else(Attributes::default, |(_, found)| found)
+}
 
 /// A `sock_diag` socket in the network namespace of the thread that opened it.
 #[derive(Debug)]

@@ -228,7 +228,7 @@ fn write_extended<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -> 
     let attributes = record.attributes;
     object.known("mark", attributes.mark)?;
     owners::write_group(object, record)?;
-    if let Some(id) = attributes.cgroup_id {
+    if let Some(id) = attributes.cgroup_id() {
         object.plain("cgroup_id", id)?;
     }
     if let Some(shutdown) = attributes.shutdown {

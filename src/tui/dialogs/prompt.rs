@@ -1,0 +1,237 @@
+//! A line that is typed at the foot of the screen.
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::fields;
+use crate::tui::keys::Action;
+use crate::tui::look::Frame;
+use crate::tui::msg::Seek;
+use crate::tui::prompt::Line;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asking {
+    /// a filter
+    Filter,
+    /// the column to sort by
+    Sort,
+    /// the file to write
+    Export,
+    /// a place in the recording
+    Seek,
+}
+
+impl Asking {
+    /// What stands before the line.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Filter => "/",
+            Self::Sort => "sort by: ",
+            Self::Export => "write to: ",
+            Self::Seek => "go to: ",
+        }
+    }
+
+    /// What may be typed.
+    pub const fn hint(self) -> &'static str {
+        match self {
+            Self::Filter => {
+                "state close-wait, dst 10.0.0.0/8, sport = :443, process = nginx, age > 5min; nothing: all"
+            }
+            Self::Sort => "[-]COLUMN; Tab completes",
+            Self::Export => "FILE.json: what is seen; FILE.linger: a capture of this machine",
+            Self::Seek => "14:03:11, +30s, -1min, or the number of a frame",
+        }
+    }
+}
+
+/// A line that is typed, and for what.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// what is asked for
+    pub asking: Asking,
+    /// what is typed
+    pub line: Line,
+    /// what is wrong with it; several lines, safe to print
+    pub error: Option<String>,
+    /// how far back in what was typed before
+    back: usize,
+}
+
+impl Prompt {
+    /// A line that begins with `text`.
+    pub fn new(asking: Asking, text: &str, error: Option<String>) -> Self {
+        Self {
+            asking,
+            line: Line::new(text),
+            error,
+            back: 0,
+        }
+    }
+
+    /// Puts text in.
+    pub fn insert(&mut self, text: &str) {
+        self.error = None;
+        self.line.insert(text);
+    }
+
+    /// Edits the line.
+    pub fn act(&mut self, action: Action) {
+        self.error = None;
+        if action == Action::Complete {
+            self.complete();
+        } else {
+            self.line.act(action);
+        }
+    }
+
+    /// What was typed before, or after that.
+    pub fn recall(&mut self, earlier: bool, typed: &[(Asking, String)]) {
+        let own: Vec<&String> = typed
+            .iter()
+            .filter(|(asking, _)| *asking == self.asking)
+            .map(|(_, text)| text)
+            .collect();
+        self.back = if earlier {
+            (self.back + 1).min(own.len())
+        } else {
+            self.back.saturating_sub(1)
+        };
+        let text = own.len().checked_sub(self.back).and_then(|at| own.get(at));
+        self.line = Line::new(text.map_or("", |text| text.as_str()));
+        self.error = None;
+    }
+
+    /// Completes the word before the cursor to a column, as far as it is only one, or as they begin alike.
+    fn complete(&mut self) {
+        if !matches!(self.asking, Asking::Filter | Asking::Sort) {
+            return;
+        }
+        let (before, _) = self.line.halves();
+        let word = before.rsplit([' ', '(']).next().unwrap_or_default();
+        let word = word.trim_start_matches('-');
+        if word.is_empty() {
+            return;
+        }
+        let ids = fields::ALL.iter().map(|field| field.id);
+        let fit: Vec<&str> = ids.filter(|id| id.starts_with(word)).collect();
+        let Some(first) = fit.first() else {
+            return;
+        };
+        let alike = fit.iter().fold(first.len(), |alike, id| {
+            let same = first.bytes().zip(id.bytes()).take_while(|(a, b)| a == b);
+            alike.min(same.count())
+        });
+        let rest = first.get(word.len()..alike).unwrap_or_default().to_owned();
+        self.line.insert(&rest);
+    }
+}
+
+/// Where to in the recording: the number of a frame from 1, a time of the day on the reader's clock, or a time from the
+/// frame that is seen, which was taken at the given moment.
+///
+/// # Errors
+/// What is wrong with `text`.
+pub fn seek(
+    text: &str,
+    (frame, taken): (Frame, Timestamp),
+    zone: &TimeZone,
+) -> Result<Seek, String> {
+    let wrong = || {
+        format!(
+            "'{}' is no place in a recording: {}",
+            crate::render::text::Safe(text),
+            Asking::Seek.hint()
+        )
+    };
+    if let Ok(number) = text.parse::<usize>() {
+        return match number.checked_sub(1) {
+            Some(index) if index < frame.of => Ok(Seek::To(index)),
+            _ => Err(format!("frames are numbered from 1 to {}", frame.of)),
+        };
+    }
+    if let Some(step) = text
+        .strip_prefix('+')
+        .map(|rest| (rest, 1))
+        .or_else(|| text.strip_prefix('-').map(|rest| (rest, -1)))
+    {
+        let (rest, sign) = step;
+        let step: SignedDuration = rest.trim().parse().map_err(|_| wrong())?;
+        let at = taken
+            .checked_add(step.checked_mul(sign).ok_or_else(wrong)?)
+            .map_err(|_| wrong())?;
+        return Ok(Seek::At(at));
+    }
+    let time: jiff::civil::Time = text.parse().map_err(|_| wrong())?;
+    // The day is that of the frame which is seen; a recording that goes on past midnight has the time a day later.
+    let day = frame.first.to_zoned(zone.clone());
+    let same = day.with().time(time).build().map_err(|_| wrong())?;
+    let at = if same.timestamp() < frame.first {
+        same.checked_add(jiff::Span::new().days(1))
+            .map_err(|_| wrong())?
+    } else {
+        same
+    };
+    Ok(Seek::At(at.timestamp()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn to(text: &str) -> Result<Seek, String> {
+        // Half a minute before midnight, ten minutes long.
+        let (first, last) = (at(86_400 - 30), at(86_400 + 570));
+        let frame = Frame {
+            index: 3,
+            of: 600,
+            first,
+            last,
+        };
+        seek(text, (frame, at(86_400)), &TimeZone::UTC)
+    }
+
+    #[test]
+    fn places_in_a_recording() {
+        assert_eq!(to("1"), Ok(Seek::To(0)));
+        assert_eq!(to("600"), Ok(Seek::To(599)));
+        assert_eq!(to("+30s"), Ok(Seek::At(at(86_430))));
+        assert_eq!(to("-1min"), Ok(Seek::At(at(86_340))));
+        assert_eq!(to("23:59:40"), Ok(Seek::At(at(86_380))));
+        assert_eq!(to("00:01:00"), Ok(Seek::At(at(86_460))), "after midnight");
+        for wrong in ["0", "601", "", "soon", "+", "25:00"] {
+            assert!(to(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn words_are_completed_as_far_as_they_are_sure() {
+        let mut prompt = Prompt::new(Asking::Sort, "-local-p", None);
+        prompt.act(Action::Complete);
+        assert_eq!(prompt.line.text(), "-local-port");
+        let mut prompt = Prompt::new(Asking::Filter, "state estab coo", None);
+        prompt.act(Action::Complete);
+        assert_eq!(prompt.line.text(), "state estab cookie");
+    }
+
+    #[test]
+    fn what_was_typed_comes_back() {
+        let typed = vec![
+            (Asking::Filter, "a".to_owned()),
+            (Asking::Sort, "x".to_owned()),
+            (Asking::Filter, "b".to_owned()),
+        ];
+        let mut prompt = Prompt::new(Asking::Filter, "", None);
+        let mut seen = Vec::new();
+        for earlier in [true, true, true, false, false] {
+            prompt.recall(earlier, &typed);
+            seen.push(prompt.line.text().to_owned());
+        }
+        assert_eq!(seen, ["b", "a", "a", "b", ""]);
+    }
+}
