@@ -73,6 +73,8 @@ mod protocols;
 mod record;
 #[path = "live/refused.rs"]
 mod refused;
+#[path = "live/remembered.rs"]
+mod remembered;
 #[path = "live/scene.rs"]
 mod scene;
 #[path = "schema/mod.rs"]
@@ -122,6 +124,7 @@ fn main() -> ExitCode {
         workloads::TESTS,
         many::TESTS,
         owners::TESTS,
+        remembered::TESTS,
         names::TESTS,
         host::TESTS,
         refused::TESTS,

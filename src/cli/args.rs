@@ -4,12 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::tui::tabs::TabId;
 use clap::{
     Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
 };
 
-use super::diff;
+use super::{diff, watch};
 
 /// The program.
 #[derive(Debug, Parser)]
@@ -84,8 +83,8 @@ pub enum Command {
     )]
     Diagnose(Diagnose),
     /// The dashboard: states, findings, sockets and closings as they change
-    #[command(after_help = WATCH_EXAMPLES)]
-    Watch(Watch),
+    #[command(after_help = watch::EXAMPLES)]
+    Watch(watch::Args),
     /// What a state, a finding or a topic means; alone: the TCP state machine with the counts of now
     #[command(
         after_help = "Examples:\n  linger explain                   the state machine with live counts\n  linger explain CLOSE_WAIT        any spelling\n  linger explain listen-overflow   a finding, with its thresholds\n  linger explain handshake         topics: handshake, close, half-close, simultaneous-close, 2msl\n  linger explain --socket state close-wait\n  linger explain --socket 'dst 10.0.0.7 and send-q > 0' --from web-7.linger"
@@ -211,22 +210,6 @@ Examples:
   linger kill dst 10.0.0.7 --yes --json | jq '.sockets[] | .result'
   linger list -ap --from /var/lib/linger/kill-20261123T160615.123Z.linger";
 
-const WATCH_EXAMPLES: &str = "Keys: ? shows all of them; Tab and 1 to 5 change the tab, / filters sockets, space pauses, q quits.
-
-A look that takes more than a tenth of the interval makes the next ones rarer, and the screen says so. Owners are read \
-for new sockets only, all of them once in a while. --once and --batch draw as wide and high as the terminal, or as COLUMNS and LINES \
-say, else 80x24; they look twice before the first frame, because one look shows no change.
-
-Examples:
-  linger watch
-  linger watch --interval 5s
-  linger watch state close-wait            the sockets that fit, first
-  linger watch --tab machine               the state machine, first
-  linger watch --from web-7.linger         replay a recording: space plays, , and . step
-  linger watch --once                      one frame as text
-  watch -n 5 linger watch --once           under watch(1)
-  linger watch --batch --count 60 > log    a frame a tick, like top -b";
-
 /// What every command takes that reads sockets.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Where the data comes from, and how it is shown")]
@@ -322,41 +305,6 @@ pub struct Diagnose {
     /// Exit with what was found: 0 nothing above info, 10 warning, 11 critical, 12 not to be judged
     #[arg(long)]
     pub exit_code: bool,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "its members speak for themselves")]
-    pub select: Select,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "its members speak for themselves")]
-    pub common: Common,
-}
-
-/// `linger watch`
-#[derive(Clone, Debug, Args)]
-pub struct Watch {
-    /// How often to look
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
-    pub interval: Duration,
-    /// The tab to begin with
-    #[arg(long, value_name = "TAB", default_value = "overview", value_parser = tab)]
-    pub tab: TabId,
-    /// Print one frame as text
-    #[arg(long)]
-    pub once: bool,
-    /// Print a frame a tick as text, until interrupted
-    #[arg(long, conflicts_with = "once")]
-    pub batch: bool,
-    /// With --batch: so many frames
-    #[arg(long, value_name = "N", requires = "batch", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
-    /// Do not read who holds the sockets
-    #[arg(long)]
-    pub no_owners: bool,
-    /// Leave the mouse to the terminal, which then selects text as usual
-    #[arg(long)]
-    pub no_mouse: bool,
-    /// Which sockets to show, in the language of `linger list`
-    #[arg(value_name = "FILTER")]
-    pub filter: Vec<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "its members speak for themselves")]
     pub select: Select,
@@ -600,7 +548,7 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Reads `5s`, `500ms`, `1min`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let seconds = text
         .parse::<f64>()
         .ok()
@@ -613,13 +561,4 @@ fn duration(text: &str) -> Result<Duration, String> {
         Some(time) if !time.is_zero() && time <= Duration::from_secs(86_400) => Ok(time),
         _ => Err("expected a time between 1ms and 24h, such as 5s".to_owned()),
     }
-}
-
-/// Reads the name of a tab.
-fn tab(text: &str) -> Result<TabId, String> {
-    let mut all = TabId::ALL.into_iter();
-    all.find(|tab| tab.slug() == text).ok_or_else(|| {
-        let names = TabId::ALL.map(TabId::slug);
-        format!("the tabs are {}", names.join(", "))
-    })
 }

@@ -74,10 +74,17 @@ impl Eye {
             let (insides, gaps) = source::each(common)?;
             Where::Every(insides, gaps)
         } else {
-            let mut machine = source::open(common)?;
-            if machine.looks() > 0 {
-                machine.seek(0)?;
-            }
+            let machine: Box<dyn Source> = if common.from.is_some() {
+                let mut recording = source::open(common)?;
+                if recording.looks() > 0 {
+                    recording.seek(0)?;
+                }
+                recording
+            } else {
+                let mut live = source::live(common)?;
+                live.remember_owners(true);
+                Box::new(live)
+            };
             Where::One(machine)
         };
         Ok(Self {

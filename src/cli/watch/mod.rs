@@ -1,5 +1,6 @@
 //! `linger watch`: the dashboard, and its frames as text.
 
+mod args;
 mod effects;
 mod eye;
 mod looker;
@@ -13,8 +14,8 @@ use jiff::tz::TimeZone;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
+pub use self::args::{Args, EXAMPLES};
 use self::eye::Eye;
-use super::args;
 use super::failure::Failure;
 use super::{observe, source, terminal};
 use crate::analyze::Settings;
@@ -46,7 +47,7 @@ pub enum Event {
 ///
 /// # Errors
 /// When there is no terminal, when the machine or recording cannot be read, and when the screen fails.
-pub fn run(args: &args::Watch) -> Result<(), Failure> {
+pub fn run(args: &Args) -> Result<(), Failure> {
     let settings = observe::settings(&args.select, &args.common)?;
     let filter = Filter::parse(&args.filter)?;
     if args.once || args.batch {
@@ -74,7 +75,7 @@ pub fn run(args: &args::Watch) -> Result<(), Failure> {
 }
 
 /// With what the dashboard begins.
-fn setup(args: &args::Watch, size: (u16, u16), colour: bool, replay: bool) -> tui::Setup {
+fn setup(args: &Args, size: (u16, u16), colour: bool, replay: bool) -> tui::Setup {
     let screen = terminal::screen(args.common.color);
     let zone = TimeZone::system();
     let now = jiff::Timestamp::now().to_zoned(zone.clone());
@@ -94,7 +95,7 @@ fn setup(args: &args::Watch, size: (u16, u16), colour: bool, replay: bool) -> tu
 }
 
 /// Shows the sockets of the filter that was typed behind the command.
-fn begin(app: &mut App, args: &args::Watch, filter: Filter) -> Result<Vec<Effect>, Failure> {
+fn begin(app: &mut App, args: &Args, filter: Filter) -> Result<Vec<Effect>, Failure> {
     if filter.is_empty() {
         return Ok(Vec::new());
     }
@@ -109,7 +110,7 @@ fn begin(app: &mut App, args: &args::Watch, filter: Filter) -> Result<Vec<Effect
 }
 
 /// Frames as text: one, or one a tick.
-fn print(args: &args::Watch, settings: Settings, filter: Filter) -> Result<(), Failure> {
+fn print(args: &Args, settings: Settings, filter: Filter) -> Result<(), Failure> {
     let screen = terminal::screen(args.common.color);
     let size = (
         u16::try_from(screen.width).unwrap_or(u16::MAX).min(1_000),

@@ -13,10 +13,10 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
+use super::Args;
 use super::looker::{self, Order};
 use super::{Event, begin, effects, setup};
 use crate::analyze::Settings;
-use crate::cli::args;
 use crate::cli::failure::Failure;
 use crate::cli::terminal;
 use crate::query::Filter;
@@ -44,7 +44,7 @@ fn is_open() -> bool {
 ///
 /// # Errors
 /// When what is to be looked at cannot be opened, and when the terminal fails.
-pub fn run(args: &args::Watch, settings: Settings, filter: Filter) -> Result<(), Failure> {
+pub fn run(args: &Args, settings: Settings, filter: Filter) -> Result<(), Failure> {
     let (events, happened) = sync_channel(WAITING);
     let asked = looker::Setup {
         common: args.common.clone(),
@@ -111,7 +111,7 @@ fn listen(events: &SyncSender<Event>) -> Result<(), Failure> {
 }
 
 struct Screen<'a> {
-    args: &'a args::Watch,
+    args: &'a Args,
     app: App,
     terminal: Terminal<CrosstermBackend<io::Stdout>>,
     orders: Sender<Order>,
