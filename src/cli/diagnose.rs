@@ -28,6 +28,7 @@ pub fn run(args: &args::Diagnose) -> Result<u8, Failure> {
         samples: args.samples.unwrap_or(if whole { 2 } else { 1 }),
         interval: args.interval.unwrap_or(INTERVAL),
         pulse: !whole,
+        recorded: args.samples,
         owners: true,
     };
     let seen = observe::look(&args.common, plan, &settings)?;

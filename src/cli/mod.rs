@@ -22,6 +22,7 @@ mod pair;
 mod plan;
 mod record;
 mod selection;
+mod series;
 mod sorted;
 mod source;
 mod state_dir;
