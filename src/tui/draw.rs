@@ -227,6 +227,10 @@ fn dialog(app: &App, layout: Layout, buffer: &mut Buffer) -> Option<Position> {
             }
             None
         }
-        Dialog::Menu(_) | Dialog::Sure(_) => None,
+        Dialog::Menu(menu) => {
+            menu.draw(layout.body, buffer, app.setup.theme);
+            None
+        }
+        Dialog::Sure(_) => None,
     }
 }
