@@ -14,7 +14,7 @@ const WIDE: [&str; 2] = ["timer", "waiting-on"];
 const WIDEST: [&str; 4] = ["user", "unit", "inode", "cookie"];
 
 /// The most that a column takes unasked.
-const MOST: usize = 48;
+const MOST: usize = 40;
 /// The least that text is cut to.
 const LEAST: usize = 10;
 /// The least that an end of a connection is cut to: its port is still seen.

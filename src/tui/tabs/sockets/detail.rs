@@ -27,6 +27,8 @@ pub(super) struct Detail {
     pub(super) cursor: Cursor,
     /// what it was like in the last look that had it
     pub(super) last: Option<(jiff::Timestamp, TcpState)>,
+    /// looks that had it and told no more of it than of others
+    brief: u8,
 }
 
 impl Detail {
@@ -37,10 +39,29 @@ impl Detail {
             self.lines = self.gone(width, view);
             return;
         };
+        let place = look.place(row);
+        let whole = place.is_some_and(|place| place.snapshot.messages.of(row.row).is_some());
+        if whole {
+            self.brief = 0;
+        } else if self.last.is_none_or(|(at, _)| at != look.taken) {
+            self.brief = self.brief.saturating_add(1);
+        }
         self.last = Some((look.taken, socket.state.shown()));
+        let missing = match (whole, socket.cookie, self.brief) {
+            (true, ..) => None,
+            (_, None, _) => Some("/proc/net tells no more of it"),
+            // The look that was on its way when it was opened, and the one that was asked for.
+            (.., 0..=2) => Some("details come with the next look"),
+            _ => Some("no more is told of it here"),
+        };
         self.lines = look
             .record(row, |record| lines(look, row, record, width, view))
             .unwrap_or_default();
+        self.lines.push((false, String::new()));
+        self.lines
+            .extend(missing.map(|text| (true, text.to_owned())));
+        let all = look.record(row, |record| attributes(record, width));
+        self.lines.extend(all.unwrap_or_default());
     }
 
     fn gone(&self, width: usize, view: &View<'_>) -> Vec<(bool, String)> {
@@ -83,13 +104,6 @@ fn lines(
         pair("timer", &text);
     }
     lines.extend(story(look, row, socket, width, view));
-    lines.push((false, String::new()));
-    let place = look.place(row);
-    if place.is_none_or(|place| place.snapshot.messages.of(row.row).is_none()) {
-        let text = wrap("details come with the next look", width, 0);
-        lines.push((true, text));
-    }
-    lines.extend(attributes(record, width));
     lines
 }
 

@@ -46,7 +46,7 @@ impl Sockets {
         let mut left = body;
         let (mut rule, mut detail) = (None, None);
         if self.detail.is_some() && body.width >= BESIDE {
-            let width = (body.width / 5 * 2).clamp(52, 90);
+            let width = (body.width / 5 * 2).clamp(46, 90);
             left.width = body.width - width - 2;
             rule = Some(Rect::new(left.right(), body.y, 1, body.height));
             detail = Some(Rect::new(left.right() + 2, body.y, width, body.height));

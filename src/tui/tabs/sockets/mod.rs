@@ -373,9 +373,11 @@ impl Sockets {
             && !shown.iter().any(|field| field.id == "netns")
             && let Ok(netns) = crate::fields::by_id("netns")
         {
-            shown.insert(0, netns);
+            // Where both have no room on the left, the state stays there.
+            let at = usize::from(view.body.width < 80).min(shown.len());
+            shown.insert(at, netns);
         }
-        if shown.first().is_some_and(|field| field.id == "netns") && view.body.width >= 80 {
+        if shown.first().is_some_and(|field| field.id == "netns") {
             self.pinned = 2;
         }
         if self.shown != shown {

@@ -28,8 +28,8 @@ fn look() -> Look {
         let info = TcpInfo::parse(&raw);
         snapshot.infos.extend(info);
         snapshot.sockets[at].info = crate::model::socket::InfoId::new(snapshot.infos.len() - 1);
-        if at == 135 {
-            snapshot.messages.keep(135, &raw);
+        if at == 133 {
+            snapshot.messages.keep(133, &raw);
         }
     }
     snapshot.owners.processes_mut()[0].cgroup = Some("/system.slice/nginx.service".to_owned());
