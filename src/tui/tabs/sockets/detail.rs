@@ -17,7 +17,7 @@ use crate::tui::tabs::View;
 /// Where the text begins, after its label: as in a story.
 const LABEL: usize = 11;
 /// From so many columns on attributes stand in two columns.
-const TWO: usize = 84;
+const TWO: usize = 72;
 
 /// The pane of one socket.
 #[derive(Clone, Debug, Default)]

@@ -351,6 +351,19 @@ fn pane(detail: &Detail, (rule, area): (Rect, Rect), buffer: &mut Buffer, theme:
             put(buffer, area, theme.sign("│", "|"), theme.faint());
         }
     }
+    let more = (detail.lines.len()).saturating_sub(detail.cursor.top + usize::from(area.height));
+    // Below the list the rule says it.
+    let area = if more > 0 && rule.width == 1 && area.height > 1 {
+        let last = Rect::new(area.x, area.bottom() - 1, area.width, 1);
+        let text = format!("{} more lines: PgDn", more + 1);
+        put(buffer, last, &text, theme.faint());
+        Rect {
+            height: area.height - 1,
+            ..area
+        }
+    } else {
+        area
+    };
     let lines = detail.lines.iter().skip(detail.cursor.top);
     for (y, (strong, line)) in (area.y..area.bottom()).zip(lines) {
         let style = if *strong {

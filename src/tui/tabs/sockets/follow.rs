@@ -22,6 +22,8 @@ pub(super) struct Followed {
     states: Vec<(TcpState, Timestamp)>,
     /// the look that did not have it any more, and whether that was complete
     gone: Option<(Timestamp, bool)>,
+    /// whether it is in the list
+    pub(super) listed: bool,
 }
 
 impl Followed {
@@ -33,6 +35,7 @@ impl Followed {
             ends: ends(look, row),
             states: vec![(socket.state.shown(), look.taken)],
             gone: None,
+            listed: true,
         })
     }
 
@@ -89,6 +92,9 @@ impl Followed {
                 "the look was not complete, it may be there still"
             };
             text.push_str(&format!("; GONE since {}: {meaning}", clock(since)));
+        }
+        if self.gone.is_none() && !self.listed {
+            text.push_str("; it does not fit what is listed");
         }
         text.push_str(" (Esc ends this)");
         text

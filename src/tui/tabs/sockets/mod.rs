@@ -196,6 +196,9 @@ impl Sockets {
             None => rows,
         };
         self.settle(look);
+        if let Some(followed) = &mut self.followed {
+            followed.listed = self.rows.iter().any(|row| followed.id.is(look, *row));
+        }
     }
 
     /// Finds the chosen socket again.

@@ -1,10 +1,10 @@
 //! The tab as data: keys in, rows, requests and wishes out.
 
+mod one;
 mod screens;
+mod whole;
 
-use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ratatui::crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 
@@ -306,166 +306,6 @@ fn a_group_is_killed_whole_up_to_a_thousand() {
 }
 
 #[test]
-fn one_socket_is_followed_through_its_states_until_it_is_gone() {
-    let mut app = sockets();
-    filter(&mut app, "dport = :40010");
-    press(&mut app, "f<Esc>f");
-    let step = |app: &mut App, ago: i64, state: Option<TcpState>| {
-        let mut look = look_at(NOON + ago);
-        let sockets = &mut look.places[0].snapshot.sockets;
-        match state {
-            Some(state) => {
-                let own = sockets.iter_mut().find(|own| own.remote.port == 40_010);
-                own.unwrap().state = state;
-            }
-            None => sockets.retain(|own| own.remote.port != 40_010),
-        }
-        see(app, look);
-        words(app)
-    };
-    step(&mut app, 1, Some(TcpState::Established));
-    let seen = step(&mut app, 3, Some(TcpState::CloseWait));
-    let path = "ESTABLISHED 14:03:11 → CLOSE-WAIT 14:03:14";
-    assert!(seen.contains(path), "{seen}");
-    assert!(!seen.contains("GONE"));
-    let seen = step(&mut app, 4, Some(TcpState::LastAck));
-    assert!(seen.contains("LAST-ACK 14:03:15"), "{seen}");
-    step(&mut app, 5, None);
-    let seen = step(&mut app, 9, None);
-    assert!(
-        seen.contains("GONE since 14:03:16: its last ACK came"),
-        "{seen}"
-    );
-    // A step back in a recording knows nothing of what comes.
-    let seen = step(&mut app, 3, Some(TcpState::CloseWait));
-    assert!(
-        seen.contains(path) && !seen.contains("GONE") && !seen.contains("LAST"),
-        "{seen}"
-    );
-    press(&mut app, "<Esc>");
-    assert!(!screen(&app).contains("followed"));
-    assert_eq!(
-        app.sockets.filter_text(),
-        "dport = :40010",
-        "that is for the next Esc"
-    );
-}
-
-#[test]
-fn what_is_followed_stays_on_the_screen_wherever_it_sorts() {
-    let mut app = sockets();
-    press(&mut app, "<Down><Down><Down>f");
-    for keys in ["R", ">", ">R", "R"] {
-        press(&mut app, keys);
-        let seen = screen(&app);
-        let line = seen.lines().find(|line| line.starts_with('●'));
-        assert!(
-            line.is_some_and(|line| line.contains(":40124")),
-            "{keys}: {seen}"
-        );
-    }
-    press(&mut app, "f");
-    assert!(app.sockets.followed.is_none(), "once more ends it");
-}
-
-#[test]
-fn a_partial_look_does_not_say_that_a_socket_is_gone_for_certain() {
-    let mut app = sockets();
-    press(&mut app, "f");
-    let mut look = look_at(NOON + 1);
-    look.places[0].snapshot.sockets.clear();
-    look.coverage.no_facts = true;
-    see(&mut app, look);
-    let seen = words(&app);
-    assert!(seen.contains("the look was not complete"), "{seen}");
-}
-
-#[test]
-fn details_ask_for_everything_and_show_it_with_the_next_look() {
-    let mut app = sockets();
-    filter(&mut app, "state close-wait");
-    let effects = press(&mut app, "<Enter>");
-    let cookie = cookies(&app)[0];
-    assert_eq!(last_wish(&effects).unwrap().cookie, Some(cookie));
-    let before = screen(&app);
-    assert!(
-        before.contains("reading    nothing but the peer's FIN"),
-        "{before}"
-    );
-    let all = |app: &App| {
-        let lines = app.sockets.detail.as_ref().unwrap().lines.iter();
-        lines
-            .map(|(_, line)| line.as_str())
-            .collect::<Vec<_>>()
-            .join("\n")
-    };
-    assert!(all(&app).contains("details come with the next look"));
-    assert!(
-        all(&app).contains("held by    checkout[2211] fd 133; user 33"),
-        "{}",
-        all(&app)
-    );
-    let mut look = look_at(NOON + 1);
-    let raw = tcp_info::example(&[("rtt_us", 1_500), ("last_ack_recv_ms", 90_000)]);
-    look.decode = decode;
-    let snapshot = &mut look.places[0].snapshot;
-    let row = snapshot
-        .sockets
-        .iter()
-        .position(|socket| socket.cookie.unwrap().get() == cookie);
-    snapshot
-        .messages
-        .keep(u32::try_from(row.unwrap()).unwrap(), &raw);
-    see(&mut app, look);
-    let text = all(&app);
-    assert!(!text.contains("details come"), "{text}");
-    for line in [
-        "rtt_us",
-        "1500 us",
-        "awaits",
-        "ends by",
-        "move       this program",
-        "cookie",
-    ] {
-        assert!(text.contains(line), "{line}: {text}");
-    }
-    let effects = press(&mut app, "<Down>");
-    assert_eq!(last_wish(&effects).unwrap().cookie, Some(cookie + 1));
-    press(&mut app, "<PgDn><PgDn>");
-    assert!(app.sockets.detail.as_ref().unwrap().cursor.top > 0);
-    let effects = press(&mut app, "<Esc>");
-    assert_eq!(last_wish(&effects).unwrap().cookie, None);
-}
-
-#[test]
-fn an_open_socket_that_is_gone_does_not_turn_into_another() {
-    let mut app = sockets();
-    filter(&mut app, "state established");
-    press(&mut app, "<Enter>");
-    let mut look = look_at(NOON + 1);
-    let sockets = &mut look.places[0].snapshot.sockets;
-    sockets[2].state = TcpState::CloseWait;
-    see(&mut app, look);
-    let left = screen(&app);
-    assert!(
-        left.contains("CLOSE-WAIT  10.0.0.1:443 10.0.1.1:40003"),
-        "{left}"
-    );
-    let mut look = look_at(NOON + 2);
-    look.places[0].snapshot.sockets.remove(2);
-    see(&mut app, look);
-    let gone = screen(&app);
-    assert!(gone.contains("This socket is gone. It was last seen in CLOSE-WAIT at 14:03:12"));
-    press(&mut app, "K");
-    assert!(
-        app.dialog.is_none(),
-        "another one is not killed in its place"
-    );
-    press(&mut app, "<Esc>K");
-    assert!(app.dialog.is_some());
-}
-
-#[test]
 fn columns_are_chosen_and_what_they_need_is_asked_for() {
     let mut app = sockets();
     press(&mut app, "c");
@@ -605,21 +445,6 @@ fn several_namespaces_have_a_column_of_their_own() {
     );
 }
 
-#[test]
-fn hostile_names_stay_in_their_cells() {
-    let mut look = look_at(NOON);
-    look.places[0].snapshot.owners.processes_mut()[0].comm =
-        "a\u{1b}[2J\u{202e}\n], sshd[22]".to_owned();
-    let mut app = empty((200, 50), TabId::Sockets);
-    see(&mut app, look);
-    for keys in ["", "<Enter>", "b<Down><Down><Enter>", "<Enter>", "f"] {
-        press(&mut app, keys);
-        let seen = screen(&app);
-        assert!(!seen.contains(['\u{1b}', '\u{202e}']), "{seen}");
-        assert!(seen.contains("a\\x1b"), "{keys}: {seen}");
-    }
-}
-
 /// So many connections beside the listeners.
 fn many(sockets: u32) -> Look {
     let mut look = look_at(NOON);
@@ -633,90 +458,4 @@ fn many(sockets: u32) -> Look {
         snapshot.push(socket, None);
     }
     look
-}
-
-#[test]
-fn only_what_is_on_the_screen_is_formatted() {
-    #[derive(Default)]
-    struct Counting(AtomicUsize);
-    impl Names for Counting {
-        fn user(&self, _: u32) -> Option<&str> {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            Some("www-data")
-        }
-    }
-    let names = Arc::new(Counting::default());
-    let mut look = many(100_000);
-    look.names = Arc::<Counting>::clone(&names);
-    // At 200 columns there is a column for the user.
-    let mut app = empty((200, 50), TabId::Sockets);
-    let begin = std::time::Instant::now();
-    see(&mut app, look);
-    let took = begin.elapsed();
-    assert_eq!(app.rows().len(), 100_002);
-    assert!(screen(&app).contains("www-data"));
-    press(&mut app, "<Down><PgDn>G");
-    let formatted = names.0.load(Ordering::Relaxed);
-    // A page to measure after each key, and one to draw.
-    assert!(formatted <= 5 * 50, "{formatted} of 100,002 were formatted");
-    let begin = std::time::Instant::now();
-    press(&mut app, ">");
-    let sorted = begin.elapsed();
-    assert_eq!(app.sockets.sort_text(), "-recv-q");
-    let look = app.look().unwrap();
-    let queue = |row: &Row| std::cmp::Reverse(look.socket(*row).unwrap().recv_q);
-    assert!(app.rows().is_sorted_by_key(queue));
-    let begin = std::time::Instant::now();
-    filter(&mut app, "recv-q > 50000");
-    eprintln!(
-        "100,002 sockets: first look {took:?}, another sort {sorted:?}, filter {:?}",
-        begin.elapsed()
-    );
-}
-
-#[test]
-fn nothing_is_listed_anew_while_nothing_changed() {
-    let mut app = sockets();
-    app.sockets.rows.truncate(5);
-    press(&mut app, "<Down>G");
-    assert_eq!(app.rows().len(), 5, "moving reads no socket");
-    see(&mut app, look_at(NOON + 1));
-    assert_eq!(app.rows().len(), 233);
-}
-
-#[test]
-fn no_screen_is_too_small_for_any_key() {
-    for size in [
-        (40, 10),
-        (41, 12),
-        (60, 10),
-        (119, 24),
-        (120, 11),
-        (300, 60),
-    ] {
-        let mut app = app(size, TabId::Sockets);
-        for keys in [
-            "<Enter>", "<PgDn>", "f", "G", "g", "l", "l", "l", "l", "l", "l", "l", "l", "h", "c",
-            "G", "<Enter>", "s", "G", "<Enter>", "b", "G", "<Enter>", "<Enter>", "<Enter>",
-            "<Esc>", "<Esc>", "K", "<Esc>", "<Esc>", "<Esc>",
-        ] {
-            press(&mut app, keys);
-            let seen = screen(&app);
-            let wide = seen.lines().map(crate::render::text::width).max();
-            assert!(wide <= Some(usize::from(size.0)), "{size:?} {keys}");
-        }
-    }
-}
-
-#[test]
-fn the_state_never_scrolls_away() {
-    let mut app = app((40, 10), TabId::Sockets);
-    for _ in 0..9 {
-        let seen = screen(&app);
-        assert!(seen.lines().nth(3).unwrap().starts_with(" State"), "{seen}");
-        press(&mut app, "l");
-    }
-    assert!(screen(&app).contains("Age"));
-    press(&mut app, "hhhhhhhhhhh");
-    assert!(screen(&app).contains("Recv-Q"));
 }

@@ -1,5 +1,7 @@
 //! The tab on screens of three sizes, as files. `UPDATE_SCREENS=1` writes them.
 
+use std::fs;
+
 use super::*;
 
 /// The machine of the tests with ages and one socket of which everything is known.
