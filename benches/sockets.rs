@@ -1,11 +1,16 @@
 //! Many real sockets in a network namespace of their own, held by child processes.
 
+use std::collections::VecDeque;
 use std::env;
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use socket2::SockRef;
 
 /// Set in a process that holds sockets: its number and how many pairs.
 const HOLDER: &str = "LINGER_BENCH_HOLDER";
@@ -13,6 +18,8 @@ const HOLDER: &str = "LINGER_BENCH_HOLDER";
 const INSIDE: &str = "LINGER_BENCH_INSIDE";
 /// Set if the far end of every pair is to be closed, so that the other stays in CLOSE-WAIT.
 const STUCK: &str = "LINGER_BENCH_STUCK";
+/// How many connections each process replaces in a second.
+pub const CHURN: &str = "LINGER_BENCH_CHURN";
 /// What one process holds: two descriptors a pair, below the usual hard limit of descriptors.
 const PAIRS: usize = 9_000;
 
@@ -111,6 +118,26 @@ fn hold(task: &str) -> Result<(), Box<dyn Error>> {
     }
     std::io::stdout().write_all(b".")?;
     std::io::stdout().flush()?;
+    if let Ok(churn) = env::var(CHURN) {
+        let pause = Duration::from_secs(1) / churn.parse()?;
+        let mut open = VecDeque::from(open);
+        thread::spawn(move || -> Result<(), std::io::Error> {
+            loop {
+                thread::sleep(pause);
+                for near in open.drain(..2) {
+                    // Reset, so that no TIME-WAIT stays.
+                    SockRef::from(&near).set_linger(Some(Duration::ZERO))?;
+                }
+                open.push_back(TcpStream::connect((address, 9000))?);
+                open.push_back(listener.accept()?.0);
+            }
+        });
+        return wait();
+    }
+    wait()
+}
+
+fn wait() -> Result<(), Box<dyn Error>> {
     std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
 }

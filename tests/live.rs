@@ -31,6 +31,8 @@ mod collectors;
 mod controls;
 #[path = "live/counters.rs"]
 mod counters;
+#[path = "live/diff.rs"]
+mod diff;
 #[path = "live/differential.rs"]
 mod differential;
 #[path = "live/differential_filters.rs"]
@@ -71,6 +73,8 @@ mod protocols;
 mod record;
 #[path = "live/refused.rs"]
 mod refused;
+#[path = "live/remembered.rs"]
+mod remembered;
 #[path = "live/scene.rs"]
 mod scene;
 #[path = "schema/mod.rs"]
@@ -89,8 +93,12 @@ mod states;
 mod stories;
 #[path = "live/sys.rs"]
 mod sys;
+#[path = "live/tmux.rs"]
+mod tmux;
 #[path = "live/waiting.rs"]
 mod waiting;
+#[path = "live/watch.rs"]
+mod watch;
 #[path = "live/whose.rs"]
 mod whose;
 #[path = "live/workloads.rs"]
@@ -114,16 +122,19 @@ fn main() -> ExitCode {
         workloads::TESTS,
         many::TESTS,
         owners::TESTS,
+        remembered::TESTS,
         names::TESTS,
         host::TESTS,
         refused::TESTS,
         counters::TESTS,
         hostile::TESTS,
         record::TESTS,
+        diff::TESTS,
         ssdump::TESTS,
         stories::TESTS,
         silence::TESTS,
         waiting::TESTS,
+        watch::TESTS,
         stalls::TESTS,
         pair::TESTS,
         whose::TESTS,

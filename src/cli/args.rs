@@ -8,6 +8,8 @@ use clap::{
     Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
 };
 
+use super::{diff, watch};
+
 /// The program.
 #[derive(Debug, Parser)]
 #[command(
@@ -80,6 +82,9 @@ pub enum Command {
         after_help = "Reads the sockets once, and counters and listeners again a second later: a counter without a difference says nothing.\n\nExamples:\n  linger diagnose\n  linger diagnose --only close-wait-leak\n  linger diagnose --interval 5s --samples 3     repeat the whole look, to see what grows\n  linger diagnose --samples 1                   do not wait\n  linger diagnose --threshold close-wait-leak.age=2min\n  linger diagnose --exit-code > report.txt      10 warning, 11 critical, 12 not to be judged\n  linger diagnose --json --from web-7.linger"
     )]
     Diagnose(Diagnose),
+    /// The dashboard: states, findings, sockets and closings as they change
+    #[command(after_help = watch::EXAMPLES)]
+    Watch(watch::Args),
     /// What a state, a finding or a topic means; alone: the TCP state machine with the counts of now
     #[command(
         after_help = "Examples:\n  linger explain                   the state machine with live counts\n  linger explain CLOSE_WAIT        any spelling\n  linger explain listen-overflow   a finding, with its thresholds\n  linger explain handshake         topics: handshake, close, half-close, simultaneous-close, 2msl\n  linger explain --socket state close-wait\n  linger explain --socket 'dst 10.0.0.7 and send-q > 0' --from web-7.linger"
@@ -90,6 +95,9 @@ pub enum Command {
         after_help = "The file holds the kernel's own answers, the owners, settings and counters, and the second look that `diagnose` takes. It is readable by its owner only.\n\nExamples:\n  linger record web-7.linger\n  linger --from web-7.linger\n  linger list -tanp --from web-7.linger state close-wait\n  linger diagnose --from web-7.linger"
     )]
     Record(Record),
+    /// What changed between two captures: listeners, states, programs, settings, counters, findings, sockets
+    #[command(after_help = diff::EXAMPLES, mut_args = diff::hidden)]
+    Diff(diff::Args),
     /// Destroy sockets: a preview first, then with --yes
     #[command(after_help = KILL_EXAMPLES)]
     Kill(Kill),
@@ -525,7 +533,7 @@ pub struct List {
 }
 
 /// Reads `5s`, `500ms`, `1min`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let seconds = text
         .parse::<f64>()
         .ok()

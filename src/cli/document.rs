@@ -173,6 +173,24 @@ pub fn print(
     warnings: &[String],
     content: impl Serialize,
 ) -> Result<(), Failure> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    write(&mut out, schema, common, snapshot, warnings, content)?;
+    std::io::Write::flush(&mut out)?;
+    Ok(())
+}
+
+/// Writes `content` in the envelope of `snapshot`, with what must be known of both.
+///
+/// # Errors
+/// When `out` fails.
+pub fn write(
+    out: &mut dyn std::io::Write,
+    schema: &str,
+    common: &Common,
+    snapshot: &Snapshot,
+    warnings: &[String],
+    content: impl Serialize,
+) -> Result<(), Failure> {
     let tail = Tail {
         complete: snapshot.coverage.complete(),
         warnings,
@@ -182,8 +200,7 @@ pub fn print(
         head: source::head(schema, common, snapshot),
         tail,
     };
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = out;
     json::write_document(&mut out, &Document { envelope, content })?;
-    std::io::Write::flush(&mut out)?;
     Ok(())
 }

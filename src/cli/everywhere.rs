@@ -15,13 +15,14 @@ use crate::model::{Analysis, Coverage, Finding, Host, Looked, Namespace, Snapsho
 
 /// What went wrong in a namespace.
 #[derive(Default)]
-struct Gaps {
+pub struct Gaps {
     outside: Vec<(String, netns::Error)>,
     inside: Vec<(String, collect::Error)>,
 }
 
 impl Gaps {
-    fn add(&mut self, namespace: &Namespace, error: collect::Error) {
+    /// Notes why a namespace could not be looked at.
+    pub fn add(&mut self, namespace: &Namespace, error: collect::Error) {
         match error {
             collect::Error::Namespace(error) => self.outside.push((namespace.shown(), error)),
             error => self.inside.push((namespace.shown(), error)),
@@ -80,17 +81,7 @@ pub fn look(common: &Common, plan: Plan, settings: &Settings) -> Result<Observat
             });
         }
     }
-    if parts.is_empty() {
-        let first = gaps
-            .inside
-            .into_iter()
-            .next()
-            .map(|(_, error)| error.into());
-        return Err(
-            first.unwrap_or_else(|| Failure::failed("no network namespace could be read", None))
-        );
-    }
-    Ok(together(&insides, parts, gaps, sentences))
+    together(&insides, parts, gaps, sentences)
 }
 
 /// Waits once for all.
@@ -104,12 +95,25 @@ fn wait(insides: &mut [Inside], plan: Plan) {
 }
 
 /// What is to be said of all namespaces at once.
-fn together(
+///
+/// # Errors
+/// When not one of them was seen.
+pub fn together(
     insides: &[Inside],
     mut parts: Vec<Part>,
     gaps: Gaps,
     sentences: Vec<String>,
-) -> Observation {
+) -> Result<Observation, Failure> {
+    if parts.is_empty() {
+        let first = gaps
+            .inside
+            .into_iter()
+            .next()
+            .map(|(_, error)| error.into());
+        return Err(
+            first.unwrap_or_else(|| Failure::failed("no network namespace could be read", None))
+        );
+    }
     once(&mut parts);
     let mut coverage = Coverage::default();
     for part in &parts {
@@ -158,12 +162,12 @@ fn together(
         ..Snapshot::default()
     };
     let analysis = judged(&parts, snapshot.coverage.missing.is_empty());
-    Observation {
+    Ok(Observation {
         snapshot,
         tally,
         analysis,
         parts,
-    }
+    })
 }
 
 /// What the whole host has only one of is found in each namespace: it is told once, where it was found first.

@@ -3,6 +3,7 @@
 pub mod args;
 mod config;
 mod diagnose;
+pub mod diff;
 mod document;
 mod everywhere;
 mod explain;
@@ -31,6 +32,7 @@ mod subject;
 mod tables;
 mod terminal;
 mod views;
+mod watch;
 mod words;
 
 use std::ffi::OsString;
@@ -103,7 +105,9 @@ fn execute(command: Command) -> Result<u8, Failure> {
         Command::List(args) => list::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Record(args) => record::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Kill(args) => kill::run(&args),
+        Command::Watch(args) => watch::run(&args),
         Command::Subject(args) => match subject::find(&args.subject, &args)? {
             Some(found) => subject::run(&args, &found),
             None => Err(not_understood(&args.subject)),

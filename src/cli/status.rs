@@ -34,12 +34,14 @@ pub fn run(args: &args::Status) -> Result<(), Failure> {
     let told = seen.told();
     source::note_beside(&seen.warnings(), args.common.json);
     if args.common.json {
-        let document = StatusDocument {
-            states: json!({ "tcp": states(seen.tally.states(), seen.tally.unknown, &seen.snapshot.coverage) }),
-            protocols: json!({ "tcp": seen.tally.total() }),
-            judged: Judged::new(&seen.analysis, &told)?,
-            top: ranked(&top, &seen.snapshot),
-        };
+        let states = states(
+            seen.tally.states(),
+            seen.tally.unknown,
+            &seen.snapshot.coverage,
+        );
+        let judged = Judged::new(&seen.analysis, &told)?;
+        let document =
+            StatusDocument::new(states, seen.tally.total(), judged, &top, &seen.snapshot);
         return document::print(
             "linger.status/1",
             &args.common,
@@ -73,13 +75,32 @@ pub fn run(args: &args::Status) -> Result<(), Failure> {
     terminal::print(&out)
 }
 
+/// `linger.status/1`.
 #[derive(Serialize)]
-struct StatusDocument<'a> {
+pub struct StatusDocument<'a> {
     states: Value,
     protocols: Value,
     #[serde(flatten)]
     judged: Judged<'a>,
     top: Value,
+}
+
+impl<'a> StatusDocument<'a> {
+    /// With the counts by state of so many TCP sockets, what the detectors say of them, and who holds most.
+    pub fn new(
+        states: Value,
+        total: u64,
+        judged: Judged<'a>,
+        top: &Top<'_>,
+        snapshot: &Snapshot,
+    ) -> Self {
+        Self {
+            states: json!({ "tcp": states }),
+            protocols: json!({ "tcp": total }),
+            judged,
+            top: ranked(top, snapshot),
+        }
+    }
 }
 
 /// Every state with its number, zeros included; unknown numbers only where there are some. What could not be

@@ -32,6 +32,19 @@ pub fn columns() -> Option<usize> {
     set.or_else(seen).filter(|columns| *columns > 0)
 }
 
+/// The rows of the terminal; `None` in a pipe without `LINES`.
+pub fn rows() -> Option<u16> {
+    let set = std::env::var("LINES")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let seen = || {
+        rustix::termios::tcgetwinsize(stdout())
+            .ok()
+            .map(|size| size.ws_row)
+    };
+    set.or_else(seen).filter(|rows| *rows > 0)
+}
+
 /// Whether standard output is a terminal.
 pub fn is_terminal() -> bool {
     stdout().is_terminal()

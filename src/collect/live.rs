@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::netlink::{Destroyed, Netlink};
+use super::procfs::remembered::Remembered;
 use super::procfs::{ProcRoot, Procfs, tables};
 use super::{Error, Inodes, Row, RowSink, Source, Tee, Want};
 use crate::model::{
@@ -41,6 +42,9 @@ pub struct Live {
     fell_back: Option<String>,
     root: ProcRoot,
     procfs: Procfs,
+    /// the answer of the last walk through all descriptors, where owners are remembered
+    unlisted: Option<Vec<Unlisted>>,
+    mixed: bool,
 }
 
 impl Live {
@@ -60,7 +64,21 @@ impl Live {
             fell_back,
             root,
             procfs,
+            unlisted: None,
+            mixed: false,
         }
+    }
+
+    /// Whether owners are remembered from look to look ([`procfs::remembered`](super::procfs::remembered)), as a program
+    /// wants it that looks every second. TCP sockets of both families then come in no order: see [`Netlink::mix_families`].
+    pub fn remember_owners(&mut self, remember: bool) {
+        self.procfs.remember_owners(remember);
+        self.mixed = remember;
+    }
+
+    /// What is remembered of owners.
+    pub const fn remembered(&self) -> Option<&Remembered> {
+        self.procfs.remembered()
     }
 
     /// Dumps like [`Source::dump`] and shows what came in to `tee`.
@@ -167,6 +185,33 @@ impl Live {
         netlink.destroy(socket, want, wanted)
     }
 
+    /// Descriptors of TCP sockets that no table shows.
+    fn strays(&mut self, owners: &Owners, listed: &Inodes) -> Option<Vec<Unlisted>> {
+        let host = self.procfs.host();
+        if self.choice == Choice::Procfs || !lists_bound_sockets(&host.kernel) {
+            return None;
+        }
+        let mut found = self.procfs.strays(owners, listed, host.netns?)?;
+        if found.is_empty() {
+            return Some(Vec::new());
+        }
+        // A socket that was bound or connected while the first look went on is in the table by now.
+        let mut now = Inodes::default();
+        let coverage = self.dump(&Want::states(StateSet::ALL), &mut |row| {
+            if let Row::Inet { socket, .. } = row {
+                now.insert(socket.inode);
+            }
+            ControlFlow::Continue(())
+        });
+        if !coverage.is_ok_and(|coverage| coverage.rows_complete()) {
+            return None;
+        }
+        for stray in &mut found {
+            stray.retain(|inode| !now.contains(&inode));
+        }
+        Some(self.procfs.still_held(found))
+    }
+
     fn by_netlink(
         &mut self,
         want: &Want,
@@ -178,6 +223,7 @@ impl Live {
             Some(netlink) => netlink,
             none => none.insert(Netlink::open()?),
         };
+        netlink.mix_families(self.mixed);
         let mut coverage = netlink.dump(want, program, row, tee)?;
         if !self.root.is_own() && !same_namespace(&self.root) {
             coverage.missing.push(
@@ -221,30 +267,20 @@ impl Source for Live {
         self.procfs.owners()
     }
 
+    fn owners_of(&mut self, listed: &Inodes) -> (Owners, Coverage) {
+        self.procfs.owners_of(listed)
+    }
+
     fn unlisted(&mut self, owners: &Owners, listed: &Inodes) -> Option<Vec<Unlisted>> {
-        let host = self.procfs.host();
-        if self.choice == Choice::Procfs || !lists_bound_sockets(&host.kernel) {
-            return None;
+        if self.remembered().is_some_and(|it| !it.walked_now()) {
+            // Only a walk shows descriptors that no table does: until the next one the answer of the last stands.
+            let mut last = self.unlisted.clone()?;
+            last.retain(|leak| owners.processes().iter().any(|one| one.pid == leak.pid));
+            return Some(last);
         }
-        let mut found = self.procfs.strays(owners, listed, host.netns?)?;
-        if found.is_empty() {
-            return Some(Vec::new());
-        }
-        // A socket that was bound or connected while the first look went on is in the table by now.
-        let mut now = Inodes::default();
-        let coverage = self.dump(&Want::states(StateSet::ALL), &mut |row| {
-            if let Row::Inet { socket, .. } = row {
-                now.insert(socket.inode);
-            }
-            ControlFlow::Continue(())
-        });
-        if !coverage.is_ok_and(|coverage| coverage.rows_complete()) {
-            return None;
-        }
-        for stray in &mut found {
-            stray.retain(|inode| !now.contains(&inode));
-        }
-        Some(self.procfs.still_held(found))
+        let found = self.strays(owners, listed);
+        self.unlisted.clone_from(&found);
+        found
     }
 
     fn cpu(&mut self, cgroups: &BTreeSet<String>) -> BTreeMap<String, Cpu> {

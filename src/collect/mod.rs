@@ -112,6 +112,12 @@ pub trait Source {
     /// Who holds which socket. Gaps are counted in the coverage, never fatal.
     fn owners(&mut self) -> (Owners, Coverage);
 
+    /// Who holds the sockets with the inodes in `listed`, as far as is known without looking at every process again. Who
+    /// remembers nothing looks at every process.
+    fn owners_of(&mut self, _listed: &Inodes) -> (Owners, Coverage) {
+        self.owners()
+    }
+
     /// Processes with descriptors of TCP sockets that are in no table, `listed` being the inodes that are in one, of
     /// any protocol. `None` where that cannot be seen.
     fn unlisted(&mut self, _owners: &Owners, _listed: &Inodes) -> Option<Vec<Unlisted>> {
@@ -148,6 +154,29 @@ pub trait Source {
     /// Whether this is a capture.
     fn is_capture(&self) -> bool {
         false
+    }
+
+    /// How many whole looks are recorded and can be sought; 0 where this is a machine, which has the present only.
+    fn looks(&self) -> usize {
+        0
+    }
+
+    /// Which of the recorded looks is read now, the first one being 0.
+    fn look(&self) -> usize {
+        0
+    }
+
+    /// When a recorded look was taken.
+    fn taken(&self, _look: usize) -> Option<Timestamp> {
+        None
+    }
+
+    /// Moves to a recorded look, whichever was read before. `false`: there is none of this number.
+    ///
+    /// # Errors
+    /// When the look is damaged, or cannot be read any more.
+    fn seek(&mut self, _look: usize) -> Result<bool, Error> {
+        Ok(false)
     }
 }
 
@@ -299,6 +328,9 @@ pub fn snapshot_with(
     }
     let unlisted = also.unlisted && also.owners;
     let mut listed = Inodes::default();
+    if also.owners {
+        listed.extend(snapshot.sockets.iter().map(|socket| socket.inode));
+    }
     if also.udp || unlisted {
         snapshot.udp = beside(Protocol::Udp, udp(source), &mut snapshot.coverage);
     }
@@ -312,7 +344,11 @@ pub fn snapshot_with(
         .namespaces()
         .map_or_else(Vec::new, |all| all.looked());
     if also.owners {
-        let (owners, coverage) = source.owners();
+        let datagrams = snapshot.udp.iter().flatten();
+        listed.extend(datagrams.map(|datagram| datagram.socket.inode));
+        // Nobody's.
+        listed.remove(&0);
+        let (owners, coverage) = source.owners_of(&listed);
         let collector = snapshot.coverage.collector;
         snapshot.owners = owners.searched(&coverage);
         snapshot.coverage.merge(coverage);
@@ -327,10 +363,8 @@ pub fn snapshot_with(
     // Only who sees every table knows what is in none.
     if unlisted
         && snapshot.coverage.collector.sees(TcpState::BoundInactive)
-        && let (Some(udp), Some(_)) = (&snapshot.udp, &snapshot.unix)
+        && let (Some(_), Some(_)) = (&snapshot.udp, &snapshot.unix)
     {
-        listed.extend(snapshot.sockets.iter().map(|socket| socket.inode));
-        listed.extend(udp.iter().map(|datagram| datagram.socket.inode));
         snapshot.unlisted = source.unlisted(&snapshot.owners, &listed);
     }
     Ok(snapshot)

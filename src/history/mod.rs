@@ -1,6 +1,7 @@
 //! What is kept over time: one pass over a snapshot ([`Tally`]), and what an earlier look can still say about a
 //! later one ([`History`]).
 
+pub mod diff;
 mod moves;
 mod tally;
 mod top;
@@ -421,6 +422,11 @@ impl History {
         if self.earlier.len() > KEPT {
             self.earlier.remove(0);
         }
+    }
+
+    /// Forgets the samples of this time and of later ones: a recording may be read again from there.
+    pub fn forget_since(&mut self, taken: Timestamp) {
+        self.earlier.retain(|sample| sample.taken < taken);
     }
 
     /// Keeps the light look that followed the snapshot.

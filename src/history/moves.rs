@@ -28,6 +28,11 @@ impl Tracks {
         }
     }
 
+    /// When they were seen.
+    pub const fn taken(&self) -> Timestamp {
+        self.taken
+    }
+
     /// What happened since `earlier`; `None` where sockets have no cookies (`/proc/net`), or no time has passed.
     pub fn since(&self, earlier: &Self) -> Option<Moves> {
         let none = |tracks: &Self| tracks.states.is_empty();

@@ -1,5 +1,6 @@
 //! The documented states, how a connection begins and ends, and how long the kernel waits: text and figures as data.
 
+pub mod counters;
 pub mod killing;
 pub mod lifetimes;
 pub mod states;

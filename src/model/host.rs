@@ -132,6 +132,8 @@ pub struct Host {
     pub kernel: String,
     /// the inode of the network namespace that was read
     pub netns: Option<u64>,
+    /// what tells one run of the machine from all others (`/proc/sys/kernel/random/boot_id`)
+    pub boot_id: Option<String>,
 }
 
 #[cfg(test)]

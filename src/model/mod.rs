@@ -5,6 +5,7 @@ pub mod congestion;
 pub mod container;
 pub mod coverage;
 pub mod cpu;
+pub mod diff;
 pub mod ends;
 pub mod finding;
 pub mod host;

@@ -68,6 +68,11 @@ impl Messages {
         self.bytes.get_mut(from..).unwrap_or_default()
     }
 
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.at.is_empty()
+    }
+
     /// The message about `row`.
     pub fn of(&self, row: u32) -> Option<&[u8]> {
         let place = self.at.binary_search_by_key(&row, |(row, _)| *row).ok()?;

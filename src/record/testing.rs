@@ -83,6 +83,7 @@ pub fn begun(directory: &Path) -> (PathBuf, Writer) {
         name: "example".to_owned(),
         kernel: "6.18.0".to_owned(),
         netns: Some(1),
+        ..Host::default()
     };
     writer.host(&host).unwrap();
     writer

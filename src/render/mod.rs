@@ -3,6 +3,7 @@
 
 pub mod cell;
 pub mod csv;
+pub mod diff;
 mod end;
 pub mod explain;
 mod extensions;

@@ -119,6 +119,16 @@ impl App {
         self.sockets.rows()
     }
 
+    /// Shows a tab.
+    pub fn show(&mut self, tab: TabId) {
+        self.tab = tab;
+    }
+
+    /// Closes that this side began in each of the last `seconds`, as [`Trend::closes`] has them.
+    pub fn closes(&self, seconds: usize) -> Vec<Option<u32>> {
+        self.trend.closes(seconds)
+    }
+
     /// How often it is looked.
     pub const fn interval(&self) -> Duration {
         self.setup.interval
@@ -551,7 +561,7 @@ impl App {
             MouseEventKind::Down(MouseButton::Left) if self.dialog.is_none() => {
                 self.notice = None;
                 let layout = self.layout();
-                if let Some(tab) = layout.tab_at(at, self.setup.theme) {
+                if let Some(tab) = layout.tab_at(at, self.tab) {
                     self.tab = tab;
                     return Vec::new();
                 }

@@ -10,7 +10,6 @@ use super::app::App;
 use super::dialogs::{Dialog, help};
 use super::look::Look;
 use super::tabs::TabId;
-use super::theme::Theme;
 use crate::model::Collector;
 use crate::model::words::thousands;
 use crate::render::text::{self, Safe};
@@ -43,25 +42,31 @@ impl Layout {
         }
     }
 
-    /// Where each tab's name stands.
-    fn names(self, theme: Theme) -> Vec<(TabId, Rect, String)> {
+    /// Where each tab's name stands. Where there is no room for all, only the chosen one has more than a number.
+    fn names(self, chosen: TabId) -> Vec<(TabId, Rect, String)> {
+        let whole = |n: usize, tab: TabId| format!(" {} {}  ", n + 1, tab.title());
+        let all = TabId::ALL.into_iter().enumerate();
+        let room: usize = all.clone().map(|(n, tab)| whole(n, tab).len()).sum();
+        let short = room > usize::from(self.tabs.width);
         let mut x = 0;
         let mut names = Vec::new();
-        for (n, tab) in TabId::ALL.into_iter().enumerate() {
-            let name = format!(" {} {} ", n + 1, tab.title());
+        for (n, tab) in all {
+            let name = if short && tab != chosen {
+                format!(" {}  ", n + 1)
+            } else {
+                whole(n, tab)
+            };
             let width = u16::try_from(name.len()).unwrap_or(0);
             let area = Rect::new(x, self.tabs.y, width, 1).intersection(self.tabs);
             names.push((tab, area, name));
-            x = x
-                .saturating_add(width)
-                .saturating_add(text::width(theme.sign("│", "|")) as u16);
+            x = x.saturating_add(width);
         }
         names
     }
 
     /// The tab whose name is at a place.
-    pub fn tab_at(self, at: Position, theme: Theme) -> Option<TabId> {
-        let names = self.names(theme).into_iter();
+    pub fn tab_at(self, at: Position, chosen: TabId) -> Option<TabId> {
+        let names = self.names(chosen).into_iter();
         let mut fit = names.filter(|(_, area, _)| area.contains(at));
         fit.next().map(|(tab, ..)| tab)
     }
@@ -165,7 +170,7 @@ fn clock(app: &App, look: &Look) -> String {
 
 fn tabs(app: &App, layout: Layout, buffer: &mut Buffer) {
     let theme = app.setup.theme;
-    for (tab, area, name) in layout.names(theme) {
+    for (tab, area, name) in layout.names(app.tab) {
         let (style, name) = if tab == app.tab {
             (theme.chosen(), name.replacen(' ', theme.sign("▸", ">"), 1))
         } else {

@@ -89,8 +89,10 @@ pub struct Look {
     pub host: String,
     /// the namespaces; at least one
     pub places: Vec<Place>,
-    /// of all places together, without their findings
+    /// of all places together
     pub analysis: Analysis,
+    /// what is known of several places together, without rows; `None` where there is only one
+    pub whole: Option<Snapshot>,
     /// what is not known, of all places together
     pub coverage: Coverage,
     /// everything that whoever reads it must know
@@ -131,6 +133,12 @@ impl fmt::Debug for Look {
 }
 
 impl Look {
+    /// What is known of all places together; rows only where there is one.
+    pub fn whole(&self) -> Option<&Snapshot> {
+        let first = self.places.first().map(|place| &place.snapshot);
+        self.whole.as_ref().or(first)
+    }
+
     /// All TCP sockets.
     pub fn total(&self) -> u64 {
         self.states.iter().flatten().sum::<u64>() + self.unknown_states

@@ -197,6 +197,7 @@ pub fn look_at(second: i64) -> Look {
             ..Coverage::default()
         },
         warnings: Vec::new(),
+        whole: None,
         states,
         unknown_states: 0,
         closes,

@@ -89,7 +89,7 @@ fn options_of_other_programs_name_what_does_it_here() {
         ("kill --dry-run port = 1", "'--dry-run'", "only with --yes"),
         ("kill -y port = 1", "'-y'", "only with --yes"),
         ("list netns = trial-a", "netns", "with --netns all"),
-        ("-tanc", "--columns", "watch -n1"),
+        ("-tanc", "--columns", "linger watch"),
         ("-t -o json", "'json'", "--output json"),
         ("-ojson", "'json'", "--output json"),
         ("-i :443", "':443'", "port = :443"),

@@ -7,6 +7,8 @@ mod columns;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod diff;
+#[cfg(test)]
 mod documents;
 mod edited;
 #[cfg(test)]

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
 
-use crate::hostile;
 use crate::world::World;
+use crate::{hostile, watch};
 
 /// One test.
 #[derive(Clone, Copy)]
@@ -46,6 +46,9 @@ pub fn main(groups: &[&[Test]]) -> ExitCode {
     if asked.hostile {
         return answer(&hostile::child());
     }
+    if asked.panicking {
+        return answer(&watch::panicking());
+    }
     let chosen: Vec<Test> = tests
         .into_iter()
         .filter(|test| asked.wants(test.name))
@@ -72,6 +75,7 @@ struct Asked {
     threads: Option<usize>,
     exec: Option<String>,
     hostile: bool,
+    panicking: bool,
 }
 
 impl Asked {
@@ -87,6 +91,7 @@ impl Asked {
             match name {
                 "--exec" => asked.exec = value(),
                 "--hostile-child" => asked.hostile = true,
+                "--panicking-child" => asked.panicking = true,
                 "--list" => asked.list = true,
                 "--exact" => asked.exact = true,
                 "--nocapture" | "--no-capture" => asked.nocapture = true,

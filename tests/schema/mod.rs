@@ -20,6 +20,8 @@ pub const SCHEMAS: &[(&str, &str)] = &[
     ("linger.explain/1", "linger.explain.1.json"),
     ("linger.record/1", "linger.record.1.json"),
     ("linger.kill/1", "linger.kill.1.json"),
+    ("linger.diff/1", "linger.diff.1.json"),
+    ("linger.closings/1", "linger.closings.1.json"),
 ];
 
 /// What the others refer to.

@@ -8,6 +8,7 @@ use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use rustc_hash::FxHashSet;
 
 use super::args::{self, CollectorChoice, Common};
@@ -22,7 +23,7 @@ use crate::fields::Record;
 use crate::knowledge::killing::{Allowed, Fate, objection};
 use crate::model::words::count;
 use crate::model::{
-    AgeFacts, Attributes, Coverage, Ends, Owners, Protocol, Socket, StateSet, TcpState,
+    AgeFacts, Attributes, Coverage, Ends, Host, Owners, Protocol, Socket, StateSet, TcpState,
 };
 use crate::query::Filter;
 use crate::render::json::{Counts, Head, KILL, Kill, Killed, Tail};
@@ -91,6 +92,78 @@ pub fn run(args: &args::Kill) -> Result<(), Failure> {
         Some(_) => filter.to_string(),
         None => args.filter.join(" "),
     };
+    let acted = act(args, filter)?;
+    source::notes(&acted.warnings);
+
+    let head = Head {
+        schema: KILL,
+        generated_at: acted.taken,
+        host: &acted.host.name,
+        netns: acted.host.netns,
+        collector: source::collector(&args.common, &acted.coverage),
+    };
+    let killing = Killing {
+        sockets: &acted.sockets,
+        owners: &acted.owners,
+        names: &acted.names,
+        width: terminal::screen(args.common.color).width,
+    };
+    let shown = Shown {
+        args,
+        typed: &typed,
+        head,
+        capture: acted.capture.as_deref(),
+        tail: Tail {
+            namespaces: &[],
+            complete: acted.coverage.complete(),
+            warnings: &acted.warnings,
+        },
+    };
+    let printed = shown.print(&killing);
+    // That a reader has gone does not make a failure a success.
+    verdict(&acted.sockets, acted.doomed)?;
+    printed
+}
+
+/// What was found, and what became of it.
+pub struct Acted {
+    /// each socket that fits, and its fate
+    pub sockets: Vec<(Socket, Fate)>,
+    /// whether one was to be destroyed
+    doomed: bool,
+    /// the evidence
+    pub capture: Option<PathBuf>,
+    /// what whoever reads this must know
+    pub warnings: Vec<String>,
+    coverage: Coverage,
+    owners: Owners,
+    names: Numbers,
+    host: Host,
+    taken: Timestamp,
+}
+
+/// Destroys the sockets with these cookies, the evidence kept first, as `linger kill --yes` does: one that is another by
+/// now, or in a state that is left alone, is not touched. The calling thread may enter another network namespace by it.
+///
+/// # Errors
+/// As [`run`], without printing.
+pub fn cookies(common: &Common, cookies: &[u64]) -> Result<Acted, Failure> {
+    let tests: Vec<String> = cookies
+        .iter()
+        .map(|cookie| format!("cookie = {cookie:x}"))
+        .collect();
+    let filter = vec![tests.join(" or ")];
+    let args = args::Kill {
+        yes: true,
+        common: common.clone(),
+        ..args::Kill::default()
+    };
+    let filter = Filter::parse(&filter)?;
+    act(&args, filter)
+}
+
+/// Finds the sockets that fit, and with `--yes` destroys them.
+fn act(args: &args::Kill, filter: Filter) -> Result<Acted, Failure> {
     // By the cookie alone the very socket is hit, and only netlink has it.
     let common = Common {
         collector: CollectorChoice::Netlink,
@@ -160,41 +233,21 @@ pub fn run(args: &args::Kill) -> Result<(), Failure> {
         let warning = "to destroy them takes CAP_NET_ADMIN, which this process does not have";
         warnings.push(warning.to_owned());
     }
-    source::notes(&warnings);
-
-    let host = machine.host();
-    let head = Head {
-        schema: KILL,
-        generated_at: taken,
-        host: &host.name,
-        netns: host.netns,
-        collector: source::collector(&common, &coverage),
-    };
     let sockets: Vec<(Socket, Fate)> = targets
         .into_iter()
         .map(|target| (target.socket, target.fate))
         .collect();
-    let killing = Killing {
-        sockets: &sockets,
-        owners: &judge.owners,
-        names: &judge.names,
-        width: terminal::screen(args.common.color).width,
-    };
-    let shown = Shown {
-        args,
-        typed: &typed,
-        head,
-        capture: capture.as_deref(),
-        tail: Tail {
-            namespaces: &[],
-            complete: coverage.complete(),
-            warnings: &warnings,
-        },
-    };
-    let printed = shown.print(&killing);
-    // That a reader has gone does not make a failure a success.
-    verdict(&sockets, doomed)?;
-    printed
+    Ok(Acted {
+        sockets,
+        doomed,
+        capture,
+        warnings,
+        coverage,
+        owners: judge.owners,
+        names: judge.names,
+        host: machine.host(),
+        taken,
+    })
 }
 
 /// What is asked of the kernel: what is judged, and for a capture everything.

@@ -9,12 +9,16 @@ use netlink_packet_sock_diag::constants::{
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use netlink_packet_sock_diag::{SOCK_DIAG_BY_FAMILY, SockDiagMessage, unix};
 
-use super::others;
+use super::{TCPDIAG_GETSOCK, others};
 use crate::collect::{Table, Want};
 use crate::model::{Family, Protocol, StateSet};
 
 /// `sizeof(struct nlmsghdr)` (`include/uapi/linux/netlink.h`)
 const HEADER: usize = 16;
+
+/// `sizeof(struct inet_diag_req)`: four bytes, `struct inet_diag_sockid` (48 bytes), states, `idiag_dbs`
+/// (`include/uapi/linux/inet_diag.h`)
+const INET_DIAG_REQ: usize = 60;
 
 /// `INET_DIAG_REQ_PROTOCOL`: the protocol where it is no byte (`include/uapi/linux/inet_diag.h`)
 const INET_DIAG_REQ_PROTOCOL: u16 = 3;
@@ -34,7 +38,10 @@ pub fn of(table: Table, want: &Want, form: Option<&[u8]>, sequence: u32) -> Vec<
         Some(Family::Ipv4) => (AF_INET, SocketId::new_v4()),
         Some(Family::Ipv6) => (AF_INET6, SocketId::new_v6()),
         None if table.protocol == Protocol::Unix => return finished(unix_request(want), sequence),
-        None => return framed(&others::request(table.protocol, want), sequence),
+        None => {
+            let request = others::request(table.protocol, want);
+            return framed(SOCK_DIAG_BY_FAMILY, &request, sequence);
+        }
     };
     let request = SockDiagMessage::InetRequest(InetRequest {
         family,
@@ -59,6 +66,23 @@ pub fn of(table: Table, want: &Want, form: Option<&[u8]>, sequence: u32) -> Vec<
         append(&mut bytes, INET_DIAG_REQ_BYTECODE, form);
     }
     bytes
+}
+
+/// The request for the TCP sockets of both families at once: `struct inet_diag_req` of the type before
+/// `SOCK_DIAG_BY_FAMILY`, which has no protocol and, to the kernel, no family (`inet_diag_dump_compat` in
+/// `net/ipv4/inet_diag.c`).
+pub fn of_both(want: &Want, sequence: u32) -> Vec<u8> {
+    let mut request = vec![0; INET_DIAG_REQ];
+    let extensions = extensions(want).bits();
+    for (at, value) in [(0, AF_INET), (3, extensions)] {
+        if let Some(byte) = request.get_mut(at) {
+            *byte = value;
+        }
+    }
+    if let Some(states) = request.get_mut(INET_DIAG_REQ - 8..INET_DIAG_REQ - 4) {
+        states.copy_from_slice(&want.states.mask().to_ne_bytes());
+    }
+    framed(TCPDIAG_GETSOCK, &request, sequence)
 }
 
 /// The protocol's number for `sdiag_protocol`.
@@ -107,13 +131,13 @@ fn append(request: &mut Vec<u8>, kind: u16, value: &[u8]) {
 }
 
 /// A request that the crate has no message for.
-fn framed(request: &[u8], sequence: u32) -> Vec<u8> {
+fn framed(kind: u16, request: &[u8], sequence: u32) -> Vec<u8> {
     let length = HEADER.saturating_add(request.len());
     let mut bytes = u32::try_from(length)
         .unwrap_or_default()
         .to_ne_bytes()
         .to_vec();
-    bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
     bytes.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
     bytes.extend(sequence.to_ne_bytes());
     bytes.extend([0; 4]);

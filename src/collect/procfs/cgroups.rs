@@ -72,6 +72,12 @@ impl Paths {
     }
 }
 
+/// The paths of all groups by their ids, of the hierarchy that the file, which is like `/proc/PID/mountinfo`, names. Empty
+/// where none is mounted.
+pub fn paths(mountinfo: impl AsRef<Path>) -> FxHashMap<u64, String> {
+    ids(&text(mountinfo.as_ref()).unwrap_or_default()).unwrap_or_default()
+}
+
 /// Every group's id and path. The id of a group is the inode of its directory (`kernfs`; on machines of 32 bits since
 /// Linux 5.5 a part of it, then no path is found).
 fn ids(mountinfo: &str) -> Option<FxHashMap<u64, String>> {

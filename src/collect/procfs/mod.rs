@@ -10,6 +10,8 @@ pub mod facts;
 pub mod inet;
 pub mod owners;
 pub mod packet;
+mod process;
+pub mod remembered;
 mod root;
 pub mod sctp;
 pub mod strays;
@@ -29,6 +31,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rustix::fs::{PROC_SUPER_MAGIC, fstatfs};
 
+use self::remembered::Remembered;
 pub use self::root::ProcRoot;
 use self::strays::Stray;
 use super::{Error, Inodes, RowSink, Source, Table, Tee, Want};
@@ -79,6 +82,8 @@ pub struct Procfs {
     owner_deadline: Option<Duration>,
     /// when the search for owners that was begun last had to end
     owners_until: Option<Instant>,
+    /// where owners are remembered from look to look
+    remembered: Option<Remembered>,
 }
 
 impl Default for Procfs {
@@ -94,7 +99,19 @@ impl Procfs {
             root,
             owner_deadline: Some(OWNER_DEADLINE),
             owners_until: None,
+            remembered: None,
         }
+    }
+
+    /// Whether [`Source::owners_of`] remembers what it found, for a program that looks again and again. Of a copy, which
+    /// never changes, nothing is remembered.
+    pub fn remember_owners(&mut self, remember: bool) {
+        self.remembered = (remember && self.root.is_this_machine()).then(Remembered::default);
+    }
+
+    /// What is remembered of owners.
+    pub const fn remembered(&self) -> Option<&Remembered> {
+        self.remembered.as_ref()
     }
 
     /// With another limit to the search for owners; `None` is no limit.
@@ -276,6 +293,22 @@ impl Source for Procfs {
         coverage.nested_pids = self.root.is_nested();
         if self.root.is_own() {
             owners::name_users(&mut owners, deadline);
+        }
+        (owners, coverage)
+    }
+
+    fn owners_of(&mut self, listed: &Inodes) -> (Owners, Coverage) {
+        let Some(remembered) = &mut self.remembered else {
+            return self.owners();
+        };
+        let deadline = self
+            .owner_deadline
+            .and_then(|limit| Instant::now().checked_add(limit));
+        self.owners_until = deadline;
+        let (mut owners, mut coverage) = remembered.look(self.root.processes(), listed, deadline);
+        coverage.nested_pids = self.root.is_nested();
+        if self.root.is_own() {
+            remembered.name_users(&mut owners, |uid| owners::user(uid, deadline));
         }
         (owners, coverage)
     }

@@ -1,71 +1,53 @@
 //! Which process holds which socket, from `/proc/PID/fd`.
 //!
 //! One directory handle per process pins it: what is read through the handle is never of another process that got
-//! the same number. Every failure is counted, none ends the search. `cmdline`, `maps` and `smaps` are never opened:
-//! they may block for ever behind a process in uninterruptible sleep.
+//! the same number. Every failure is counted, none ends the search.
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Instant;
 
 use rustc_hash::FxHashMap;
-use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat_raw};
-use rustix::io::{Errno, read as read_fd};
+use rustix::fs::{CWD, RawDir, readlinkat_raw};
+use rustix::io::Errno;
 
+pub(super) use super::process::inode;
+use super::process::{Ended, Reader, directory, number, pinned};
 use crate::model::owner::Link;
 use crate::model::{Collector, Coverage, Owners, Process};
 
 /// What `getdents64` fills at a time; a thousand descriptors fit.
-const DIRECTORY_BUFFER: usize = 32 * 1024;
-
-/// No file that is read here is longer but by malice: `status` has 1.5 KB, `cgroup` a path per hierarchy.
-const LONGEST_FILE: usize = 64 * 1024;
+pub(super) const DIRECTORY_BUFFER: usize = 32 * 1024;
 
 /// Descriptors between two looks at the clock.
 const DEADLINE_STRIDE: u64 = 256;
 
-/// `PF_KTHREAD` (`include/linux/sched.h`), as the flags in `/proc/PID/stat` show it.
-const PF_KTHREAD: u32 = 0x0020_0000;
-
 /// Looks through the descriptors of every process under `proc_root` until `deadline`. Users are not named: see
 /// [`name_users`].
 pub fn read(proc_root: &Path, deadline: Option<Instant>) -> (Owners, Coverage) {
-    let mut scan = Scan {
-        processes: Vec::new(),
-        links: Vec::new(),
-        coverage: Coverage {
-            collector: Collector::Procfs,
-            owners_read: true,
-            ..Coverage::default()
-        },
-        deadline,
-        descriptors: Vec::with_capacity(DIRECTORY_BUFFER),
-        text: Vec::new(),
-    };
-    if let Err(errno) = scan.all(proc_root) {
-        scan.coverage
-            .missing
-            .push(format!("owners: {} ({errno})", proc_root.display()));
-        scan.coverage.owners_read = !scan.processes.is_empty();
-    }
+    let mut scan = Scan::new(deadline, false);
+    scan.everything(proc_root);
     (Owners::new(scan.processes, scan.links), scan.coverage)
 }
 
 /// Gives every process the name of its uid, each looked up once. Only for this machine's own processes: the uids of
 /// another root are of another user database. A look-up may ask the network (NSS), so none is begun after `deadline`.
 pub fn name_users(owners: &mut Owners, deadline: Option<Instant>) {
-    name_users_by(owners, |uid| {
-        if passed(deadline) {
-            return None;
-        }
-        let user = uzers::get_user_by_uid(uid)?;
-        Some(user.name().to_string_lossy().into_owned())
-    });
+    name_users_by(owners, |uid| user(uid, deadline));
 }
 
-fn name_users_by(owners: &mut Owners, mut name: impl FnMut(u32) -> Option<String>) {
+/// The name of a user, as [`name_users`] looks it up.
+pub(super) fn user(uid: u32, deadline: Option<Instant>) -> Option<String> {
+    if passed(deadline) {
+        return None;
+    }
+    let user = uzers::get_user_by_uid(uid)?;
+    Some(user.name().to_string_lossy().into_owned())
+}
+
+pub(super) fn name_users_by(owners: &mut Owners, mut name: impl FnMut(u32) -> Option<String>) {
     let mut names = FxHashMap::default();
     for process in owners.processes_mut() {
         if let Some(uid) = process.uid {
@@ -80,7 +62,7 @@ pub(super) fn passed(deadline: Option<Instant>) -> bool {
 
 /// Why a process tells nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Gap {
+pub(super) enum Gap {
     /// it ended
     Vanished,
     /// no privilege, or no resource left to open it with
@@ -98,18 +80,61 @@ impl From<Errno> for Gap {
     }
 }
 
-struct Scan {
-    processes: Vec<Process>,
-    links: Vec<Link>,
-    coverage: Coverage,
+impl From<Ended> for Gap {
+    fn from(_: Ended) -> Self {
+        Self::Vanished
+    }
+}
+
+/// A walk through processes, and what it has found.
+pub(super) struct Scan {
+    /// those that hold sockets
+    pub processes: Vec<Process>,
+    /// of each of them when it began, in clock ticks since boot
+    pub started: Vec<Option<u64>>,
+    pub links: Vec<Link>,
+    /// where asked for: descriptors of these processes that are no sockets, by the process's place
+    pub plain: Vec<(u32, u32)>,
+    /// processes that could not be read
+    pub hidden: Vec<u32>,
+    pub coverage: Coverage,
     deadline: Option<Instant>,
+    with_plain: bool,
     /// what `getdents64` fills; its spare capacity alone is used
     descriptors: Vec<u8>,
-    /// what is read of a file, reused
-    text: Vec<u8>,
+    reader: Reader,
 }
 
 impl Scan {
+    /// Nothing yet.
+    pub fn new(deadline: Option<Instant>, with_plain: bool) -> Self {
+        Self {
+            processes: Vec::new(),
+            started: Vec::new(),
+            links: Vec::new(),
+            plain: Vec::new(),
+            hidden: Vec::new(),
+            coverage: Coverage {
+                collector: Collector::Procfs,
+                owners_read: true,
+                ..Coverage::default()
+            },
+            deadline,
+            with_plain,
+            descriptors: Vec::with_capacity(DIRECTORY_BUFFER),
+            reader: Reader::default(),
+        }
+    }
+
+    /// Walks through every process.
+    pub fn everything(&mut self, proc_root: &Path) {
+        if let Err(errno) = self.all(proc_root) {
+            let part = format!("owners: {} ({errno})", proc_root.display());
+            self.coverage.missing.push(part);
+            self.coverage.owners_read = !self.processes.is_empty();
+        }
+    }
+
     fn all(&mut self, proc_root: &Path) -> Result<(), Errno> {
         let root = directory(CWD, proc_root)?;
         let mut entries = [MaybeUninit::uninit(); DIRECTORY_BUFFER];
@@ -121,18 +146,8 @@ impl Scan {
                 continue;
             };
             init_seen |= pid == 1;
-            if passed(self.deadline) {
-                self.coverage.owners_timed_out = true;
+            if !self.one(root.as_fd(), entry.file_name(), pid) {
                 return Ok(());
-            }
-            match self.process(root.as_fd(), entry.file_name(), pid) {
-                Ok(()) => {}
-                Err(Gap::Vanished) => self.coverage.vanished_processes += 1,
-                Err(Gap::Unreadable) => self.coverage.unreadable_processes += 1,
-                Err(Gap::TimedOut) => {
-                    self.coverage.owners_timed_out = true;
-                    return Ok(());
-                }
             }
         }
         // Every pid namespace has a process 1 (it is killed as a whole when that one ends). Where it is not listed,
@@ -143,27 +158,54 @@ impl Scan {
         Ok(())
     }
 
+    /// Looks into one process; `false` if there is no time left.
+    pub fn one(&mut self, root: BorrowedFd<'_>, name: &CStr, pid: u32) -> bool {
+        let found = if passed(self.deadline) {
+            Err(Gap::TimedOut)
+        } else {
+            self.process(root, name, pid)
+        };
+        match found {
+            Ok(()) => {}
+            Err(Gap::Vanished) => self.coverage.vanished_processes += 1,
+            Err(Gap::Unreadable) => {
+                self.coverage.unreadable_processes += 1;
+                self.hidden.push(pid);
+            }
+            Err(Gap::TimedOut) => self.coverage.owners_timed_out = true,
+        }
+        found != Err(Gap::TimedOut)
+    }
+
     fn process(&mut self, root: BorrowedFd<'_>, name: &CStr, pid: u32) -> Result<(), Gap> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let process = openat(root, name, flags, Mode::empty())?;
-        let before = self.links.len();
+        let process = pinned(root, name)?;
+        let (before, holders) = (self.links.len(), self.processes.len());
+        let before_plain = self.plain.len();
         let mut fds = 0;
         let seen = self.links_of(process.as_fd(), &mut fds);
         let found = match seen {
             Err(Gap::Vanished) => seen,
             _ if self.links.len() == before => seen,
-            // What was found before the gap counts; the number of descriptors does not.
-            _ => self
-                .details(process.as_fd(), pid, seen.is_ok().then_some(fds))
-                .map(|details| self.processes.push(details))
-                .and(seen),
+            _ => match self.reader.details(process.as_fd(), pid) {
+                Ok((mut details, started)) => {
+                    // What was found before the gap counts; the number of descriptors does not.
+                    details.fds = seen.is_ok().then_some(fds);
+                    self.processes.push(details);
+                    self.started.push(started);
+                    seen
+                }
+                Err(ended) => Err(ended.into()),
+            },
         };
+        if self.processes.len() == holders {
+            self.plain.truncate(before_plain);
+        }
         match found {
             Err(Gap::Vanished) => {
                 self.links.truncate(before);
                 found
             }
-            Err(Gap::Unreadable) if self.holds_nothing(process.as_fd()) => Ok(()),
+            Err(Gap::Unreadable) if self.reader.holds_nothing(process.as_fd()) => Ok(()),
             _ => found,
         }
     }
@@ -194,6 +236,8 @@ impl Scan {
                             process: index,
                             fd,
                         });
+                    } else if self.with_plain {
+                        self.plain.push((index, fd));
                     }
                 }
                 // Closed since it was listed.
@@ -204,148 +248,6 @@ impl Scan {
         }
         Ok(())
     }
-
-    /// What else is known of a process. Only its end is a failure; what is denied is absent.
-    fn details(
-        &mut self,
-        process: BorrowedFd<'_>,
-        pid: u32,
-        fds: Option<u64>,
-    ) -> Result<Process, Gap> {
-        let stat = match self.text(process, c"stat") {
-            Ok(text) => Stat::parse(text),
-            Err(Errno::NOENT | Errno::SRCH) => return Err(Gap::Vanished),
-            Err(_) => None,
-        };
-        let comm = self.text(process, c"comm").unwrap_or_default();
-        let comm = comm.strip_suffix(b"\n").unwrap_or(comm);
-        let comm = String::from_utf8_lossy(comm).into_owned();
-        let text = |text: &Result<&[u8], Errno>| {
-            text.as_ref()
-                .map(|text| String::from_utf8_lossy(text).into_owned())
-                .unwrap_or_default()
-        };
-        let uid = effective_uid(&text(&self.text(process, c"status")));
-        let nofile = soft_nofile(&text(&self.text(process, c"limits")));
-        let cgroup = cgroup_path(&text(&self.text(process, c"cgroup")));
-        let mut target = [0; 64];
-        let netns = readlinkat_raw(process, c"ns/net", &mut target[..])
-            .ok()
-            .and_then(|length| inode(target.get(..length)?, b"net:["));
-        Ok(Process {
-            pid,
-            comm,
-            uid,
-            user: None,
-            fds,
-            nofile,
-            cgroup,
-            netns,
-            run_state: stat.map(|stat| stat.state),
-        })
-    }
-
-    /// Whether a process that may not be looked into has no descriptors anyway: a kernel thread or a zombie.
-    fn holds_nothing(&mut self, process: BorrowedFd<'_>) -> bool {
-        self.text(process, c"stat")
-            .ok()
-            .and_then(Stat::parse)
-            .is_some_and(|stat| stat.flags & PF_KTHREAD != 0 || matches!(stat.state, 'Z' | 'X'))
-    }
-
-    fn text(&mut self, process: BorrowedFd<'_>, name: &CStr) -> Result<&[u8], Errno> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = openat(process, name, flags, Mode::empty())?;
-        self.text.clear();
-        let mut chunk = [0; 4096];
-        while self.text.len() < LONGEST_FILE {
-            match read_fd(&file, &mut chunk) {
-                Ok(0) => break,
-                Ok(length) => self
-                    .text
-                    .extend_from_slice(chunk.get(..length).unwrap_or_default()),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(&self.text)
-    }
-}
-
-fn directory(at: impl AsFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(at, path, flags, Mode::empty())
-}
-
-/// The members of `/proc/PID/stat` that are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stat {
-    state: char,
-    flags: u32,
-}
-
-impl Stat {
-    /// The name in the second member is the process's own choice, blanks and parentheses included; no later member
-    /// has a parenthesis, so the last one ends it.
-    fn parse(text: &[u8]) -> Option<Self> {
-        let end = text.iter().rposition(|byte| *byte == b')')?;
-        let rest = str::from_utf8(text.get(end + 1..)?).ok()?;
-        let mut words = rest.split_ascii_whitespace();
-        let state = words.next()?.chars().next()?;
-        // ppid, pgrp, session, tty_nr and tpgid lie between.
-        let flags = words.nth(5).and_then(|flags| flags.parse().ok());
-        Some(Self {
-            state,
-            flags: flags.unwrap_or_default(),
-        })
-    }
-}
-
-/// The number in a link such as `socket:[4711]`.
-pub(super) fn inode(target: &[u8], kind: &[u8]) -> Option<u64> {
-    let digits = target.strip_prefix(kind)?.strip_suffix(b"]")?;
-    str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// A file name of digits alone.
-fn number(name: &[u8]) -> Option<u32> {
-    if !name.first()?.is_ascii_digit() {
-        return None;
-    }
-    str::from_utf8(name).ok()?.parse().ok()
-}
-
-/// The second number of `Uid:` (real, effective, saved, file system). The owner of the directory is not it: root for
-/// a process that is not dumpable.
-fn effective_uid(status: &str) -> Option<u32> {
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    line.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
-fn soft_nofile(limits: &str) -> Option<u64> {
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?;
-    match line.split_ascii_whitespace().next()? {
-        "unlimited" => Some(u64::MAX),
-        number => number.parse().ok(),
-    }
-}
-
-/// The path in the v2 hierarchy (`0::`), or systemd's named one. On a host with both, the v2 hierarchy is there but may
-/// hold every process at its root.
-fn cgroup_path(cgroup: &str) -> Option<String> {
-    let path = |wanted: fn(&str, &str) -> bool| {
-        cgroup.lines().find_map(|line| {
-            let mut parts = line.splitn(3, ':');
-            let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-            wanted(id, controllers).then_some(path)
-        })
-    };
-    let unified = path(|id, controllers| id == "0" && controllers.is_empty());
-    let systemd = path(|_, controllers| controllers == "name=systemd");
-    let path = unified.filter(|path| *path != "/").or(systemd).or(unified);
-    path.map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -423,8 +325,6 @@ mod tests {
         let (owners, _) = read(root.path(), None);
         assert_eq!(owners.processes()[0].run_state, Some('D'));
         assert_eq!(owners.processes()[0].comm, comm);
-        assert_eq!(Stat::parse(b"7 (a"), None);
-        assert_eq!(Stat::parse(b""), None);
     }
 
     #[test]
@@ -538,37 +438,5 @@ mod tests {
             .map(|p| p.user.as_deref())
             .collect();
         assert_eq!(users, [Some("five"), Some("five"), None, None]);
-    }
-
-    #[test]
-    fn the_small_files_are_read_by_name() {
-        assert_eq!(effective_uid("Name:\tUid:\nUid:\t1\t2\t3\t4\n"), Some(2));
-        assert_eq!(effective_uid("Gid:\t1\t2\n"), None);
-        let limits = "Max cpu time              unlimited            unlimited            seconds\n\
-                      Max open files            1024                 524288               files\n";
-        assert_eq!(soft_nofile(limits), Some(1024));
-        assert_eq!(
-            soft_nofile(&limits.replace("1024", "unlimited")),
-            Some(u64::MAX)
-        );
-        assert_eq!(soft_nofile(""), None);
-        let path = |text| cgroup_path(text);
-        assert_eq!(
-            path("0::/a.slice/b:c.service\n"),
-            Some("/a.slice/b:c.service".into())
-        );
-        assert_eq!(
-            path("3:cpu:/x\n1:name=systemd:/s.service\n0::/\n"),
-            Some("/s.service".into())
-        );
-        assert_eq!(
-            path("1:name=systemd:/s.service\n0::/u.service\n"),
-            Some("/u.service".into())
-        );
-        assert_eq!(path("3:cpu:/x\n0::/\n"), Some("/".into()));
-        assert_eq!(path("3:cpu:/x\n"), None);
-        assert_eq!(inode(b"socket:[12]", b"socket:["), Some(12));
-        assert_eq!(inode(b"socket:[12", b"socket:["), None);
-        assert_eq!(inode(b"pipe:[12]", b"socket:["), None);
     }
 }

@@ -123,6 +123,7 @@ impl ProcRoot {
             name: self.sysctl("kernel/hostname").unwrap_or_default(),
             kernel: self.sysctl("kernel/osrelease").unwrap_or_default(),
             netns: self.netns_inode(),
+            boot_id: self.sysctl("kernel/random/boot_id"),
         }
     }
 

@@ -6,6 +6,7 @@
 //! too; a reader gets them back unchanged.
 
 mod column;
+mod diff;
 mod ends;
 mod extensions;
 mod groups;
@@ -26,6 +27,7 @@ use crate::model::Looked;
 use crate::model::printable::{all_printable, is_printable};
 use crate::model::unix::Name;
 
+pub use diff::{DIFF, Files, write_diff};
 pub use groups::{GROUPS, members, write_groups};
 pub use kill::{Counts, KILL, Kill, Killed};
 pub use pairs::{PAIRS, Pairs};
