@@ -37,7 +37,7 @@ pub use error::{Error, Place, Wanted};
 pub use resolve::Lookup;
 pub use value::size;
 
-use crate::fields::{Needed, Needs, Record};
+use crate::fields::{Field, Needed, Needs, Record};
 use crate::model::{Program, StateSet};
 use expr::{Address, Expr, Host, Test};
 use text::Text;
@@ -194,11 +194,17 @@ impl Filter {
 
     /// What has to be collected to judge a row.
     pub fn needed(&self) -> Needed {
+        self.needed_but(&|_| false)
+    }
+
+    /// The same where some columns are `known` already.
+    pub fn needed_but(&self, known: &dyn Fn(&Field) -> bool) -> Needed {
         let mut needed = Needed::default();
         self.each(&mut |test| {
             needed = needed.with(match test {
                 Test::Mark { .. } => Needs::Extended,
                 Test::Cgroup { .. } => Needs::Cgroup,
+                Test::Number(field, ..) | Test::Text(field, _) if known(field) => Needs::Row,
                 Test::Number(field, ..) | Test::Text(field, _) => field.needs,
                 _ => Needs::Row,
             });

@@ -224,6 +224,9 @@ fn dialog(app: &App, layout: Layout, buffer: &mut Buffer) -> Option<Position> {
             None
         }
         Dialog::Sure(sure) => sure.draw(layout.body, buffer, theme),
-        Dialog::Menu(_) => None,
+        Dialog::Menu(menu) => {
+            menu.draw(layout.body, buffer, theme);
+            None
+        }
     }
 }

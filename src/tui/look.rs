@@ -149,6 +149,12 @@ impl Look {
         self.states.get(state.index()?).copied().flatten()
     }
 
+    /// How many rows there are.
+    pub fn rows_len(&self) -> u64 {
+        let sockets = self.places.iter().map(|place| place.snapshot.sockets.len());
+        sockets.sum::<usize>() as u64
+    }
+
     /// Every socket.
     pub fn rows(&self) -> impl Iterator<Item = (Row, &Socket)> {
         (0u16..).zip(&self.places).flat_map(|(place, seen)| {

@@ -1,7 +1,15 @@
 //! A list to choose from.
 
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::widgets::{Clear, Widget};
+
+use crate::render::text;
 use crate::tui::cursor::Cursor;
+use crate::tui::draw::put;
 use crate::tui::keys::Action;
+use crate::tui::theme::Theme;
 
 /// What is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,5 +62,50 @@ impl Menu {
             .filter(|(_, mark)| **mark)
             .map(|(at, _)| at)
             .collect()
+    }
+
+    /// Draws it over `area`: what is chosen, the items that have room, and the keys.
+    pub fn draw(&self, area: Rect, buffer: &mut Buffer, theme: Theme) {
+        Clear.render(area, buffer);
+        let line = |y: u16| Rect::new(area.x, area.y + y, area.width, 1).intersection(area);
+        let page = usize::from(area.height).saturating_sub(2);
+        let mut cursor = self.cursor;
+        cursor.fit(self.items.len(), page);
+        let place = format!(
+            "{}  {} of {}",
+            self.title,
+            (cursor.at + 1).min(self.items.len()),
+            self.items.len()
+        );
+        put(buffer, line(0), &place, theme.strong());
+        let widest = self.items.iter().map(|(name, _)| text::width(name)).max();
+        let widest = widest.unwrap_or(0);
+        let items = self.items.iter().enumerate().skip(cursor.top).take(page);
+        for (y, (at, (name, means))) in (1u16..).zip(items) {
+            let chosen = at == cursor.at;
+            let style = if chosen { theme.chosen() } else { Style::new() };
+            let sign = if chosen { theme.sign("▸", ">") } else { " " };
+            let mark = match (self.many, self.marked.get(at)) {
+                (false, _) => "",
+                (true, Some(true)) => "[x] ",
+                (true, _) => "[ ] ",
+            };
+            let gap = " ".repeat(widest.saturating_sub(text::width(name)));
+            buffer.set_style(line(y), style);
+            put(
+                buffer,
+                line(y),
+                &format!("{sign} {mark}{name}{gap}  {means}"),
+                style,
+            );
+        }
+        let keys = if self.many {
+            "space: show or hide  Enter: take it  Esc: leave it"
+        } else {
+            "Enter: take it  Esc: leave it"
+        };
+        if area.height > 1 {
+            put(buffer, line(area.height - 1), keys, theme.faint());
+        }
     }
 }

@@ -1,0 +1,115 @@
+//! The tab on screens of three sizes, as files. `UPDATE_SCREENS=1` writes them.
+
+use std::fs;
+
+use super::*;
+
+/// The machine of the tests with ages and one socket of which everything is known.
+fn look() -> Look {
+    let mut look = look_at(NOON);
+    look.decode = decode;
+    let snapshot = &mut look.places[0].snapshot;
+    for at in 0..snapshot.sockets.len() {
+        let n = u64::try_from(at).unwrap();
+        let state = snapshot.sockets[at].state;
+        if matches!(state, TcpState::TimeWait | TcpState::SynReceived) {
+            continue;
+        }
+        let raw = tcp_info::example(&[
+            ("rtt_us", 900 + n * 13),
+            ("rttvar_us", 40),
+            ("rto_us", 201_000),
+            ("snd_cwnd", 10),
+            ("snd_mss_bytes", 1_448),
+            ("bytes_acked", 18_220 + n),
+            ("bytes_received", 4_100),
+            ("last_data_sent_ms", 50_000 + n * 1_000),
+            ("last_data_recv_ms", 51_000 + n * 1_000),
+            ("last_ack_recv_ms", 50_010 + n * 1_000),
+        ]);
+        let info = TcpInfo::parse(&raw);
+        snapshot.infos.extend(info);
+        snapshot.sockets[at].info = crate::model::socket::InfoId::new(snapshot.infos.len() - 1);
+        if at == 133 {
+            snapshot.messages.keep(133, &raw);
+        }
+    }
+    snapshot.owners.processes_mut()[0].cgroup = Some("/system.slice/nginx.service".to_owned());
+    look
+}
+
+fn at(size: (u16, u16)) -> App {
+    let mut app = empty(size, TabId::Sockets);
+    see(&mut app, look());
+    app
+}
+
+fn same(name: &str, app: &App, known: &str) {
+    let seen = screen(app);
+    if std::env::var_os("UPDATE_SCREENS").is_some() {
+        let path = format!(
+            "{}/src/tui/tabs/sockets/screens/{name}.txt",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        fs::write(path, &seen).unwrap();
+        return;
+    }
+    assert!(
+        seen == known,
+        "{name}: UPDATE_SCREENS=1 writes what it is now:\n{seen}"
+    );
+}
+
+macro_rules! same {
+    ($name:literal, $app:expr) => {
+        same(
+            $name,
+            $app,
+            include_str!(concat!("../screens/", $name, ".txt")),
+        )
+    };
+}
+
+#[test]
+fn a_narrow_screen() {
+    let mut app = at((80, 24));
+    same!("80x24", &app);
+    filter(&mut app, "state close-wait");
+    press(&mut app, "<Down>f<Enter>");
+    same!("80x24-detail", &app);
+    press(&mut app, "<Esc><Esc><Esc>b<Down><Down><Enter>");
+    same!("80x24-groups", &app);
+    press(&mut app, "c");
+    same!("80x24-columns", &app);
+}
+
+#[test]
+fn a_usual_screen() {
+    let mut app = at((120, 40));
+    same!("120x40", &app);
+    filter(&mut app, "state close-wait");
+    press(&mut app, "<Down><Enter>");
+    same!("120x40-detail", &app);
+}
+
+#[test]
+fn a_wide_screen() {
+    let mut app = at((200, 50));
+    app.sockets.sort_by("-age").unwrap();
+    press(&mut app, "<Down>");
+    same!("200x50", &app);
+    filter(&mut app, "state close-wait");
+    press(&mut app, "R<Down>f<Enter>");
+    same!("200x50-detail", &app);
+}
+
+#[test]
+fn a_terminal_of_ascii_shows_ascii() {
+    let mut app = at((80, 24));
+    app.setup.theme.unicode = false;
+    for keys in ["", "f", "<Enter>", "<Esc>", "b<Down><Enter>", "c"] {
+        press(&mut app, keys);
+        let seen = screen(&app);
+        assert!(seen.is_ascii(), "{keys}: {seen}");
+    }
+}
