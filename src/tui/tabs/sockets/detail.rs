@@ -33,7 +33,7 @@ pub(super) struct Detail {
 
 impl Detail {
     /// What there is to say of the socket in `row` in lines of `width` columns; of none, that it is gone.
-    pub(super) fn fill(&mut self, row: Option<Row>, width: usize, view: &View<'_>) {
+    pub(super) fn fill(&mut self, row: Option<Row>, width: usize, fresh: bool, view: &View<'_>) {
         let look = view.look;
         let Some((row, socket)) = row.and_then(|row| Some((row, look.socket(row)?))) else {
             self.lines = self.gone(width, view);
@@ -43,15 +43,16 @@ impl Detail {
         let whole = place.is_some_and(|place| place.snapshot.messages.of(row.row).is_some());
         if whole {
             self.brief = 0;
-        } else if self.last.is_none_or(|(at, _)| at != look.taken) {
+        } else if fresh {
             self.brief = self.brief.saturating_add(1);
         }
         self.last = Some((look.taken, socket.state.shown()));
+        // The look that was on its way when it was opened, and the one that was asked for; a frame is read at once.
+        let asked = if look.frame.is_some() { 1 } else { 2 };
         let missing = match (whole, socket.cookie, self.brief) {
             (true, ..) => None,
             (_, None, _) => Some("/proc/net tells no more of it"),
-            // The look that was on its way when it was opened, and the one that was asked for.
-            (.., 0..=2) => Some("details come with the next look"),
+            (.., looks) if looks < asked => Some("details come with the next look"),
             _ => Some("no more is told of it here"),
         };
         self.lines = look

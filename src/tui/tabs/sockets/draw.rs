@@ -9,7 +9,7 @@ use super::detail::Detail;
 use super::grouping::Grouping;
 use super::{Sockets, View};
 use crate::fields::{Align, Field};
-use crate::model::words::{percent, thousands};
+use crate::model::words::{count, percent, thousands};
 use crate::render::cell;
 use crate::render::text::{self, Safe, wrap};
 use crate::tui::draw::put;
@@ -155,9 +155,9 @@ impl Sockets {
             .groups()
             .map_or(self.rows.len() as u64, |own| own.total);
         let mut text = if listed == total {
-            format!("{} sockets", thousands(total))
+            count(total, "socket")
         } else {
-            format!("{} of {} sockets", thousands(listed), thousands(total))
+            format!("{} of {}", thousands(listed), count(total, "socket"))
         };
         if let Some(grouping) = &self.grouping {
             let by = grouping.field.id;
@@ -165,7 +165,7 @@ impl Sockets {
                 Some(cell) => format!("  {by} = {cell} (Esc: groups)"),
                 None => format!(
                     "  in {} by {by} (Enter opens, Esc: no groups)",
-                    crate::model::words::count(grouping.groups.len() as u64, "group")
+                    count(grouping.groups.len() as u64, "group")
                 ),
             });
         }

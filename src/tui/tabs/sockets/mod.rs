@@ -34,8 +34,9 @@ use crate::tui::msg::Wish;
 /// So many sockets of a group are offered to be destroyed at once.
 const KILLED: usize = 1_000;
 
-/// Which look was read: when, which frame, and how many sockets.
-type Stamp = (Timestamp, Option<usize>, u64);
+/// Which look was read: where it lies, and when it was taken. A look is made while the one before is still shown, so
+/// that two in a row never lie in one place, not even those of one frame.
+type Stamp = (usize, Timestamp);
 
 /// The tab.
 #[derive(Debug)]
@@ -442,8 +443,7 @@ impl Tab for Sockets {
 
     fn looked(&mut self, view: &View<'_>) {
         let look = view.look;
-        let frame = look.frame.map(|frame| frame.index);
-        let stamp = (look.taken, frame, look.rows_len());
+        let stamp = (std::ptr::from_ref(look).addr(), look.taken);
         let fresh = self.stamp != Some(stamp);
         if fresh && let Some(followed) = &mut self.followed {
             followed.looked(look);
@@ -462,7 +462,7 @@ impl Tab for Sockets {
         self.cursor.fit(self.rows.len(), page);
         self.measure(look, page);
         if let (Some(detail), Some(area)) = (&mut self.detail, parts.detail) {
-            detail.fill(self.row, usize::from(area.width), view);
+            detail.fill(self.row, usize::from(area.width), fresh, view);
             let most = detail.lines.len().saturating_sub(usize::from(area.height));
             detail.cursor.top = detail.cursor.top.min(most);
         }

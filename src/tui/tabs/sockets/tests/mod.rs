@@ -359,6 +359,20 @@ fn columns_are_chosen_and_what_they_need_is_asked_for() {
 }
 
 #[test]
+fn a_frame_that_is_read_again_for_a_column_is_sorted_by_it() {
+    let mut app = sockets();
+    app.sockets.sort_by("-rtt_us").unwrap();
+    press(&mut app, "<Down>");
+    assert_eq!(cookies(&app)[0], 1, "nothing is known yet");
+    let mut look = look_at(NOON);
+    look.decode = decode;
+    let raw = tcp_info::example(&[("rtt_us", 9)]);
+    look.places[0].snapshot.messages.keep(7, &raw);
+    see(&mut app, look);
+    assert_eq!(cookies(&app)[0], 8);
+}
+
+#[test]
 fn what_every_look_has_is_not_wished_for() {
     let mut app = sockets();
     assert_eq!(app.sockets.wish(TabId::Sockets), Default::default());

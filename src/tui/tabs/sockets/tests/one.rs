@@ -123,6 +123,10 @@ fn details_ask_for_everything_and_show_it_with_the_next_look() {
         "{}",
         all(&app)
     );
+    see(&mut app, look_at(NOON));
+    assert!(all(&app).contains("details come with the next look"));
+    see(&mut app, look_at(NOON));
+    assert!(all(&app).contains("no more is told of it here"));
     let mut look = look_at(NOON + 1);
     let raw = tcp_info::example(&[("rtt_us", 1_500), ("last_ack_recv_ms", 90_000)]);
     look.decode = decode;
