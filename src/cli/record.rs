@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Duration;
 
 use super::args;
@@ -68,17 +69,33 @@ pub fn run(args: &args::Record) -> Result<(), Failure> {
     single(args)
 }
 
-/// One whole look, then counters and listeners once more. If that fails there is no file.
-fn single(args: &args::Record) -> Result<(), Failure> {
-    let mut machine = source::live(&args.common)?;
-    let mut writer = Writer::create(&args.file, args.force)?;
+/// One whole look, which `seen` is told of, then counters and listeners once more. If that fails there is no file.
+///
+/// # Errors
+/// When the machine cannot be read or the file cannot be written.
+pub fn capture(
+    common: &args::Common,
+    path: &Path,
+    force: bool,
+    seen: impl FnOnce(&Taken),
+) -> Result<Taken, Failure> {
+    let mut machine = source::live(common)?;
+    let mut writer = Writer::create(path, force)?;
     writer.host(&machine.host())?;
     let mut cgroups = BTreeSet::new();
     let taken = look(&mut machine, &mut writer, Depth::Everything, &mut cgroups)?;
-    source::note(&taken.coverage);
+    seen(&taken);
     machine.advance(SECOND_LOOK);
     look(&mut machine, &mut writer, Depth::Light, &mut cgroups)?;
     writer.finish()?;
+    Ok(taken)
+}
+
+/// Writes one capture and says so.
+fn single(args: &args::Record) -> Result<(), Failure> {
+    let taken = capture(&args.common, &args.file, args.force, |taken| {
+        source::note(&taken.coverage);
+    })?;
     let size = std::fs::metadata(&args.file).map_or(0, |file| file.len());
     let path = args.file.display().to_string();
     let mut out = std::io::stdout().lock();

@@ -122,24 +122,35 @@ fn head(app: &App, area: Rect, buffer: &mut Buffer) {
     } else {
         "PARTIAL"
     };
-    let left = format!(
-        "  {source}, {complete}  {} TCP sockets",
-        thousands(look.total())
+    let total = look.total();
+    let sockets = format!(
+        "{} TCP socket{}",
+        thousands(total),
+        if total == 1 { "" } else { "s" }
     );
-    let mut spans = vec![
-        Span::styled(Safe(&look.host).to_string(), theme.strong()),
-        Span::raw(left),
-    ];
-    if look.places.len() > 1 {
-        spans.push(Span::raw(format!(" in {} namespaces", look.places.len())));
-    }
+    let places = match look.places.len() {
+        0 | 1 => String::new(),
+        n => format!(" in {n} namespaces"),
+    };
     let right = clock(app, look);
-    Line::from(spans).render(area, buffer);
     let width = u16::try_from(text::width(&right))
         .unwrap_or(area.width)
         .min(area.width);
     let place = Rect::new(area.right().saturating_sub(width), area.y, width, 1);
     put(buffer, place, &right, Style::new());
+    // What there is no room for is left out, the least important first; that something is missing never.
+    let host = Safe(&look.host).to_string();
+    let room = usize::from(area.width.saturating_sub(width));
+    let words = [
+        format!("  {source}, {complete}  {sockets}{places}"),
+        format!("  {source}, {complete}  {sockets}"),
+        format!("  {complete}  {sockets}"),
+        format!("  {complete}"),
+    ];
+    let fits = |words: &&String| text::width(&host) + text::width(words) <= room;
+    let left = words.iter().find(fits).map_or("", String::as_str);
+    let named = Rect::new(area.x, area.y, area.width - width, 1);
+    Line::from(vec![Span::styled(host, theme.strong()), Span::raw(left)]).render(named, buffer);
 }
 
 /// The time of what is seen, and how often it is looked.

@@ -15,7 +15,8 @@ use crate::cli::failure::Failure;
 use crate::cli::numbers::Numbers;
 use crate::cli::observe::Told;
 use crate::cli::status::{self, StatusDocument};
-use crate::cli::{kill, lookup, source};
+use crate::cli::{kill, lookup, record, source};
+use crate::model::words::count;
 use crate::model::{Namespace, Socket, Top};
 use crate::query::Filter;
 use crate::render::json::{Parts, SOCKETS, Sockets, Tail};
@@ -87,8 +88,23 @@ pub fn is_capture(path: &str) -> bool {
 ///
 /// # Errors
 /// In words that are safe to print.
-pub fn capture(_common: &Common, _path: &str) -> Result<String, String> {
-    Err("not yet".to_owned())
+pub fn capture(common: &Common, path: &str) -> Result<String, String> {
+    if common.from.is_some() {
+        return Err("what is seen is a capture already: copy the file".to_owned());
+    }
+    let words = |failure: Failure| failure.to_string().replace('\n', "  ");
+    source::only_one(common, "a capture is").map_err(words)?;
+    let taken = record::capture(common, Path::new(path), false, |_| ()).map_err(words)?;
+    let gap = if taken.coverage.complete() {
+        ""
+    } else {
+        ", not complete"
+    };
+    Ok(format!(
+        "written: {} ({}{gap})",
+        Safe(path),
+        count(taken.sockets, "socket")
+    ))
 }
 
 /// Writes what is seen as JSON: the sockets that fit, the findings, the closes, or the overview.

@@ -23,6 +23,8 @@ const YES: &str = "yes";
 /// The question, or what came of it.
 #[derive(Debug)]
 pub struct Sure {
+    /// how many it is about
+    pub asked: usize,
     /// those that would be destroyed, with their places
     doomed: Vec<(u16, Socket)>,
     /// what is said
@@ -67,6 +69,7 @@ impl Sure {
             let _ = killing.preview("their evidence is kept in a capture first", &mut said);
         }
         Self {
+            asked: sockets.len(),
             doomed,
             ..Self::said(&String::from_utf8_lossy(&said))
         }
@@ -79,6 +82,7 @@ impl Sure {
 
     fn said(text: &str) -> Self {
         Self {
+            asked: 0,
             doomed: Vec::new(),
             lines: text.lines().map(str::to_owned).collect(),
             line: Line::default(),

@@ -288,7 +288,7 @@ fn the_chosen_group_stays_chosen_when_it_grows() {
 #[test]
 fn a_group_is_killed_whole_up_to_a_thousand() {
     let asked = |app: &App| match &app.dialog {
-        Some(Dialog::Sure(sure)) => sure.sockets.len(),
+        Some(Dialog::Sure(sure)) => sure.asked,
         _ => panic!("nothing is asked"),
     };
     let mut app = sockets();
