@@ -243,7 +243,7 @@ fn watch_panics_cleanly(world: &mut World) -> Result<()> {
     terminal.line(&format!(
         "stty -g > before; {this} --panicking-child; echo \"ended $?\"; stty -g > after"
     ))?;
-    let screen = terminal.until("panic", |screen| screen.contains("ended"))?;
+    let screen = terminal.until("panic", |screen| screen.contains("ended 101"))?;
     ensure!(
         screen.contains("as the test wants"),
         "what went wrong is said:\n{screen}"
