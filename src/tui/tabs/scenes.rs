@@ -224,11 +224,17 @@ pub fn find(app: &App, text: &str) -> Option<(u16, u16)> {
     })
 }
 
-/// Compares the screen with the one that is kept under a name; `UPDATE_SCREENS=1` keeps it anew.
+/// Compares the tab's part of the screen with the one that is kept under a name; `UPDATE_SCREENS=1` keeps it anew.
 pub fn keeps(name: &str, app: &App) {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = root.join(format!("tests/data/screens/{name}.txt"));
-    let now = screen(app);
+    let body = app.layout().body;
+    let text = screen(app);
+    let lines = text.lines().skip(usize::from(body.y));
+    let now: String = lines
+        .take(usize::from(body.height))
+        .map(|line| format!("{line}\n"))
+        .collect();
     if std::env::var_os("UPDATE_SCREENS").is_some() {
         std::fs::write(&path, &now).unwrap();
     }

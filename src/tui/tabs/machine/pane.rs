@@ -135,6 +135,11 @@ fn flows(text: &StateText, rates: &Rates, view: &View<'_>, add: &mut impl FnMut(
             "RST: ESTABLISHED and CLOSE-WAIT to CLOSED",
             [TcpState::Established, TcpState::CloseWait],
         ),
+        (
+            rates.small,
+            "TIME-WAIT and orphans in FIN-WAIT-2 begin",
+            [TcpState::TimeWait, TcpState::FinWait2],
+        ),
     ] {
         let rate = rate.filter(|_| states.contains(&text.state));
         let often = rate.and_then(|rate| rate.text(theme)).zip(rate);

@@ -28,17 +28,19 @@ impl Rate {
     }
 }
 
-/// Counters of one arrow (`net/ipv4/tcp_output.c`, `tcp_minisocks.c`, `inet_timewait_sock.c`).
-const COUNTED: [(TcpState, TcpState, &str); 3] = [
+/// Counters of one arrow (`net/ipv4/tcp_output.c`, `tcp_minisocks.c`).
+const COUNTED: [(TcpState, TcpState, &str); 2] = [
     (TcpState::Closed, TcpState::SynSent, "Tcp.ActiveOpens"),
     (
         TcpState::SynReceived,
         TcpState::Established,
         "Tcp.PassiveOpens",
     ),
-    // An orphan in FIN-WAIT-2 that runs out is counted with them.
-    (TcpState::TimeWait, TcpState::Closed, "TcpExt.TW"),
 ];
+
+/// Mini-sockets that begin (`__inet_twsk_schedule`, `net/ipv4/inet_timewait_sock.c`): TIME-WAIT, and orphans in FIN-WAIT-2.
+/// Not those that end, whatever its description says.
+const SMALL: &str = "TcpExt.TW";
 
 /// Handshakes that came to nothing: SYN-SENT or SYN-RECEIVED to CLOSED.
 const FAILED: &str = "Tcp.AttemptFails";
@@ -60,6 +62,8 @@ pub struct Rates {
     pub failed: Option<Rate>,
     /// connections that ended by a RST
     pub reset: Option<Rate>,
+    /// TIME-WAITs and orphans in FIN-WAIT-2 that began
+    pub small: Option<Rate>,
     /// TIME-WAITs that began in the last full second
     pub ended: u64,
 }
@@ -90,6 +94,7 @@ impl Rates {
         }
         rates.failed = counter(FAILED);
         rates.reset = counter(RESET);
+        rates.small = counter(SMALL);
         rates
     }
 
@@ -293,10 +298,18 @@ mod tests {
         let text = |from, to| rates.of(from, to).and_then(|rate| rate.text(theme));
         assert_eq!(text(Established, CloseWait).unwrap(), ">=3/s");
         assert_eq!(text(SynReceived, Established).unwrap(), "12/s");
-        assert_eq!(text(TimeWait, Closed).unwrap(), "0/s", "it did not rise");
+        assert_eq!(text(Closed, SynSent).unwrap(), "7/s");
+        assert_eq!(
+            text(TimeWait, Closed),
+            None,
+            "the counter is of another arrow"
+        );
         assert_eq!(text(Listen, SynReceived), None);
         let (came, left) = rates.through(Established).unwrap();
         assert_eq!((came.count, left.count), (4, 6));
+        look.counters.as_mut().unwrap().remove("Tcp.ActiveOpens");
+        let rate = Rates::new(&look).of(Closed, SynSent);
+        assert_eq!(rate.unwrap().text(theme).unwrap(), "0/s", "it did not rise");
         look.counters = None;
         look.moves = None;
         let rates = Rates::new(&look);
