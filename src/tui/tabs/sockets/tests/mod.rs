@@ -131,6 +131,27 @@ fn what_is_not_known_comes_last_in_either_direction() {
 }
 
 #[test]
+fn what_is_sorted_by_is_seen_beside_the_state() {
+    let mut app = sockets();
+    app.sockets.sort_by("peer-port").unwrap();
+    press(&mut app, "<Down>");
+    let seen = screen(&app);
+    let heads = seen.lines().nth(3).unwrap();
+    assert!(
+        heads.starts_with(" State       Peer Port▲ Recv-Q"),
+        "{heads}"
+    );
+    press(&mut app, "<");
+    assert_eq!(app.sockets.sort_text(), "state");
+    assert!(!screen(&app).contains("Peer Port"), "it was not chosen");
+    // On columns that somebody chose the title says it.
+    app.sockets.columns = Some(vec![crate::fields::by_id("state").unwrap()]);
+    app.sockets.sort_by("peer-port").unwrap();
+    press(&mut app, "<Down>");
+    assert!(screen(&app).contains("sorted by peer-port▲"));
+}
+
+#[test]
 fn the_sort_moves_among_the_shown_columns() {
     let mut app = sockets();
     press(&mut app, "<");
