@@ -79,6 +79,8 @@ mod remembered;
 mod scene;
 #[path = "schema/mod.rs"]
 mod schema;
+#[path = "live/series.rs"]
+mod series;
 #[path = "live/silence.rs"]
 mod silence;
 #[path = "live/ss.rs"]
@@ -129,6 +131,7 @@ fn main() -> ExitCode {
         counters::TESTS,
         hostile::TESTS,
         record::TESTS,
+        series::TESTS,
         diff::TESTS,
         ssdump::TESTS,
         stories::TESTS,

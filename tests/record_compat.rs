@@ -191,3 +191,52 @@ fn a_capture_of_version_1_may_hold_the_tables_of_proc() {
     assert_eq!(coverage.fell_back.as_deref(), Some("EPERM"));
     assert!(coverage.missing.is_empty(), "{coverage:?}");
 }
+
+#[test]
+fn a_sequence_of_version_1_is_read_frame_by_frame_in_any_order() {
+    let Some(mut capture) = open("v1-series.linger") else {
+        return;
+    };
+    assert_eq!((capture.looks(), capture.look()), (4, 3), "the last one");
+    let times: Vec<_> = (0..4).map(|look| capture.taken(look)).collect();
+    assert!(times.is_sorted() && times.iter().all(Option::is_some));
+    assert_eq!(capture.taken(4), None);
+    let want = Want::states(StateSet::of(TcpState::CloseWait));
+    for look in [3, 0, 2, 1] {
+        assert!(capture.seek(look).is_ok_and(|found| found));
+        assert_eq!(Some(capture.now()), times[look]);
+        let mut inodes = Vec::new();
+        let coverage = capture
+            .dump(&want, &mut |row| {
+                inodes.push(row.inode());
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert!(coverage.complete() && coverage.warnings().is_empty());
+        assert_eq!(inodes.len(), look + 1);
+        let (owners, coverage) = capture.owners();
+        assert!(coverage.owners_read);
+        for inode in inodes {
+            let holders: Vec<_> = owners.of(inode).collect();
+            assert!(matches!(holders[..], [(process, _)] if process.pid == 4242));
+        }
+        let opened = capture.facts().counter("Tcp.PassiveOpens");
+        assert_eq!(opened, Some(look as i64 + 1));
+    }
+    assert!(capture.seek(4).is_ok_and(|found| !found));
+    assert_eq!(capture.look(), 1, "it stays where it was");
+    assert!(capture.advance(Duration::ZERO) && capture.look() == 2);
+}
+
+#[test]
+fn a_capture_of_one_look_has_one() {
+    let Some(mut capture) = open("v1.linger") else {
+        return;
+    };
+    assert_eq!((capture.looks(), capture.look()), (1, 0));
+    assert!(capture.advance(Duration::ZERO), "the light one behind it");
+    assert_eq!(capture.look(), 0);
+    assert!(capture.seek(1).is_ok_and(|found| !found));
+    assert!(capture.seek(0).is_ok_and(|found| found));
+    assert!(capture.advance(Duration::ZERO));
+}

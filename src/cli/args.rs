@@ -92,7 +92,7 @@ pub enum Command {
     Explain(Explain),
     /// Write what the kernel said to a file, for `--from`
     #[command(
-        after_help = "The file holds the kernel's own answers, the owners, settings and counters, and the second look that `diagnose` takes. It is readable by its owner only.\n\nExamples:\n  linger record web-7.linger\n  linger --from web-7.linger\n  linger list -tanp --from web-7.linger state close-wait\n  linger diagnose --from web-7.linger"
+        after_help = "The file holds the kernel's own answers, the owners, settings and counters, and the second look that `diagnose` takes. It is readable by its owner only.\n\nWith --interval it holds a sequence of whole looks, each written behind the one before; whatever ends the recording, what is whole stays readable, and `diagnose --from` judges the last look with the rates since the others.\n\nExamples:\n  linger record web-7.linger\n  linger record --interval 1s --for 10m web-7.linger\n  linger record --interval 5s --max-size 4G night.linger     until Ctrl-C, or 4 GiB\n  linger --from web-7.linger\n  linger list -tanp --from web-7.linger state close-wait\n  linger diagnose --from web-7.linger"
     )]
     Record(Record),
     /// What changed between two captures: listeners, states, programs, settings, counters, findings, sockets
@@ -299,7 +299,7 @@ pub struct Diagnose {
     /// Time between two whole looks [default: 1s, with two looks]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub interval: Option<Duration>,
-    /// How many whole looks [default: one, and a light second one]
+    /// How many whole looks [default: one, and a light second one]; of a recorded sequence the last N [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub samples: Option<u32>,
     /// Exit with what was found: 0 nothing above info, 10 warning, 11 critical, 12 not to be judged
@@ -335,6 +335,15 @@ pub struct Record {
     /// The file to write
     #[arg(value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
+    /// Record whole looks, one each TIME, into one file [default: one look]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub interval: Option<Duration>,
+    /// End a sequence after so long; else Ctrl-C (SIGINT) or SIGTERM ends it
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub length: Option<Duration>,
+    /// End a sequence before the file gets larger than this: 100MiB, 4G [default: 1GiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub max_size: Option<u64>,
     /// Replace the file if it exists
     #[arg(long)]
     pub force: bool,
@@ -530,6 +539,12 @@ pub struct List {
     #[command(flatten)]
     #[expect(missing_docs, reason = "its members speak for themselves")]
     pub common: Common,
+}
+
+/// Reads `100MiB`, `4G`; a bare number is bytes.
+fn size(text: &str) -> Result<u64, String> {
+    let size = crate::query::size(text).filter(|size| *size > 0);
+    size.ok_or_else(|| "expected a size, such as 100MiB".to_owned())
 }
 
 /// Reads `5s`, `500ms`, `1min`; a bare number is seconds.

@@ -7,9 +7,10 @@ use super::args;
 use super::document::{self, Judged};
 use super::failure::Failure;
 use super::observe::{self, Observation, Plan, Told};
-use super::{sample, source, terminal};
+use super::{source, terminal};
 use crate::model::Overall;
 use crate::render::findings::{self, Screen};
+use crate::render::sample;
 use crate::render::status::{head, labelled};
 use crate::render::text::Safe;
 
@@ -27,6 +28,7 @@ pub fn run(args: &args::Diagnose) -> Result<u8, Failure> {
         samples: args.samples.unwrap_or(if whole { 2 } else { 1 }),
         interval: args.interval.unwrap_or(INTERVAL),
         pulse: !whole,
+        recorded: args.samples,
         owners: true,
     };
     let seen = observe::look(&args.common, plan, &settings)?;

@@ -21,6 +21,8 @@ pub struct Plan {
     pub pulse: bool,
     /// who holds the sockets
     pub owners: bool,
+    /// of a recorded sequence so many of the last looks only
+    pub recorded: Option<u32>,
 }
 
 impl Plan {
@@ -140,9 +142,10 @@ pub fn look(common: &Common, plan: Plan, settings: &Settings) -> Result<Observat
     let mut machine = source::open(common)?;
     let machine = machine.as_mut();
     let mut watch = Watch::new(plan, settings);
-    // A capture holds one whole look, and its second one is a light one.
     let looks = if machine.is_capture() {
-        1
+        let last = plan.recorded.map_or(usize::MAX, |last| last as usize);
+        replay(&mut watch, machine, last)?;
+        0
     } else {
         plan.looks()
     };
@@ -162,12 +165,40 @@ pub fn look(common: &Common, plan: Plan, settings: &Settings) -> Result<Observat
     watch.finish()
 }
 
+/// Looks at everything whole that is recorded, or at the `last` so many looks, one after the other.
+fn replay(watch: &mut Watch<'_>, source: &mut dyn Source, last: usize) -> Result<(), Failure> {
+    let looks = source.looks();
+    for at in looks.saturating_sub(last.max(1))..looks {
+        source.seek(at)?;
+        watch.look(source, at + 1 == looks)?;
+    }
+    Ok(())
+}
+
 /// What is remembered of one source from look to look.
 pub struct Watch<'s> {
     plan: Plan,
     settings: &'s Settings,
     history: History,
-    last: Option<(Snapshot, Tally, Sample)>,
+    last: Option<Last>,
+}
+
+/// The last whole look.
+struct Last {
+    snapshot: Snapshot,
+    tally: Tally,
+    sample: Sample,
+    /// what the detectors say, once they were asked
+    analysis: Option<Analysis>,
+}
+
+impl Last {
+    /// Asks the detectors, unless they have said already.
+    fn judged(&mut self, history: &History, settings: &Settings) -> &mut Analysis {
+        self.analysis.get_or_insert_with(|| {
+            analyze::run(&self.snapshot, &self.tally, &self.sample, history, settings)
+        })
+    }
 }
 
 impl<'s> Watch<'s> {
@@ -202,10 +233,10 @@ impl<'s> Watch<'s> {
             memory: needs.drops,
             ..Want::states(StateSet::ALL)
         };
-        if let Some((snapshot, tally, mut sample)) = self.last.take() {
-            let analysis = self.judge(&snapshot, &tally, &sample);
-            sample.marks = analyze::marks(&analysis);
-            self.history.push(sample);
+        if let Some(mut last) = self.last.take() {
+            let analysis = last.judged(&self.history, self.settings);
+            last.sample.marks = analyze::marks(analysis);
+            self.history.push(last.sample);
         }
         let snapshot = collect::snapshot(source, &want, self.also())?;
         let tally = Tally::new(&snapshot);
@@ -215,16 +246,25 @@ impl<'s> Watch<'s> {
         } else {
             Sample::new(&snapshot, &tally)
         };
-        self.last = Some((snapshot, tally, sample));
+        self.last = Some(Last {
+            snapshot,
+            tally,
+            sample,
+            analysis: None,
+        });
         Ok(())
     }
 
     /// A light look behind the last whole one.
     pub fn pulse(&mut self, source: &mut dyn Source) {
         let also = self.also();
-        let Some((snapshot, ..)) = &mut self.last else {
+        let Some(Last {
+            snapshot, analysis, ..
+        }) = &mut self.last
+        else {
             return;
         };
+        *analysis = None;
         let cgroups = collect::cgroups(&snapshot.owners);
         match collect::pulse(source, also, &cgroups) {
             Ok(pulse) => self.history.set_pulse(pulse),
@@ -236,22 +276,18 @@ impl<'s> Watch<'s> {
         }
     }
 
-    fn judge(&self, snapshot: &Snapshot, tally: &Tally, sample: &Sample) -> Analysis {
-        analyze::run(snapshot, tally, sample, &self.history, self.settings)
-    }
-
     /// What came of it.
     ///
     /// # Errors
     /// If there was no look.
     pub fn finish(mut self) -> Result<Observation, Failure> {
-        let Some((snapshot, tally, sample)) = self.last.take() else {
+        let Some(mut last) = self.last.take() else {
             return Err(Failure::failed("nothing was looked at", None));
         };
-        let analysis = self.judge(&snapshot, &tally, &sample);
+        let analysis = std::mem::take(last.judged(&self.history, self.settings));
         Ok(Observation {
-            snapshot,
-            tally,
+            snapshot: last.snapshot,
+            tally: last.tally,
             analysis,
             parts: Vec::new(),
         })

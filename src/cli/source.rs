@@ -165,11 +165,19 @@ pub fn head<'a>(schema: &'a str, common: &Common, snapshot: &'a Snapshot) -> Hea
     }
 }
 
-/// The time of the reading on the reader's clock; of a capture with its date.
+/// The time of the reading on the reader's clock; of a capture with its date, of a sequence with the number of the
+/// frame.
 pub fn clock(common: &Common, snapshot: &Snapshot) -> String {
     let zoned = snapshot.taken.to_zoned(TimeZone::system());
     if common.from.is_some() {
-        format!("captured {}", zoned.strftime("%Y-%m-%d %H:%M:%S %Z"))
+        let frame = snapshot
+            .frame
+            .map(|(at, of)| format!("   frame {at} of {of}"));
+        format!(
+            "captured {}{}",
+            zoned.strftime("%Y-%m-%d %H:%M:%S %Z"),
+            frame.unwrap_or_default()
+        )
     } else {
         zoned.strftime("%H:%M:%S").to_string()
     }

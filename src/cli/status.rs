@@ -27,6 +27,7 @@ pub fn run(args: &args::Status) -> Result<(), Failure> {
         samples: 1,
         interval: Duration::ZERO,
         pulse: false,
+        recorded: None,
         owners,
     };
     let seen = observe::look(&args.common, plan, &settings)?;

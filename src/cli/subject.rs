@@ -263,6 +263,7 @@ pub fn run(args: &args::SubjectArgs, subject: &Subject) -> Result<(), Failure> {
         samples: 1,
         interval: Duration::ZERO,
         pulse: false,
+        recorded: None,
         owners: true,
     };
     let seen = observe::look(&args.common, plan, &settings)?;

@@ -292,6 +292,7 @@ pub fn snapshot_with(
     let mut snapshot = Snapshot {
         taken: source.now(),
         host: source.host(),
+        frame: (source.looks() > 1).then(|| (source.look() + 1, source.looks())),
         ..Snapshot::default()
     };
     // Only listeners' drops are of use, and LISTEN is a table of its own: two dumps cost no second walk.

@@ -4,6 +4,7 @@
 pub mod diff;
 mod moves;
 mod tally;
+mod thin;
 mod top;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use jiff::Timestamp;
 
 pub use self::moves::Tracks;
 pub use self::tally::{Counts, Dial, PortSet, Tally};
+use self::thin::{KEPT, spare};
 pub use self::top::top;
 use crate::model::{
     Cpu, Endpoint, Facts, Family, Listener, Pulse, Queue, Snapshot, Socket, Subject, TcpInfo,
@@ -22,9 +24,6 @@ use crate::model::{
 
 /// A destination that has taken fewer ports than this is not remembered.
 const FEW_PORTS: u32 = 10;
-
-/// How many earlier samples are kept.
-const KEPT: usize = 60;
 
 /// A destination that has sent data within this time was answering, milliseconds.
 const TALKING_MS: u32 = 10_000;
@@ -420,7 +419,7 @@ impl History {
     pub fn push(&mut self, sample: Sample) {
         self.earlier.push(sample);
         if self.earlier.len() > KEPT {
-            self.earlier.remove(0);
+            self.earlier.remove(spare(&self.earlier));
         }
     }
 
@@ -439,7 +438,8 @@ impl History {
         self.pulse = Some(pulse);
     }
 
-    /// The full samples before the one that is judged, oldest first.
+    /// The full samples before the one that is judged, oldest first: the last dozen, and of longer ago the fewer the longer
+    /// it was, up to two hours. Whoever counts looks may count the last few; whoever measures time uses their stamps.
     pub fn earlier(&self) -> &[Sample] {
         &self.earlier
     }

@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub taken: Timestamp,
     /// where
     pub host: Host,
+    /// which of how many recorded looks it is, the first one being 1
+    pub frame: Option<(usize, usize)>,
     /// the namespaces that [`Socket::netns`] counts; empty where it is the host's one
     pub namespaces: Vec<Looked>,
     /// the rows

@@ -35,6 +35,7 @@ use std::fmt;
 
 pub use error::{Error, Place, Wanted};
 pub use resolve::Lookup;
+pub use value::size;
 
 use crate::fields::{Field, Needed, Needs, Record};
 use crate::model::{Program, StateSet};

@@ -229,8 +229,8 @@ pub(super) fn time(text: &str, bare: Option<u64>) -> Option<u64> {
     }
 }
 
-/// A size in bytes.
-pub(super) fn size(text: &str) -> Option<u64> {
+/// A size in bytes: `1500`, `64KiB`, `1.5MB`, `1G`.
+pub fn size(text: &str) -> Option<u64> {
     let folded = text.to_ascii_lowercase();
     match SIZES
         .iter()

@@ -57,6 +57,7 @@ impl Capture {
         Ok(Coverage {
             collector,
             missing,
+            notes: self.torn.iter().cloned().collect(),
             from_proc: told.from_proc,
             ..found
         })

@@ -91,6 +91,12 @@ pub enum Error {
         /// its length
         bytes: usize,
     },
+    /// what comes next would make a sequence larger than it may be
+    #[error("'{}' has no room for another frame", path.display())]
+    Full {
+        /// the file
+        path: PathBuf,
+    },
     /// the system refused
     #[error("cannot {what} '{}': {source}", path.display())]
     Io {
@@ -130,6 +136,7 @@ impl Error {
                 "give a file name; './-' is a file called '-'".to_owned()
             }
             Self::NotAFile { .. } => "give the name of a file".to_owned(),
+            Self::Full { .. } => "a higher --max-size has room for more".to_owned(),
             Self::Order(_) | Self::TooLarge { .. } => return None,
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => {

@@ -43,6 +43,8 @@ pub enum Kind {
     Cpu,
     Facts,
     Coverage,
+    /// ends a frame of a sequence
+    Frame,
     End,
 }
 
@@ -51,7 +53,7 @@ pub const SECTION_VERSION: u16 = 1;
 
 impl Kind {
     /// Those that are no dump.
-    const OTHERS: [Self; 9] = [
+    const OTHERS: [Self; 10] = [
         Self::Host,
         Self::Sample,
         Self::Want,
@@ -60,6 +62,7 @@ impl Kind {
         Self::Cpu,
         Self::Facts,
         Self::Coverage,
+        Self::Frame,
         Self::End,
     ];
 
@@ -106,6 +109,7 @@ impl Kind {
             Self::Cpu => "CGRP",
             Self::Facts => "FACT",
             Self::Coverage => "COVR",
+            Self::Frame => "FRAM",
             Self::End => "END!",
         }
     }
@@ -205,6 +209,9 @@ pub struct Origin {
     /// when recording began, nanoseconds since 1970
     pub taken_ns: i64,
     pub host: Host,
+    /// whether each sample is a whole look, ended by `FRAM`
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sequence: bool,
 }
 
 /// `WANT`, version 1.

@@ -40,6 +40,7 @@
 //! | `CGRP` | [`crate::model::Cpu`] by path of the control group | at most once a sample |
 //! | `FACT` | [`crate::model::Facts`] | at most once a sample |
 //! | `COVR` | [`crate::model::Coverage`] | at most once a sample |
+//! | `FRAM` | ends a frame of a sequence: u32, how many sections came before | once a sample of a sequence |
 //! | `END!` | u32, how many sections came before; a file without it is cut off | once, last |
 //!
 //! `NLNK`, `PROC` and their like hold a u32 with the length of the content and then the content as one LZ4 frame. Long content is
@@ -47,12 +48,23 @@
 //! memory; a datagram never straddles two sections. The other structures are JSON. Netlink data and
 //! `/proc/net/tcp` have the byte order of the recorded machine, so another one refuses them.
 //!
+//! # Sequences
+//!
+//! A file whose `HOST` has the member `sequence` holds any number of whole looks, the *frames*: each is a sample, ended by
+//! `FRAM`. A frame is written behind the one before it and given to the system as a whole ([`Series`]), so that a
+//! recording that was killed, or that filled its disk, keeps all frames but the last. What follows the last whole frame is
+//! left out and said in [`crate::model::Coverage::notes`]; that `END!` is missing where a frame ends means that nobody
+//! ended the recording, and is no fault. A file that is torn within its first frame is an error. When a sequence is opened
+//! its headers are walked over and the last frame is checked wholly; another frame is checked when it is sought. A reader
+//! that does not know sequences reads one with its `END!` as a capture with many samples. Without `sequence` the first
+//! sample is the only whole look, and the one behind it a light one.
+//!
 //! # Evolution
 //!
 //! An unknown tag is checked and skipped, and so is an unknown member of a structure; one that an old capture lacks has
 //! its default, which is "unknown". So additions are free. **Whoever gives a stored member another meaning or removes
 //! one raises the version of its section and keeps the old structure and its decoder.** A version that is newer than
-//! the reader is an error, not a guess. `tests/data/v1.linger` stays readable for ever.
+//! the reader is an error, not a guess. `tests/data/v1.linger` and `v1-series.linger` stay readable for ever.
 //!
 //! # What a capture says about its gaps
 //!
@@ -62,7 +74,7 @@
 //! is *not* added. A recorded dump without its end, a family that is not there, and states that were not asked for
 //! are missing parts, each said to who reads the protocol that it begins with. Sockets of another protocol than TCP that a
 //! capture does not hold are not: they were never asked for. The first sample has every protocol, later ones those that
-//! detectors compare.
+//! detectors compare, in a sequence as elsewhere.
 //!
 //! # Hostile files
 //!
@@ -73,9 +85,12 @@
 mod beside;
 mod error;
 mod format;
+mod index;
+mod name;
 mod read;
 mod replay;
 mod sections;
+mod series;
 mod ssdump;
 #[cfg(test)]
 mod testing;
@@ -83,6 +98,7 @@ mod write;
 
 pub use error::Error;
 pub use read::Capture;
+pub use series::Series;
 pub use ssdump::SsDump;
 pub use write::Writer;
 

@@ -7,25 +7,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Error;
-use super::format::{Asked, Kind, Origin};
+use super::format::{Kind, Origin};
+use super::index::{Index, Sample, timestamp};
 use super::replay::{Outcome, Replay};
 use super::sections::{Section, Sections};
 use crate::collect::{self, Inodes, RowSink, Source, Want};
 use crate::model::{Collector, Coverage, Cpu, Facts, Host, Owners, Protocol, Unlisted};
-
-/// One sample: where its parts are.
-#[derive(Debug, Default)]
-pub(super) struct Sample {
-    taken: Timestamp,
-    asked: Option<Asked>,
-    /// netlink data and tables, in the order of the file
-    pub(super) tables: Vec<Section>,
-    owners: Option<Section>,
-    unlisted: Option<Section>,
-    cpu: Option<Section>,
-    facts: Option<Section>,
-    coverage: Option<Section>,
-}
 
 /// A capture that is read.
 #[derive(Debug)]
@@ -36,28 +23,46 @@ pub struct Capture {
     pub(super) current: usize,
     /// what could be read when the capture was opened and cannot any more
     late: Vec<String>,
+    /// what is to be said of the end of a sequence that is not whole
+    pub(super) torn: Option<String>,
 }
 
 impl Capture {
-    /// Opens a capture and checks its framing and everything but the dumps, which are checked when they are read.
+    /// Opens a capture and checks its framing and everything but the dumps, which are checked when they are read. Of a
+    /// sequence the last whole frame is checked wholly and is the one that is read, until another one is sought.
     ///
     /// # Errors
-    /// When it is no capture, one that this version cannot read, cut off, or damaged.
+    /// When it is no capture, one that this version cannot read, cut off, or damaged; of a sequence where that leaves no
+    /// whole frame.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let mut sections = Sections::open(path)?;
-        let (origin, samples) = index(&mut sections)?;
-        Ok(Self {
-            sections,
+        let Index {
             origin,
             samples,
-            current: 0,
+            torn,
+        } = Index::read(&mut sections)?;
+        Ok(Self {
+            sections,
+            current: if origin.sequence {
+                samples.len().saturating_sub(1)
+            } else {
+                0
+            },
+            origin,
+            samples,
             late: Vec::new(),
+            torn,
         })
     }
 
     /// How many samples it holds; at least one.
     pub fn samples(&self) -> usize {
         self.samples.len()
+    }
+
+    /// Whether each sample is a whole look; else the first one is, and the other is a light one.
+    pub const fn is_sequence(&self) -> bool {
+        self.origin.sequence
     }
 
     /// The version of linger that recorded it.
@@ -131,6 +136,7 @@ impl Capture {
             undecoded: found.undecoded,
             unknown_states: found.unknown_states,
             missing,
+            notes: self.torn.iter().cloned().collect(),
             ..Coverage::default()
         })
     }
@@ -146,7 +152,7 @@ impl Source for Capture {
 
     fn unlisted(&mut self, _owners: &Owners, _listed: &Inodes) -> Option<Vec<Unlisted>> {
         let section = self.samples.get(self.current)?.unlisted?;
-        // It was decoded when the capture was opened.
+        // It was decoded, or at least checked, when it was opened or sought.
         self.sections.decode(&section).ok()
     }
 
@@ -225,121 +231,43 @@ impl Source for Capture {
     fn is_capture(&self) -> bool {
         true
     }
-}
 
-/// Walks the whole file once.
-fn index(sections: &mut Sections) -> Result<(Origin, Vec<Sample>), Error> {
-    let mut origin: Option<Origin> = None;
-    let mut samples: Vec<Sample> = Vec::new();
-    let mut count = 0u32;
-    loop {
-        let section = sections.next(count)?;
-        let kind = sections.known(&section)?;
-        match (kind, &origin, samples.last_mut()) {
-            (None, ..) => sections.verify(&section)?, // of a later version
-            (Some(Kind::Host), None, _) => origin = Some(host(sections, &section)?),
-            (Some(Kind::Host), Some(_), _) => return sections.wrong(&section, "it is there twice"),
-            (Some(_), None, _) => return sections.wrong(&section, "it comes before the host"),
-            (Some(Kind::Sample), ..) => {
-                let taken = sections.payload(&section)?.try_into();
-                let Ok(taken) = taken.map(i64::from_le_bytes) else {
-                    return sections.wrong(&section, "it is no time");
-                };
-                samples.push(Sample {
-                    taken: timestamp(taken),
-                    ..Sample::default()
-                });
-            }
-            (Some(Kind::End), _, last) => {
-                let sound = last.is_some();
-                let named = sections.payload(&section)?;
-                if named != count.to_le_bytes() {
-                    return sections.wrong(&section, "it names another number of sections");
-                }
-                if !sections.at_end() {
-                    return sections.wrong(&section, "something follows it");
-                }
-                if !sound {
-                    return sections.wrong(&section, "the capture has no sample");
-                }
-                break;
-            }
-            (Some(_), _, None) => {
-                return sections.wrong(&section, "it comes before the first sample");
-            }
-            (Some(kind), _, Some(sample)) => part(sections, sample, kind, section)?,
+    fn looks(&self) -> usize {
+        if self.origin.sequence {
+            self.samples.len()
+        } else {
+            1
         }
-        count += 1;
     }
-    // The loop ends only after the host.
-    Ok((origin.unwrap_or_default(), samples))
-}
 
-/// `HOST`, as soon as it is read: nothing else of a foreign machine would make sense.
-fn host(sections: &mut Sections, section: &Section) -> Result<Origin, Error> {
-    let origin: Origin = sections.decode(section)?;
-    let big = origin.big_endian;
-    if big != cfg!(target_endian = "big") {
-        return Err(Error::ForeignEndian {
-            path: sections.path().to_owned(),
-            recorded: if big { "big-endian" } else { "little-endian" },
-        });
+    fn look(&self) -> usize {
+        if self.origin.sequence {
+            self.current
+        } else {
+            0
+        }
     }
-    Ok(origin)
+
+    fn taken(&self, look: usize) -> Option<Timestamp> {
+        let sample = self.samples.get(look).filter(|_| look < self.looks())?;
+        Some(sample.taken)
+    }
+
+    fn seek(&mut self, look: usize) -> Result<bool, collect::Error> {
+        let Some(sample) = self.samples.get(look).filter(|_| look < self.looks()) else {
+            return Ok(false);
+        };
+        if self.origin.sequence {
+            sample.verify(&mut self.sections, false)?;
+        }
+        self.current = look;
+        Ok(true)
+    }
 }
 
 /// Whether a part that is missing is of another protocol than TCP, which says so itself when it is read.
 fn of_another(part: &str) -> bool {
     Protocol::of_part(part).is_some_and(|protocol| protocol != Protocol::Tcp)
-}
-
-/// A part of a sample. What is small is decoded once, to be sure that it can be; of dumps the place is kept.
-fn part(
-    sections: &mut Sections,
-    sample: &mut Sample,
-    kind: Kind,
-    section: Section,
-) -> Result<(), Error> {
-    let once = match kind {
-        Kind::Dump(..) => {
-            if kind.table(section.family()).is_none() {
-                return sections.wrong(&section, "it names no family");
-            }
-            sections.check_length(&section)?;
-            sample.tables.push(section);
-            return Ok(());
-        }
-        Kind::Want => {
-            let asked = sections.decode(&section)?;
-            sample.asked.replace(asked).is_none()
-        }
-        Kind::Owners => {
-            owners(sections, &section)?;
-            sample.owners.replace(section).is_none()
-        }
-        Kind::Unlisted => {
-            sections.decode::<Vec<Unlisted>>(&section)?;
-            sample.unlisted.replace(section).is_none()
-        }
-        Kind::Cpu => {
-            sections.decode::<BTreeMap<String, Cpu>>(&section)?;
-            sample.cpu.replace(section).is_none()
-        }
-        Kind::Facts => {
-            sections.decode::<Facts>(&section)?;
-            sample.facts.replace(section).is_none()
-        }
-        Kind::Coverage => {
-            sections.decode::<Coverage>(&section)?;
-            sample.coverage.replace(section).is_none()
-        }
-        Kind::Host | Kind::Sample | Kind::End => true,
-    };
-    if once {
-        Ok(())
-    } else {
-        sections.wrong(&section, "its sample has it twice")
-    }
 }
 
 /// `OWNR`. The order and the sanity that look-ups need are made here, not believed.
@@ -366,11 +294,6 @@ pub(super) fn recorded(sections: &mut Sections, sample: &Sample) -> Result<Cover
         },
         ..Coverage::default()
     })
-}
-
-fn timestamp(nanoseconds: i64) -> Timestamp {
-    // 64 bits of nanoseconds are well within the years that a timestamp knows.
-    Timestamp::from_nanosecond(i128::from(nanoseconds)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 #[cfg(test)]

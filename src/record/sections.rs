@@ -12,7 +12,7 @@ use super::format::{
     FORMAT, HEADER, Header, Kind, MAGIC, MAX_SECTION, MAX_SECTIONS, PREAMBLE, SECTION_VERSION,
     decompress,
 };
-use super::write::other_than_file;
+use super::name::other_than_file;
 use crate::model::Family;
 
 /// How much of a section that is only checked is held at a time, bytes.
@@ -91,6 +91,11 @@ impl Sections {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the next section begins, and how much of the file is left from there.
+    pub const fn rest(&self) -> (u64, u64) {
+        (self.at, self.size.saturating_sub(self.at))
     }
 
     /// Whether all of the file was walked over.

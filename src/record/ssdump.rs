@@ -153,6 +153,18 @@ impl Source for SsDump {
     fn is_capture(&self) -> bool {
         true
     }
+
+    fn looks(&self) -> usize {
+        1
+    }
+
+    fn taken(&self, look: usize) -> Option<Timestamp> {
+        (look == 0).then(|| self.now())
+    }
+
+    fn seek(&mut self, look: usize) -> Result<bool, collect::Error> {
+        Ok(look == 0)
+    }
 }
 
 /// The messages of a file, one at a time.

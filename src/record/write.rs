@@ -1,26 +1,20 @@
 //! Writes a capture as it is read, in constant memory, under a temporary name until it is whole.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rustix::fs::{CWD, RenameFlags};
-use rustix::io::Errno;
 use serde::Serialize;
 
 use super::Error;
 use super::format::{
-    Asked, CHUNK, FORMAT, Header, Kind, MAGIC, MAX_SECTION, MAX_SECTIONS, Origin, compress,
+    Asked, CHUNK, FORMAT, HEADER, Header, Kind, MAGIC, MAX_SECTION, MAX_SECTIONS, Origin, compress,
 };
+use super::name;
 use crate::collect::{Table, Want};
 use crate::model::{Collector, Coverage, Cpu, Facts, Family, Host, Owners, Unlisted};
-
-/// A capture holds addresses, process names and users: its owner's business.
-const MODE: u32 = 0o600;
 
 /// A capture that is being written. [`Writer::finish`] gives it its name; dropped before that, it leaves nothing.
 ///
@@ -28,24 +22,29 @@ const MODE: u32 = 0o600;
 /// dump or table of a family, which may come in any number of pieces.
 #[derive(Debug)]
 pub struct Writer {
-    path: PathBuf,
+    pub(super) path: PathBuf,
+    /// the name that it has now
     temporary: PathBuf,
     force: bool,
-    file: BufWriter<File>,
-    sections: u32,
+    pub(super) file: BufWriter<File>,
+    pub(super) sections: u32,
     host: bool,
-    sample: bool,
+    pub(super) sample: bool,
     /// the parts of this sample that come once, and have come
     once: Vec<Kind>,
     /// content that waits to become a section
-    pending: Option<(Kind, Option<Family>)>,
-    content: Vec<u8>,
+    pub(super) pending: Option<(Kind, Option<Family>)>,
+    pub(super) content: Vec<u8>,
     payload: Vec<u8>,
     /// an error that [`Writer::tee`] could not return
-    failed: Option<Error>,
+    pub(super) failed: Option<Error>,
     /// whether something is missing, so that the file must not get its name
-    broken: bool,
-    finished: bool,
+    pub(super) broken: bool,
+    pub(super) finished: bool,
+    /// how many bytes of sections may still be written, where that is bounded
+    pub(super) room: Option<u64>,
+    /// whether it did not suffice
+    pub(super) full: bool,
 }
 
 impl Writer {
@@ -55,37 +54,8 @@ impl Writer {
     /// # Errors
     /// [`Error::Exists`], [`Error::NotAFile`], and what the system refuses.
     pub fn create(path: &Path, force: bool) -> Result<Self, Error> {
-        let not_a_file = |found| Error::NotAFile {
-            path: path.to_owned(),
-            found,
-        };
-        if path.as_os_str() == "-" {
-            return Err(not_a_file("the standard output"));
-        }
-        if path.as_os_str().as_bytes().ends_with(b"/") || path.file_name().is_none() {
-            return Err(not_a_file("a directory"));
-        }
-        match path.symlink_metadata() {
-            Ok(metadata) => {
-                if let Some(kind) = other_than_file(metadata.file_type()) {
-                    return Err(not_a_file(kind));
-                }
-                if !force {
-                    return Err(Error::Exists {
-                        path: path.to_owned(),
-                    });
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(source) => {
-                return Err(Error::Io {
-                    what: "look at",
-                    path: path.to_owned(),
-                    source,
-                });
-            }
-        }
-        let (file, temporary) = temporary(path).map_err(|source| Error::Io {
+        name::free(path, force)?;
+        let (file, temporary) = name::temporary(path).map_err(|source| Error::Io {
             what: "create",
             path: path.to_owned(),
             source,
@@ -105,6 +75,8 @@ impl Writer {
             failed: None,
             broken: false,
             finished: false,
+            room: None,
+            full: false,
         };
         writer.bytes(&MAGIC)?;
         writer.bytes(&FORMAT.to_le_bytes())?;
@@ -116,6 +88,11 @@ impl Writer {
     /// # Errors
     /// When it cannot be written.
     pub fn host(&mut self, host: &Host) -> Result<(), Error> {
+        self.origin(host, false)
+    }
+
+    /// As [`Writer::host`], and whether a sequence follows.
+    pub(super) fn origin(&mut self, host: &Host, sequence: bool) -> Result<(), Error> {
         if self.host {
             return Err(self.order("the host was written already"));
         }
@@ -125,6 +102,7 @@ impl Writer {
             tool: env!("CARGO_PKG_VERSION").to_owned(),
             taken_ns: nanoseconds(Timestamp::now()),
             host: host.clone(),
+            sequence,
         };
         self.structure(Kind::Host, &origin)
     }
@@ -281,15 +259,22 @@ impl Writer {
             .flush()
             .and_then(|()| self.file.get_ref().sync_all());
         written.map_err(|source| self.io("write", source))?;
+        self.name()?;
+        self.finished = true;
+        Ok(())
+    }
+
+    /// Gives the file its name.
+    pub(super) fn name(&mut self) -> Result<(), Error> {
         let named = if self.force {
             // Never follows a link: whatever has the name by now loses it.
             std::fs::rename(&self.temporary, &self.path)
         } else {
-            name_new(&self.temporary, &self.path)
+            name::name_new(&self.temporary, &self.path)
         };
         match named {
             Ok(()) => {
-                self.finished = true;
+                self.temporary.clone_from(&self.path);
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(Error::Exists {
@@ -299,12 +284,12 @@ impl Writer {
         }
     }
 
-    fn order(&mut self, what: &'static str) -> Error {
+    pub(super) fn order(&mut self, what: &'static str) -> Error {
         self.broken = true;
         Error::Order(what)
     }
 
-    fn io(&mut self, what: &'static str, source: io::Error) -> Error {
+    pub(super) fn io(&mut self, what: &'static str, source: io::Error) -> Error {
         self.broken = true;
         Error::Io {
             what,
@@ -332,7 +317,7 @@ impl Writer {
     }
 
     /// Makes a section of what is pending.
-    fn flush(&mut self) -> Result<(), Error> {
+    pub(super) fn flush(&mut self) -> Result<(), Error> {
         let Some((kind, family)) = self.pending.take() else {
             return Ok(());
         };
@@ -364,7 +349,26 @@ impl Writer {
         self.section(kind, None, &payload)
     }
 
-    fn section(&mut self, kind: Kind, family: Option<Family>, payload: &[u8]) -> Result<(), Error> {
+    pub(super) fn section(
+        &mut self,
+        kind: Kind,
+        family: Option<Family>,
+        payload: &[u8],
+    ) -> Result<(), Error> {
+        let whole = (HEADER + payload.len()) as u64;
+        if let Some(room) = &mut self.room {
+            // Two are left for the end of a frame and of the file.
+            let left = room
+                .checked_sub(whole)
+                .filter(|_| self.sections + 2 < MAX_SECTIONS);
+            let Some(left) = left else {
+                (self.broken, self.full) = (true, true);
+                return Err(Error::Full {
+                    path: self.path.clone(),
+                });
+            };
+            *room = left;
+        }
         if payload.len() > MAX_SECTION || self.sections >= MAX_SECTIONS {
             self.broken = true;
             return Err(Error::TooLarge {
@@ -388,62 +392,6 @@ impl Drop for Writer {
     }
 }
 
-/// What `kind` is, if it is not a regular file.
-pub(super) fn other_than_file(kind: std::fs::FileType) -> Option<&'static str> {
-    if kind.is_file() {
-        None
-    } else if kind.is_dir() {
-        Some("a directory")
-    } else if kind.is_symlink() {
-        Some("a symbolic link")
-    } else if kind.is_fifo() {
-        Some("a pipe")
-    } else if kind.is_socket() {
-        Some("a socket")
-    } else {
-        Some("a device")
-    }
-}
-
-/// Creates a file beside `path` that nobody else has or can read.
-fn temporary(path: &Path) -> io::Result<(File, PathBuf)> {
-    let mut taken = None;
-    for number in 0..100u8 {
-        let name = format!(".linger-{}-{number}.tmp", std::process::id());
-        let temporary = path.with_file_name(name);
-        // Exclusive creation never follows a link.
-        let created = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(MODE)
-            .open(&temporary);
-        match created {
-            Ok(file) => {
-                // The umask may have taken bits away.
-                return match file.set_permissions(Permissions::from_mode(MODE)) {
-                    Ok(()) => Ok((file, temporary)),
-                    Err(error) => std::fs::remove_file(&temporary).and(Err(error)),
-                };
-            }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => taken = Some(error),
-            Err(error) => return Err(error),
-        }
-    }
-    Err(taken.unwrap_or_else(|| ErrorKind::AlreadyExists.into()))
-}
-
-/// Renames, unless the new name is taken.
-fn name_new(from: &Path, to: &Path) -> io::Result<()> {
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // File systems without the flag (NFS) still refuse to link onto a name that is taken.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            std::fs::hard_link(from, to)?;
-            std::fs::remove_file(from)
-        }
-        other => other.map_err(io::Error::from),
-    }
-}
-
 fn nanoseconds(time: Timestamp) -> i64 {
     // 64 bits reach from 1677 to 2262.
     i64::try_from(time.as_nanosecond()).unwrap_or(0)
@@ -451,7 +399,8 @@ fn nanoseconds(time: Timestamp) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
     use crate::record::Capture;

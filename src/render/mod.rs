@@ -16,6 +16,7 @@ pub mod machine;
 pub mod paint;
 pub mod pairs;
 pub mod rows;
+pub mod sample;
 pub mod status;
 pub mod story;
 pub mod text;

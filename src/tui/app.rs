@@ -129,6 +129,11 @@ impl App {
         self.trend.closes(seconds)
     }
 
+    /// The columns of the screen.
+    pub fn columns(&self) -> usize {
+        usize::from(self.setup.size.0)
+    }
+
     /// How often it is looked.
     pub const fn interval(&self) -> Duration {
         self.setup.interval
@@ -436,7 +441,8 @@ impl App {
         let sockets = rows
             .iter()
             .filter_map(|row| Some((row.place, *look.socket(*row)?)));
-        self.dialog = Some(Dialog::Sure(Sure::ask(sockets.collect(), look)));
+        let columns = self.setup.size.0;
+        self.dialog = Some(Dialog::Sure(Sure::ask(sockets.collect(), look, columns)));
     }
 
     /// What a key means to the dialog that is open.

@@ -4,7 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Clear, Widget};
+use ratatui::widgets::Widget;
 
 use super::app::App;
 use super::dialogs::{Dialog, help};
@@ -188,54 +188,45 @@ fn foot(app: &App, area: Rect, buffer: &mut Buffer) {
         } else {
             theme.strong()
         };
-        return put(buffer, area, &Safe(&notice.text).to_string(), style);
+        let text = format!(
+            "{}{}",
+            if notice.wrong { "! " } else { "" },
+            Safe(&notice.text)
+        );
+        return put(buffer, area, &text, style);
     }
     if let Some(why) = &app.failed {
-        let text = format!("the last look failed: {}", Safe(why));
+        let text = format!("! the last look failed: {}", Safe(why));
         return put(buffer, area, &text, theme.error());
     }
-    let keys = "? keys  / filter  space pause  Tab next  q quit";
-    put(buffer, area, keys, theme.faint());
+    let own = match app.tab {
+        TabId::Overview => "Enter: what is behind it",
+        TabId::Machine => "arrows: another state  Enter: all of it  o: its sockets",
+        TabId::Sockets => "s sort  c columns  b group  f follow  Enter details  K kill",
+        TabId::Findings => "Enter: whole text  o: its sockets",
+        TabId::Closings => "Enter: its sockets",
+    };
+    let replay = if app.setup.replay {
+        "space play  , . step  t seek  "
+    } else {
+        ""
+    };
+    let keys = format!("? keys  q quit  / filter  {replay}{own}");
+    put(buffer, area, &keys, theme.faint());
 }
 
 fn dialog(app: &App, layout: Layout, buffer: &mut Buffer) -> Option<Position> {
+    let theme = app.setup.theme;
     match app.dialog.as_ref()? {
-        Dialog::Prompt(prompt) => {
-            Clear.render(layout.foot, buffer);
-            let (before, behind) = prompt.line.halves();
-            let label = prompt.asking.label();
-            let x = text::width(label) + text::width(before);
-            put(
-                buffer,
-                layout.foot,
-                &format!("{label}{before}{behind}"),
-                Style::new(),
-            );
-            Some(Position::new(
-                u16::try_from(x)
-                    .unwrap_or(u16::MAX)
-                    .min(layout.foot.right().saturating_sub(1)),
-                layout.foot.y,
-            ))
-        }
+        Dialog::Prompt(prompt) => Some(prompt.draw(layout, buffer, theme)),
         Dialog::Help(cursor) => {
-            Clear.render(layout.body, buffer);
-            for (y, (_, line)) in (layout.body.y..layout.body.bottom())
-                .zip(help::lines().into_iter().skip(cursor.top))
-            {
-                put(
-                    buffer,
-                    Rect::new(0, y, layout.body.width, 1),
-                    &line,
-                    Style::new(),
-                );
-            }
+            help::draw(*cursor, layout.body, buffer, theme);
             None
         }
+        Dialog::Sure(sure) => sure.draw(layout.body, buffer, theme),
         Dialog::Menu(menu) => {
-            menu.draw(layout.body, buffer, app.setup.theme);
+            menu.draw(layout.body, buffer, theme);
             None
         }
-        Dialog::Sure(_) => None,
     }
 }

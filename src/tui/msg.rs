@@ -7,7 +7,6 @@ use ratatui::crossterm::event::{KeyEvent, MouseEvent};
 
 use super::look::Look;
 use crate::fields::Needed;
-use crate::knowledge::killing::Fate;
 use crate::model::Socket;
 use crate::query::Filter;
 
@@ -33,8 +32,8 @@ pub enum Msg {
         /// the filter, or what is wrong with it
         filter: Result<Filter, String>,
     },
-    /// sockets were destroyed, or not
-    Killed(Result<Killed, String>),
+    /// sockets were destroyed, or not: what is to be said of it, safe to print
+    Killed(Result<String, String>),
     /// what was to be written was written, or why not
     Exported(Result<String, String>),
     /// the replay plays or stands still, at this speed
@@ -44,15 +43,6 @@ pub enum Msg {
         /// frames come so much faster than they were recorded
         speed: f64,
     },
-}
-
-/// What became of sockets that were to be destroyed.
-#[derive(Clone, Debug, Default)]
-pub struct Killed {
-    /// each with its fate
-    pub sockets: Vec<(Socket, Fate)>,
-    /// the evidence that was kept
-    pub capture: Option<String>,
 }
 
 /// What has to be collected, beside what the detectors ask for.

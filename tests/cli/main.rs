@@ -29,6 +29,8 @@ mod schemas;
 #[cfg(test)]
 mod screens;
 #[cfg(test)]
+mod series;
+#[cfg(test)]
 mod sources;
 #[cfg(test)]
 mod ssdump;

@@ -3,6 +3,7 @@
 use crate::analyze::rates::{self, Rate};
 use crate::analyze::scenario::{Example, Scenario};
 use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
+use crate::history::Sample;
 use crate::model::{Actor, Evidence, Facts, Finding, Severity, Subject};
 
 const COUNT: &str = "net/netfilter/nf_conntrack_count";
@@ -195,16 +196,21 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     }])
 }
 
-/// How long until the table is full, by its growth since the oldest look of this run; at least ten seconds of it, as a
-/// table breathes.
+/// Looks that are older than this say nothing of how fast a table grows now, seconds.
+const LATELY: f64 = 600.0;
+
+/// How long until the table is full, by its growth since the oldest look of the last minutes, or else since the last one;
+/// at least ten seconds of it, as a table breathes.
 fn minutes_left(context: &Context<'_>, count: u64, max: u64) -> Option<f64> {
-    let first = context.history.earlier().first()?;
+    let earlier = context.history.earlier();
+    let since = |sample: &Sample| {
+        let taken = context.sample.taken;
+        taken.duration_since(sample.taken).as_secs_f64()
+    };
+    let lately = earlier.iter().find(|sample| since(sample) <= LATELY);
+    let first = lately.or(earlier.last())?;
     let before = u64::try_from(first.facts.sysctl(COUNT)?).ok()?;
-    let seconds = context
-        .sample
-        .taken
-        .duration_since(first.taken)
-        .as_secs_f64();
+    let seconds = since(first);
     let grown = count.checked_sub(before).filter(|grown| *grown > 0)?;
     let left = max.saturating_sub(count) as f64;
     (seconds >= 10.0).then(|| left / (grown as f64 / seconds) / 60.0)

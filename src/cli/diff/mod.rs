@@ -160,7 +160,7 @@ fn files(args: &Args) -> Result<&Path, Failure> {
     };
     if same(&args.before, after) {
         let machine = open(after)?;
-        if looks(machine.as_ref()) < 2 {
+        if machine.looks() < 2 {
             let file = after.display();
             return Err(Failure::usage(
                 format!("'{file}' holds one look, and there is nothing to compare it with"),
@@ -190,16 +190,6 @@ fn open(path: &Path) -> Result<Box<dyn Source>, Failure> {
     })
 }
 
-/// How many whole looks a file holds.
-fn looks(_machine: &dyn Source) -> usize {
-    1
-}
-
-/// Moves to one of the whole looks that a file holds. The second part of a capture is a light look, and none of them.
-fn seek(_machine: &mut dyn Source, _look: usize) -> Result<(), Failure> {
-    Ok(())
-}
-
 /// Reads one look, and judges it by what the file holds behind it.
 fn read(
     path: &Path,
@@ -212,21 +202,22 @@ fn read(
     let machine = machine.as_mut();
     let at = match which {
         Which::First => 0,
-        Which::Last => looks(machine).saturating_sub(1),
+        Which::Last => machine.looks().saturating_sub(1),
     };
     let plan = Plan {
         samples: 1,
         interval: Duration::from_secs(1),
         pulse: true,
         owners: true,
+        recorded: None,
     };
     let mut watch = Watch::new(plan, settings);
     if at > 0 {
         // The last look has none behind it: what it says of rates, it says with the one before.
-        seek(machine, at - 1)?;
+        machine.seek(at - 1)?;
         watch.look(machine, false)?;
     }
-    seek(machine, at)?;
+    machine.seek(at)?;
     watch.look(machine, true)?;
     // Before the source moves on.
     let fits = filter

@@ -142,6 +142,25 @@ pub struct Acted {
     taken: Timestamp,
 }
 
+impl Acted {
+    /// Says what came of it, on so many columns.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn report(&self, width: usize, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+        let killing = Killing {
+            sockets: &self.sockets,
+            owners: &self.owners,
+            names: &self.names,
+            width,
+        };
+        let capture = self.capture.as_deref();
+        let path = capture.map(|path| path.display().to_string());
+        let show = capture.map(|path| format!("linger list -ap{}", source::again_at(path)));
+        killing.report(path.as_deref().zip(show.as_deref()), out)
+    }
+}
+
 /// Destroys the sockets with these cookies, the evidence kept first, as `linger kill --yes` does: one that is another by
 /// now, or in a state that is left alone, is not touched. The calling thread may enter another network namespace by it.
 ///

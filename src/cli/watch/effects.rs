@@ -20,7 +20,6 @@ use crate::model::{Namespace, Socket, Top};
 use crate::query::Filter;
 use crate::render::json::{Parts, SOCKETS, Sockets, Tail};
 use crate::render::text::Safe;
-use crate::tui::msg::Killed;
 use crate::tui::tabs::TabId;
 use crate::tui::{App, Look};
 
@@ -43,7 +42,7 @@ pub fn namespaces(look: &Look) -> Vec<Option<Namespace>> {
         .collect()
 }
 
-/// Destroys sockets of places, as `linger kill --yes` does.
+/// Destroys sockets of places, as `linger kill --yes` does, and says what came of it on so many columns.
 ///
 /// # Errors
 /// In words that are safe to print.
@@ -51,9 +50,9 @@ pub fn kill(
     common: &Common,
     namespaces: &[Option<Namespace>],
     doomed: &[(u16, Socket)],
-) -> Result<Killed, String> {
-    let mut killed = Killed::default();
-    let mut captures = Vec::new();
+    width: usize,
+) -> Result<String, String> {
+    let mut said = Vec::new();
     for (place, namespace) in (0u16..).zip(namespaces) {
         let own = doomed.iter().filter(|(at, _)| *at == place);
         let cookies: Vec<u64> = own
@@ -70,15 +69,11 @@ pub fn kill(
             None => common.clone(),
         };
         let acted = kill::cookies(&common, &cookies).map_err(|failure| failure.to_string())?;
-        killed.sockets.extend(acted.sockets);
-        captures.extend(
-            acted
-                .capture
-                .map(|path| Safe(&path.display().to_string()).to_string()),
-        );
+        acted
+            .report(width, &mut said)
+            .map_err(|error| error.to_string())?;
     }
-    killed.capture = (!captures.is_empty()).then(|| captures.join(", "));
-    Ok(killed)
+    Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
 /// Whether a name asks for a capture.

@@ -214,7 +214,10 @@ impl Screen<'_> {
                 Effect::Kill(doomed) => {
                     let namespaces = self.app.look().map(effects::namespaces).unwrap_or_default();
                     let common = self.args.common.clone();
-                    self.beside(move || Msg::Killed(effects::kill(&common, &namespaces, &doomed)));
+                    let width = self.app.columns();
+                    self.beside(move || {
+                        Msg::Killed(effects::kill(&common, &namespaces, &doomed, width))
+                    });
                 }
                 Effect::Export(path) => {
                     if effects::is_capture(&path) {

@@ -2,12 +2,19 @@
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Position, Rect};
+use ratatui::style::Style;
+use ratatui::widgets::{Clear, Widget};
 
 use crate::fields;
+use crate::render::text;
+use crate::tui::draw::{Layout, put};
 use crate::tui::keys::Action;
 use crate::tui::look::Frame;
 use crate::tui::msg::Seek;
 use crate::tui::prompt::Line;
+use crate::tui::theme::Theme;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +110,60 @@ impl Prompt {
         self.error = None;
     }
 
+    /// Draws the line at the foot of the screen, with what may be typed, or what is wrong, above it; says where the cursor
+    /// stands.
+    pub fn draw(&self, layout: Layout, buffer: &mut Buffer, theme: Theme) -> Position {
+        let said: Vec<&str> = match &self.error {
+            Some(error) => error.lines().collect(),
+            None => vec![self.asking.hint()],
+        };
+        let height = u16::try_from(said.len())
+            .unwrap_or(1)
+            .min(layout.body.height);
+        let above = Rect::new(
+            0,
+            layout.foot.y.saturating_sub(height),
+            layout.foot.width,
+            height,
+        );
+        Clear.render(above, buffer);
+        Clear.render(layout.foot, buffer);
+        let style = if self.error.is_some() {
+            theme.strong()
+        } else {
+            theme.faint()
+        };
+        for (y, line) in (above.y..above.bottom()).zip(said) {
+            // An error's lines stand one below the other: a caret below its word.
+            put(buffer, Rect::new(0, y, above.width, 1), line, style);
+        }
+        let label = self.asking.label();
+        let room = usize::from(layout.foot.width).saturating_sub(text::width(label) + 1);
+        let (before, behind) = self.line.halves();
+        // A line that is longer than the screen is seen where it is typed.
+        let mut from = 0;
+        while text::width(before.get(from..).unwrap_or_default()) > room {
+            from += before
+                .get(from..)
+                .and_then(|rest| rest.chars().next())
+                .map_or(1, char::len_utf8);
+        }
+        let seen = before.get(from..).unwrap_or_default();
+        put(
+            buffer,
+            layout.foot,
+            &format!("{label}{seen}{behind}"),
+            Style::new(),
+        );
+        let x = text::width(label) + text::width(seen);
+        Position::new(
+            u16::try_from(x)
+                .unwrap_or(u16::MAX)
+                .min(layout.foot.right().saturating_sub(1)),
+            layout.foot.y,
+        )
+    }
+
     /// Completes the word before the cursor to a column, as far as it is only one, or as they begin alike.
     fn complete(&mut self) {
         if !matches!(self.asking, Asking::Filter | Asking::Sort) {
@@ -141,7 +202,7 @@ pub fn seek(
     let wrong = || {
         format!(
             "'{}' is no place in a recording: {}",
-            crate::render::text::Safe(text),
+            text::Safe(text),
             Asking::Seek.hint()
         )
     };

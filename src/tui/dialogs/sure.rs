@@ -1,80 +1,234 @@
 //! The question before sockets are destroyed: what would die, what its ends notice, what is left alone and why. The rules
-//! are those of `linger kill`.
+//! and the words are those of `linger kill`.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Position, Rect};
+use ratatui::style::Style;
+use ratatui::widgets::{Clear, Widget};
 
 use crate::knowledge::killing::{Allowed, Fate, objection};
-use crate::model::Socket;
+use crate::model::{Owners, Socket};
+use crate::render::kill::Killing;
+use crate::render::text;
 use crate::tui::cursor::Cursor;
+use crate::tui::draw::put;
 use crate::tui::keys::Action;
 use crate::tui::look::Look;
-use crate::tui::msg::Killed;
 use crate::tui::prompt::Line;
+use crate::tui::theme::Theme;
+
+/// What has to be typed.
+const YES: &str = "yes";
 
 /// The question, or what came of it.
 #[derive(Debug)]
 pub struct Sure {
-    /// each socket with its place and fate
-    pub sockets: Vec<(u16, Socket, Fate)>,
+    /// those that would be destroyed, with their places
+    doomed: Vec<(u16, Socket)>,
+    /// what is said
+    lines: Vec<String>,
     /// what is typed
-    pub line: Line,
-    /// where one stands in the list
-    pub cursor: Cursor,
-    /// what came of it
-    pub outcome: Option<Result<Killed, String>>,
+    line: Line,
+    /// the first line that is seen
+    scroll: Cursor,
+    /// whether they are being destroyed
+    waiting: bool,
 }
 
 impl Sure {
-    /// Asks whether `sockets` are to be destroyed.
-    pub fn ask(sockets: Vec<(u16, Socket)>, _look: &Look) -> Self {
-        let judge = |(place, socket): (u16, Socket)| {
-            let fate = match objection(&socket, Allowed::default()) {
-                Some(objection) => Fate::Refused(objection),
-                None => Fate::WouldDestroy,
+    /// Asks whether `sockets` are to be destroyed, on a screen of so many columns.
+    pub fn ask(sockets: Vec<(u16, Socket)>, look: &Look, columns: u16) -> Self {
+        let none = Owners::default();
+        let mut said = Vec::new();
+        let mut doomed = Vec::new();
+        // Sockets are chosen from one list, and mostly of one place.
+        let mut places: Vec<u16> = sockets.iter().map(|(place, _)| *place).collect();
+        places.dedup();
+        for place in places {
+            let own = sockets.iter().filter(|(at, _)| *at == place);
+            let judged: Vec<(Socket, Fate)> = own
+                .map(|(_, socket)| match objection(socket, Allowed::default()) {
+                    Some(objection) => (*socket, Fate::Refused(objection)),
+                    None => (*socket, Fate::WouldDestroy),
+                })
+                .collect();
+            let fated = judged
+                .iter()
+                .filter(|(_, fate)| *fate == Fate::WouldDestroy);
+            doomed.extend(fated.map(|(socket, _)| (place, *socket)));
+            let seen = look.places.get(usize::from(place));
+            let killing = Killing {
+                sockets: &judged,
+                owners: seen.map_or(&none, |seen| &seen.snapshot.owners),
+                names: &*look.names,
+                width: usize::from(columns),
             };
-            (place, socket, fate)
-        };
+            // Writing to memory does not fail.
+            let _ = killing.preview("their evidence is kept in a capture first", &mut said);
+        }
         Self {
-            sockets: sockets.into_iter().map(judge).collect(),
-            line: Line::default(),
-            cursor: Cursor::default(),
-            outcome: None,
+            doomed,
+            ..Self::said(&String::from_utf8_lossy(&said))
         }
     }
 
     /// Says what came of it.
-    pub fn done(outcome: Result<Killed, String>) -> Self {
+    pub fn done(outcome: Result<String, String>) -> Self {
+        Self::said(&outcome.unwrap_or_else(|error| error))
+    }
+
+    fn said(text: &str) -> Self {
         Self {
-            sockets: Vec::new(),
+            doomed: Vec::new(),
+            lines: text.lines().map(str::to_owned).collect(),
             line: Line::default(),
-            cursor: Cursor::default(),
-            outcome: Some(outcome),
+            scroll: Cursor::default(),
+            waiting: false,
         }
     }
 
-    /// Whether nothing is asked any more.
+    /// Whether nothing is asked: it was done, or there is nothing to do.
     pub fn is_done(&self) -> bool {
-        self.outcome.is_some() || self.doomed().next().is_none()
-    }
-
-    fn doomed(&self) -> impl Iterator<Item = (u16, Socket)> {
-        let all = self.sockets.iter();
-        all.filter(|(.., fate)| *fate == Fate::WouldDestroy)
-            .map(|(place, socket, _)| (*place, *socket))
+        self.doomed.is_empty()
     }
 
     /// The sockets to destroy, once `yes` is typed.
-    pub fn agreed(&self) -> Option<Vec<(u16, Socket)>> {
-        (self.line.text().trim() == "yes").then(|| self.doomed().collect())
+    pub fn agreed(&mut self) -> Option<Vec<(u16, Socket)>> {
+        if self.waiting || self.line.text().trim() != YES {
+            return None;
+        }
+        self.waiting = true;
+        Some(self.doomed.clone())
     }
 
     /// Puts text in.
     pub fn insert(&mut self, text: &str) {
-        self.line.insert(text);
+        if !self.is_done() && !self.waiting {
+            self.line.insert(text);
+        }
     }
 
-    /// Moves, or edits the line.
+    /// Scrolls what is said of many sockets, or edits the line.
     pub fn act(&mut self, action: Action, page: usize) {
-        if !self.cursor.scroll(action, self.sockets.len(), page) {
-            self.line.act(action);
+        let scrolled = match action {
+            Action::Earlier => Some(Action::PageUp),
+            Action::Later => Some(Action::PageDown),
+            _ => None,
+        };
+        match scrolled {
+            Some(action) => {
+                self.scroll
+                    .scroll(action, self.lines.len(), page.saturating_sub(2));
+            }
+            None => {
+                self.line.act(action);
+            }
+        }
+    }
+
+    /// Draws over `area`, and says where the cursor stands.
+    pub fn draw(&self, area: Rect, buffer: &mut Buffer, theme: Theme) -> Option<Position> {
+        Clear.render(area, buffer);
+        let head = Rect { height: 1, ..area };
+        let title = if self.is_done() {
+            " kill: Esc or Enter closes "
+        } else {
+            " kill: nothing has been touched yet "
+        };
+        put(
+            buffer,
+            head,
+            &theme.sign("─", "-").repeat(usize::from(area.width)),
+            theme.faint(),
+        );
+        put(
+            buffer,
+            Rect::new(area.x + 2, area.y, area.width.saturating_sub(2), 1),
+            title,
+            theme.strong(),
+        );
+        let foot = area.bottom().saturating_sub(1);
+        let last = if self.is_done() { area.bottom() } else { foot };
+        for (y, line) in (area.y + 1..last).zip(self.lines.iter().skip(self.scroll.top)) {
+            put(
+                buffer,
+                Rect::new(area.x, y, area.width, 1),
+                line,
+                Style::new(),
+            );
+        }
+        if self.is_done() {
+            return None;
+        }
+        let line = Rect::new(area.x, foot, area.width, 1);
+        if self.waiting {
+            put(buffer, line, "they are being destroyed", theme.strong());
+            return None;
+        }
+        let ask = "type yes and press Enter to destroy them; Esc leaves them alone: ";
+        let (before, behind) = self.line.halves();
+        put(
+            buffer,
+            line,
+            &format!("{ask}{before}{behind}"),
+            theme.strong(),
+        );
+        let x = text::width(ask) + text::width(before);
+        let x = u16::try_from(x)
+            .unwrap_or(u16::MAX)
+            .min(area.width.saturating_sub(1));
+        Some(Position::new(area.x + x, foot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TcpState;
+    use crate::tui::testing::{NOON, look_at, socket};
+
+    fn asked(state: TcpState) -> Sure {
+        let look = look_at(NOON);
+        Sure::ask(vec![(0, socket(state, 7, 443, (1, 40_000)))], &look, 80)
+    }
+
+    fn said(sure: &Sure) -> String {
+        sure.lines.join("\n")
+    }
+
+    #[test]
+    fn nothing_dies_before_yes_is_typed_whole() {
+        let mut sure = asked(TcpState::Established);
+        assert!(
+            !sure.is_done() && said(&sure).contains("ECONNABORTED"),
+            "{sure:?}"
+        );
+        for (typed, agreed) in [("", false), ("y", false), ("es", true)] {
+            sure.insert(typed);
+            let doomed = sure.agreed();
+            assert_eq!(
+                doomed.is_some_and(|doomed| doomed.len() == 1),
+                agreed,
+                "{typed}"
+            );
+        }
+        assert!(sure.agreed().is_none(), "once");
+    }
+
+    #[test]
+    fn what_had_better_not_die_is_left_alone_and_the_reason_is_said() {
+        for (state, option) in [
+            (TcpState::Listen, "--listeners"),
+            (TcpState::CloseWait, "--close-wait"),
+            (TcpState::TimeWait, "--time-wait"),
+        ] {
+            let mut sure = asked(state);
+            sure.insert("yes");
+            assert!(
+                sure.is_done() && said(&sure).contains(option),
+                "{}",
+                said(&sure)
+            );
         }
     }
 }

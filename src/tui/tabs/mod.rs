@@ -4,6 +4,9 @@ mod closings;
 mod findings;
 mod machine;
 mod overview;
+mod parts;
+#[cfg(test)]
+mod scenes;
 mod sockets;
 
 use jiff::tz::TimeZone;

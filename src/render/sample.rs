@@ -1,9 +1,9 @@
 //! A few sockets below a finding.
 
+use super::cell;
+use super::text::width;
 use crate::fields::{self, NoNames, Record};
 use crate::model::{AgeFacts, Attributes, Ends, Snapshot, words};
-use crate::render::cell;
-use crate::render::text::width;
 
 /// A few rows of a snapshot as lines below their heads, for a finding; its indent leaves no room for the long heads of
 /// `list`.
