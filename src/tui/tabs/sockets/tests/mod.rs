@@ -308,22 +308,27 @@ fn the_chosen_group_stays_chosen_when_it_grows() {
 
 #[test]
 fn a_group_is_killed_whole_up_to_a_thousand() {
-    let asked = |app: &App| match &app.dialog {
-        Some(Dialog::Sure(sure)) => sure.sockets.len(),
-        _ => panic!("nothing is asked"),
+    let agree = |app: &mut App| {
+        let effects = press(app, "Kyes<Enter>");
+        let [Effect::Kill(doomed)] = effects.as_slice() else {
+            panic!("{effects:?}: {}", screen(app));
+        };
+        doomed.len()
     };
     let mut app = sockets();
-    press(&mut app, "K");
-    assert_eq!(asked(&app), 1);
-    press(&mut app, "<Esc>b<Down><Enter><Down>K");
-    assert_eq!(asked(&app), 60);
+    filter(&mut app, "state close-wait");
+    assert_eq!(agree(&mut app), 1);
+    let mut app = sockets();
+    press(&mut app, "b<Down><Enter><Down>");
+    assert_eq!(agree(&mut app), 60);
     assert!(app.notice.is_none());
     let mut app = empty(SIZE, TabId::Sockets);
     see(&mut app, many(1_500));
     press(&mut app, "b<Down><Enter>K");
-    assert_eq!(asked(&app), 1_000);
-    let notice = app.notice.as_ref().unwrap();
+    let notice = app.notice.take().unwrap();
     assert!(notice.text.contains("the first 1,000 of 1,5"), "{notice:?}");
+    press(&mut app, "<Esc>");
+    assert_eq!(agree(&mut app), 1_000);
 }
 
 #[test]
