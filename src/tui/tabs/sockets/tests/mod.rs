@@ -316,11 +316,11 @@ fn a_group_is_killed_whole_up_to_a_thousand() {
         doomed.len()
     };
     let mut app = sockets();
-    filter(&mut app, "state close-wait");
+    filter(&mut app, "state established");
     assert_eq!(agree(&mut app), 1);
     let mut app = sockets();
-    press(&mut app, "b<Down><Enter><Down>");
-    assert_eq!(agree(&mut app), 60);
+    press(&mut app, "b<Down><Enter>");
+    assert_eq!(agree(&mut app), 120);
     assert!(app.notice.is_none());
     let mut app = empty(SIZE, TabId::Sockets);
     see(&mut app, many(1_500));
