@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::harness::Test;
 use crate::states::zoo;
 use crate::tmux::{Tmux, is_prompt};
-use crate::world::{Family, World};
+use crate::world::{Family, World, listen};
 
 pub const TESTS: &[Test] = &[
     Test {
@@ -43,10 +43,25 @@ pub const TESTS: &[Test] = &[
         run: watch_ends_with_its_terminal,
     },
     Test {
+        name: "watch_replays",
+        run: watch_replays,
+    },
+    Test {
+        name: "watch_kills_what_was_shown",
+        run: watch_kills_what_was_shown,
+    },
+    Test {
+        name: "watch_looks_into_every_namespace",
+        run: watch_looks_into_every_namespace,
+    },
+    Test {
         name: "watch_prints_frames",
         run: watch_prints_frames,
     },
 ];
+
+/// Nothing else listens there.
+const PORT: u16 = 7777;
 
 const ESC: Key = Key::Named(KeyCode::Esc);
 
@@ -103,12 +118,38 @@ fn way_to(scope: Scope) -> &'static [Key] {
     }
 }
 
+/// Closes whatever a key has opened, and goes to the last tab. A key that comes right behind an Esc would be another one
+/// (with Alt), so each is seen to have been heard.
+fn close(terminal: &Tmux) -> Result<()> {
+    for _ in 0..20 {
+        for _ in 0..3 {
+            terminal.press(ESC)?;
+            thread::sleep(Duration::from_millis(30));
+        }
+        terminal.press(Key::Char('5'))?;
+        let until = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < until {
+            let screen = terminal.screen()?;
+            if screen.contains("▸5") && is_up(&screen) {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    bail!(
+        "what it opened is not closed again:\n{}",
+        terminal.screen()?
+    )
+}
+
 fn watch_answers_every_key(world: &mut World) -> Result<()> {
     let specimens = zoo(world, Family::V4)?;
     ensure!(specimens.len() > 8, "sockets in many states");
     let recording = world.scratch.path().join("a.linger");
     let file = recording.to_str().context("a path")?;
-    ensure!(world.linger(&["record", file])?.status.success());
+    // Several frames, so that there is somewhere to go.
+    let record = ["record", "--interval", "200ms", "--for", "1s", file];
+    ensure!(world.linger(&record)?.status.success());
     let terminal = Tmux::start(world, 80, 24)?;
     for (arguments, replay) in [("--interval 500ms", false), ("--from a.linger", true)] {
         begin(&terminal, arguments)?;
@@ -123,13 +164,8 @@ fn watch_answers_every_key(world: &mut World) -> Result<()> {
                     terminal.press(*step)?;
                 }
                 terminal.press(*key)?;
-                // Whatever it opened is closed again.
-                for _ in 0..3 {
-                    terminal.press(ESC)?;
-                }
                 let said = format!("{:?} {key} ({})", binding.scope, binding.help);
-                let up = terminal.until(&format!("dashboard after {said}"), is_up);
-                world.expect(up.is_ok(), || format!("{said}: {up:?}"));
+                close(&terminal).with_context(|| said.clone())?;
                 ensure!(terminal.command()? == "linger", "it ended by {said}");
             }
         }
@@ -330,4 +366,118 @@ fn watch_prints_frames(world: &mut World) -> Result<()> {
     );
     std::io::stdout().flush()?;
     Ok(())
+}
+
+fn watch_replays(world: &mut World) -> Result<()> {
+    let listener = listen(Family::V4.near(PORT), 64)?;
+    let recording = world.scratch.path().join("a.linger");
+    let file = recording.to_str().context("a path")?;
+    // A connection more in each frame, as the recording says itself.
+    let mut recorder = world
+        .command(&["record", "--interval", "300ms", "--for", "3s", file])
+        .stdout(Stdio::null())
+        .spawn()?;
+    let mut kept = Vec::new();
+    for _ in 0..6 {
+        thread::sleep(Duration::from_millis(500));
+        kept.push(world.serve(&listener)?);
+    }
+    ensure!(recorder.wait()?.success(), "it records");
+    let terminal = Tmux::start(world, 100, 30)?;
+    begin(&terminal, "--from a.linger")?;
+    let frame = |number: usize| format!("frame {number} of 11");
+    // It plays by itself to the end.
+    terminal.until("last frame", |screen| screen.contains(&frame(11)))?;
+    for (key, number) in [('{', 1), ('.', 2), ('.', 3), (',', 2), ('}', 11)] {
+        terminal.press(Key::Char(key))?;
+        terminal.until(&frame(number), |screen| {
+            screen.contains(&frame(number)) && screen.contains("standing")
+        })?;
+    }
+    let sockets = |screen: &str| -> Option<u64> {
+        let (before, _) = screen.split_once(" TCP socket")?;
+        before.rsplit(' ').next()?.parse().ok()
+    };
+    let last = sockets(&terminal.screen()?);
+    terminal.press(Key::Char('t'))?;
+    terminal.line("1")?;
+    let first = sockets(&terminal.until("first frame", |screen| screen.contains(&frame(1)))?);
+    ensure!(
+        first < last,
+        "sockets in the first and the last frame: {first:?}, {last:?}"
+    );
+    terminal.press(Key::Char('3'))?;
+    terminal.press(Key::Char('K'))?;
+    terminal.until("refusal", |screen| screen.contains("cannot be destroyed"))?;
+    terminal.press(Key::Char('q'))?;
+    is_given_back(world, &terminal, "0")
+}
+
+fn watch_kills_what_was_shown(world: &mut World) -> Result<()> {
+    let listener = listen(Family::V4.near(PORT), 64)?;
+    let (doomed, spared) = (world.serve(&listener)?, world.serve(&listener)?);
+    let port = doomed
+        .near
+        .peer_addr()?
+        .as_socket()
+        .context("an address")?
+        .port();
+    let terminal = Tmux::start(world, 120, 40)?;
+    begin(&terminal, &format!("dport = :{port}"))?;
+    terminal.until("its socket", |screen| screen.contains("1 of 3 sockets"))?;
+    terminal.press(Key::Char('K'))?;
+    terminal.until("question", |screen| {
+        screen.contains("nothing has been touched")
+    })?;
+    terminal.press(Key::Named(KeyCode::Enter))?;
+    terminal.press(ESC)?;
+    terminal.until("table", |screen| screen.contains("1 of 3 sockets"))?;
+    ensure!(doomed.near.take_error()?.is_none(), "nobody said yes");
+    terminal.press(Key::Char('K'))?;
+    terminal.until("question", |screen| screen.contains("type yes"))?;
+    terminal.line("yes")?;
+    terminal.until("report", |screen| {
+        screen.contains("destroyed") && screen.contains("capture")
+    })?;
+    let error = doomed.near.take_error()?.context("it lives")?;
+    ensure!(error.raw_os_error() == Some(libc::ECONNABORTED), "{error}");
+    ensure!(
+        spared.near.take_error()?.is_none(),
+        "the other one is left alone"
+    );
+    terminal.press(ESC)?;
+    terminal.until("empty table", |screen| screen.contains("0 of 2 sockets"))?;
+    // What is seen is exported, and never over a file.
+    for word in ["written", "exists"] {
+        terminal.press(Key::Char('e'))?;
+        terminal.press(Key::Ctrl('u'))?;
+        terminal.line("seen.json")?;
+        terminal.until(word, |screen| screen.contains(word))?;
+    }
+    let document: serde_json::Value =
+        serde_json::from_slice(&fs::read(world.scratch.path().join("seen.json"))?)?;
+    let faults = crate::schema::faults(&document);
+    ensure!(faults.is_empty(), "{faults:?}");
+    terminal.press(Key::Char('q'))?;
+    is_given_back(world, &terminal, "0")
+}
+
+fn watch_looks_into_every_namespace(world: &mut World) -> Result<()> {
+    let listener = listen(Family::V4.near(PORT), 64)?;
+    let _near = world.serve(&listener)?;
+    let terminal = Tmux::start(world, 160, 40)?;
+    begin(
+        &terminal,
+        &format!("--netns all state established port = {PORT}"),
+    )?;
+    // Both ends, each in its own namespace.
+    terminal.until("both ends", |screen| {
+        screen.contains("namespaces") && screen.matches(&format!(":{PORT}")).count() >= 2
+    })?;
+    for tab in '1'..='5' {
+        terminal.press(Key::Char(tab))?;
+        terminal.until("tab", |screen| screen.contains(&format!("▸{tab}")))?;
+    }
+    terminal.press(Key::Char('q'))?;
+    is_given_back(world, &terminal, "0")
 }
