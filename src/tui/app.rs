@@ -1,13 +1,16 @@
 //! What is shown, and how what happens changes it.
 
+mod answers;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ratatui::crossterm::event::{KeyEvent, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::Position;
 
-use super::dialogs::{Asking, Dialog, Prompt, Sure};
+use super::dialogs::{Asking, Dialog, Sure};
 use super::draw::Layout;
 use super::keys::{self, Action, Key, Scope};
 use super::look::{Look, Row};
@@ -16,11 +19,8 @@ use super::tabs::{Closings, Findings, Machine, Overview, Request, Sockets, Tab, 
 use super::theme::Theme;
 use super::trend::Trend;
 use crate::query::Filter;
+use crate::render::text;
 
-/// The shortest time between two looks that the keys reach.
-const SHORTEST: Duration = Duration::from_millis(250);
-/// The longest.
-const LONGEST: Duration = Duration::from_secs(3600);
 /// The intervals that the keys step through, milliseconds.
 const STEPS: [u64; 12] = [
     250, 500, 1_000, 2_000, 5_000, 10_000, 15_000, 30_000, 60_000, 300_000, 900_000, 3_600_000,
@@ -63,8 +63,8 @@ pub struct App {
     pub(super) tab: TabId,
     pub(super) look: Option<Box<Look>>,
     pub(super) trend: Trend,
-    /// since when the screen stands still
-    pub(super) paused: Option<Timestamp>,
+    /// what was remembered when the screen began to stand still
+    pub(super) paused: Option<Trend>,
     /// why the last look failed
     pub(super) failed: Option<String>,
     pub(super) notice: Option<Notice>,
@@ -78,6 +78,8 @@ pub struct App {
     pub(super) playing: (bool, f64),
     /// what was typed, by what it was for
     typed: Vec<(Asking, String)>,
+    /// the filter whose names are being looked up
+    awaited: Option<String>,
     wish: Wish,
 }
 
@@ -99,6 +101,7 @@ impl App {
             closings: Closings::default(),
             playing: (setup.replay, 1.0),
             typed: Vec::new(),
+            awaited: None,
             wish: Wish::default(),
             setup,
         }
@@ -126,7 +129,12 @@ impl App {
 
     /// Closes that this side began in each of the last `seconds`, as [`Trend::closes`] has them.
     pub fn closes(&self, seconds: usize) -> Vec<Option<u32>> {
-        self.trend.closes(seconds)
+        self.seen_trend().closes(seconds)
+    }
+
+    /// What is remembered of the looks up to the one that is shown.
+    fn seen_trend(&self) -> &Trend {
+        self.paused.as_ref().unwrap_or(&self.trend)
     }
 
     /// The columns of the screen.
@@ -146,6 +154,7 @@ impl App {
 
     /// Shows the sockets that fit a filter, whose names are looked up already, as if it had been typed.
     pub fn filter(&mut self, text: &str, filter: Filter) -> Vec<Effect> {
+        self.awaited = Some(text.to_owned());
         self.update(Msg::Resolved {
             text: text.to_owned(),
             filter: Ok(filter),
@@ -176,7 +185,9 @@ impl App {
                 self.failed = Some(why);
                 Vec::new()
             }
+            Msg::Resolved { text, .. } if !self.awaits(&text) => Vec::new(),
             Msg::Resolved { text, filter } => {
+                self.awaited = None;
                 match filter {
                     Ok(filter) => {
                         self.tab = TabId::Sockets;
@@ -210,6 +221,18 @@ impl App {
         effects
     }
 
+    /// Whether somebody still waits for the names in a filter, and does nothing else meanwhile.
+    fn awaits(&self, text: &str) -> bool {
+        self.awaited.as_deref() == Some(text)
+            && match &self.dialog {
+                None => true,
+                Some(Dialog::Prompt(prompt)) => {
+                    prompt.asking == Asking::Filter && prompt.line.text() == text
+                }
+                Some(_) => false,
+            }
+    }
+
     fn looked(&mut self, look: Box<Look>) {
         self.failed = None;
         self.trend.add(&look);
@@ -224,6 +247,7 @@ impl App {
         let Self {
             look,
             trend,
+            paused,
             setup,
             overview,
             machine,
@@ -237,7 +261,7 @@ impl App {
         };
         let view = View {
             look,
-            trend,
+            trend: paused.as_ref().unwrap_or(trend),
             theme: setup.theme,
             body: Layout::new(setup.size).body,
             again: &setup.again,
@@ -254,7 +278,7 @@ impl App {
     pub(super) fn view(&self) -> Option<View<'_>> {
         Some(View {
             look: self.look.as_deref()?,
-            trend: &self.trend,
+            trend: self.seen_trend(),
             theme: self.setup.theme,
             body: self.layout().body,
             again: &self.setup.again,
@@ -277,6 +301,7 @@ impl App {
         let Self {
             look,
             trend,
+            paused,
             setup,
             tab,
             overview,
@@ -291,7 +316,7 @@ impl App {
         };
         let view = View {
             look,
-            trend,
+            trend: paused.as_ref().unwrap_or(trend),
             theme: setup.theme,
             body: Layout::new(setup.size).body,
             again: &setup.again,
@@ -330,7 +355,10 @@ impl App {
         let Some(key) = Key::of(event) else {
             return Vec::new();
         };
-        self.notice = None;
+        // Behind a line that is typed nobody has seen it yet.
+        if !matches!(self.dialog, Some(Dialog::Prompt(_))) {
+            self.notice = None;
+        }
         let action = keys::action(key, &self.scopes());
         match (action, key) {
             (Some(action), _) => self.act(action),
@@ -358,7 +386,7 @@ impl App {
             Action::Pause => {
                 self.paused = match self.paused {
                     Some(_) => None,
-                    None => self.look.as_ref().map(|look| look.taken),
+                    None => self.look.as_ref().map(|_| self.trend.clone()),
                 };
                 return if self.paused.is_none() {
                     vec![Effect::LookNow]
@@ -408,7 +436,10 @@ impl App {
         for request in requests {
             match request {
                 Request::Sockets(text) => match Filter::parse(std::slice::from_ref(&text)) {
-                    Ok(filter) => effects.push(Effect::Resolve { text, filter }),
+                    Ok(filter) => {
+                        self.awaited = Some(text.clone());
+                        effects.push(Effect::Resolve { text, filter });
+                    }
                     Err(error) => self.say(Err(error.to_string())),
                 },
                 Request::Machine(state) => {
@@ -445,100 +476,6 @@ impl App {
         self.dialog = Some(Dialog::Sure(Sure::ask(sockets.collect(), look, columns)));
     }
 
-    /// What a key means to the dialog that is open.
-    fn answer(&mut self, action: Action) -> Vec<Effect> {
-        let page = usize::from(self.layout().body.height);
-        let Some(dialog) = &mut self.dialog else {
-            return Vec::new();
-        };
-        match (dialog, action) {
-            (_, Action::Cancel) => self.dialog = None,
-            (Dialog::Prompt(prompt), Action::Accept) => {
-                let (asking, text) = (prompt.asking, prompt.line.text().to_owned());
-                return self.accept(asking, text);
-            }
-            (Dialog::Prompt(prompt), Action::Earlier | Action::Later) => {
-                prompt.recall(action == Action::Earlier, &self.typed);
-            }
-            (Dialog::Prompt(prompt), action) => prompt.act(action),
-            (Dialog::Menu(menu), Action::Accept) => {
-                let (question, chosen) = (menu.question, menu.chosen());
-                self.dialog = None;
-                self.sockets.chose(question, &chosen);
-                self.refit();
-            }
-            (Dialog::Menu(menu), action) => menu.act(action, page),
-            (Dialog::Sure(sure), Action::Accept) => {
-                if sure.is_done() {
-                    self.dialog = None;
-                } else if let Some(doomed) = sure.agreed() {
-                    return vec![Effect::Kill(doomed)];
-                }
-            }
-            (Dialog::Sure(sure), action) => sure.act(action, page),
-            (Dialog::Help(cursor), action) => {
-                cursor.scroll(
-                    action,
-                    super::dialogs::help::lines().len(),
-                    page.saturating_sub(2),
-                );
-            }
-        }
-        Vec::new()
-    }
-
-    fn accept(&mut self, asking: Asking, text: String) -> Vec<Effect> {
-        match asking {
-            Asking::Filter => match Filter::parse(std::slice::from_ref(&text)) {
-                Ok(filter) => return vec![Effect::Resolve { text, filter }],
-                Err(error) => self.ask(Asking::Filter, &text, Some(error.to_string())),
-            },
-            Asking::Sort => match self.sockets.sort_by(text.trim()) {
-                Ok(()) => {
-                    self.remember(asking, &text);
-                    self.dialog = None;
-                    self.refit();
-                }
-                Err(error) => self.ask(asking, &text, Some(error)),
-            },
-            Asking::Export => {
-                self.remember(asking, &text);
-                self.dialog = None;
-                if !text.trim().is_empty() {
-                    return vec![Effect::Export(text.trim().to_owned())];
-                }
-            }
-            Asking::Seek => {
-                let frame = self
-                    .look
-                    .as_ref()
-                    .and_then(|look| Some((look.frame?, look.taken)));
-                match frame.map(|frame| super::dialogs::seek(text.trim(), frame, &self.setup.zone))
-                {
-                    Some(Ok(seek)) => {
-                        self.remember(asking, &text);
-                        self.dialog = None;
-                        return vec![Effect::Seek(seek)];
-                    }
-                    Some(Err(error)) => self.ask(asking, &text, Some(error)),
-                    None => self.dialog = None,
-                }
-            }
-        }
-        Vec::new()
-    }
-
-    fn ask(&mut self, asking: Asking, text: &str, error: Option<String>) {
-        self.dialog = Some(Dialog::Prompt(Prompt::new(asking, text, error)));
-    }
-
-    fn remember(&mut self, asking: Asking, text: &str) {
-        let entry = (asking, text.to_owned());
-        if !text.is_empty() && self.typed.last() != Some(&entry) {
-            self.typed.push(entry);
-        }
-    }
-
     fn say(&mut self, result: Result<String, String>) {
         let (text, wrong) = match result {
             Ok(text) => (text, false),
@@ -548,14 +485,28 @@ impl App {
     }
 
     fn interval_by(&mut self, up: bool) -> Vec<Effect> {
+        if self.setup.replay {
+            let text = "a recording has its own pace: [ and ] change how fast it plays";
+            self.say(Err(text.to_owned()));
+            return Vec::new();
+        }
         let now = u64::try_from(self.setup.interval.as_millis()).unwrap_or(u64::MAX);
         let next = if up {
             STEPS.iter().find(|step| **step > now)
         } else {
             STEPS.iter().rev().find(|step| **step < now)
         };
-        let interval = next.map_or(self.setup.interval, |step| Duration::from_millis(*step));
-        self.setup.interval = interval.clamp(SHORTEST, LONGEST);
+        let every = |interval: &Duration| {
+            let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+            text::age(millis)
+        };
+        let Some(next) = next else {
+            let now = every(&self.setup.interval);
+            self.say(Ok(format!("every {now:#}: the keys go no further")));
+            return Vec::new();
+        };
+        self.setup.interval = Duration::from_millis(*next);
+        self.say(Ok(format!("every {:#}", every(&self.setup.interval))));
         vec![Effect::Interval(self.setup.interval)]
     }
 
@@ -582,6 +533,11 @@ impl App {
     }
 
     fn wheel(&mut self, action: Action) -> Vec<Effect> {
-        (0..3).flat_map(|_| self.act(action)).collect()
+        let times = match self.dialog {
+            // A line has nothing to scroll, and what is said of it stays.
+            Some(Dialog::Prompt(_)) => 0,
+            _ => 3,
+        };
+        (0..times).flat_map(|_| self.act(action)).collect()
     }
 }

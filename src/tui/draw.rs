@@ -9,13 +9,17 @@ use ratatui::widgets::Widget;
 use super::app::App;
 use super::dialogs::{Dialog, help};
 use super::look::Look;
-use super::tabs::TabId;
+use super::tabs::{TabId, fit};
+use super::theme::Theme;
 use crate::model::Collector;
 use crate::model::words::thousands;
 use crate::render::text::{self, Safe};
 
 /// The least that anything can be read in.
 pub const LEAST: (u16, u16) = (40, 10);
+
+/// So many columns of the host's name are shown at least.
+const HOST: usize = 12;
 
 /// The parts of the screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +84,7 @@ pub fn draw(app: &App, buffer: &mut Buffer) -> Option<Position> {
             "{}x{} is too small, {}x{} is the least",
             area.width, area.height, LEAST.0, LEAST.1
         );
-        put(buffer, Rect::new(0, 0, area.width, 1), &text, Style::new());
+        paragraph(buffer, area, &text);
         return None;
     }
     let layout = Layout::new((area.width, area.height));
@@ -93,7 +97,7 @@ pub fn draw(app: &App, buffer: &mut Buffer) -> Option<Position> {
                 .failed
                 .as_deref()
                 .map_or("the first look is being taken", |why| why);
-            put(buffer, layout.body, &Safe(text).to_string(), Style::new());
+            paragraph(buffer, layout.body, &Safe(text).to_string());
         }
     }
     foot(app, layout.foot, buffer);
@@ -105,6 +109,25 @@ pub fn put(buffer: &mut Buffer, area: Rect, text: &str, style: Style) {
     let area = area.intersection(buffer.area);
     if area.height > 0 {
         buffer.set_stringn(area.x, area.y, text, usize::from(area.width), style);
+    }
+}
+
+/// Writes text, which is safe already, on the first line of `area`; a sign says that there is more than has room.
+pub fn put_cut(buffer: &mut Buffer, area: Rect, text: &str, style: Style, theme: Theme) {
+    let text = fit(text, usize::from(area.width), theme);
+    put(buffer, area, &text, style);
+}
+
+/// Writes text, which is safe already, on as many lines as it takes.
+fn paragraph(buffer: &mut Buffer, area: Rect, text: &str) {
+    let text = text::wrap(text, usize::from(area.width), 0);
+    for (y, line) in (area.y..area.bottom()).zip(text.lines()) {
+        put(
+            buffer,
+            Rect::new(area.x, y, area.width, 1),
+            line,
+            Style::new(),
+        );
     }
 }
 
@@ -132,15 +155,15 @@ fn head(app: &App, area: Rect, buffer: &mut Buffer) {
         0 | 1 => String::new(),
         n => format!(" in {n} namespaces"),
     };
-    let right = clock(app, look);
-    let width = u16::try_from(text::width(&right))
-        .unwrap_or(area.width)
-        .min(area.width);
-    let place = Rect::new(area.right().saturating_sub(width), area.y, width, 1);
-    put(buffer, place, &right, Style::new());
     // What there is no room for is left out, the least important first; that something is missing never.
     let host = Safe(&look.host).to_string();
-    let room = usize::from(area.width.saturating_sub(width));
+    let least = text::width(complete) + 2 + text::width(&host).min(HOST);
+    let room = usize::from(area.width);
+    let clocks = clock(app, look);
+    let fits = |clock: &&String| text::width(clock) + least <= room;
+    let right = clocks.iter().find(fits).or(clocks.last());
+    let right = right.map_or("", String::as_str);
+    let room = room.saturating_sub(text::width(right));
     let words = [
         format!("  {source}, {complete}  {sockets}{places}"),
         format!("  {source}, {complete}  {sockets}"),
@@ -148,13 +171,16 @@ fn head(app: &App, area: Rect, buffer: &mut Buffer) {
         format!("  {complete}"),
     ];
     let fits = |words: &&String| text::width(&host) + text::width(words) <= room;
-    let left = words.iter().find(fits).map_or("", String::as_str);
-    let named = Rect::new(area.x, area.y, area.width - width, 1);
-    Line::from(vec![Span::styled(host, theme.strong()), Span::raw(left)]).render(named, buffer);
+    let left = words.iter().find(fits).or(words.last());
+    let left = left.map_or("", String::as_str);
+    let host = fit(&host, room.saturating_sub(text::width(left)), theme);
+    let line = Line::from(vec![Span::styled(host, theme.strong()), Span::raw(left)]);
+    line.render(area, buffer);
+    Line::raw(right).right_aligned().render(area, buffer);
 }
 
-/// The time of what is seen, and how often it is looked.
-fn clock(app: &App, look: &Look) -> String {
+/// The time of what is seen, and how often it is looked: in full, and in fewer words.
+fn clock(app: &App, look: &Look) -> Vec<String> {
     let at = look.taken.to_zoned(app.setup.zone.clone());
     let time = at.strftime("%H:%M:%S");
     if let Some(frame) = look.frame {
@@ -164,18 +190,23 @@ fn clock(app: &App, look: &Look) -> String {
         } else {
             "standing".to_owned()
         };
-        return format!(
-            " {} frame {} of {}  {state}",
-            at.strftime("%Y-%m-%d %H:%M:%S %Z"),
-            frame.index + 1,
-            frame.of
-        );
+        let (index, of) = (frame.index + 1, frame.of);
+        let day = at.strftime("%Y-%m-%d %H:%M:%S %Z");
+        return vec![
+            format!(" {day} frame {index} of {of}  {state}"),
+            format!(" {time} frame {index} of {of}  {state}"),
+            format!(" {time} {index}/{of}"),
+            format!(" {time}"),
+        ];
     }
     let every = text::age(u64::try_from(look.pace.every.as_millis()).unwrap_or(u64::MAX));
     match (app.paused.is_some(), look.pace.is_slowed()) {
-        (true, _) => format!(" PAUSED at {time}"),
-        (false, true) => format!(" {time}  slowed to every {every:#}"),
-        (false, false) => format!(" {time}  every {every:#}"),
+        (true, _) => vec![format!(" PAUSED at {time}")],
+        (false, true) => vec![
+            format!(" {time}  slowed to every {every:#}"),
+            format!(" {time}  slowed"),
+        ],
+        (false, false) => vec![format!(" {time}  every {every:#}"), format!(" {time}")],
     }
 }
 
@@ -204,26 +235,50 @@ fn foot(app: &App, area: Rect, buffer: &mut Buffer) {
             if notice.wrong { "! " } else { "" },
             Safe(&notice.text)
         );
-        return put(buffer, area, &text, style);
+        return put_cut(buffer, area, &text, style, theme);
     }
     if let Some(why) = &app.failed {
         let text = format!("! the last look failed: {}", Safe(why));
-        return put(buffer, area, &text, theme.error());
+        return put_cut(buffer, area, &text, theme.error(), theme);
     }
-    let own = match app.tab {
-        TabId::Overview => "Enter: what is behind it",
-        TabId::Machine => "arrows: another state  Enter: all of it  o: its sockets",
-        TabId::Sockets => "s sort  c columns  b group  f follow  Enter details  K kill",
-        TabId::Findings => "Enter: whole text  o: its sockets",
-        TabId::Closings => "Enter: its sockets",
+    put(
+        buffer,
+        area,
+        &hints(app, usize::from(area.width)),
+        theme.faint(),
+    );
+}
+
+/// What the keys do that are wanted most: those for which there is room, each whole.
+fn hints(app: &App, room: usize) -> String {
+    let own: &[&str] = match app.tab {
+        TabId::Overview => &["Enter what is behind it"],
+        TabId::Machine => &["arrows another state", "Enter all of it", "o its sockets"],
+        TabId::Sockets => &[
+            "Enter details",
+            "s sort",
+            "f follow",
+            "b group",
+            "c columns",
+        ],
+        TabId::Findings => &["Enter whole text", "o its sockets"],
+        TabId::Closings => &["Enter its sockets"],
     };
-    let replay = if app.setup.replay {
-        "space play  , . step  t seek  "
-    } else {
-        ""
+    let (first, last): (&[&str], &[&str]) = match (app.setup.replay, app.tab) {
+        (true, _) => (&["space play", ", . step", "t seek"], &[]),
+        (false, TabId::Sockets) => (&["K kill"], &[]),
+        (false, _) => (&[], &["space pause"]),
     };
-    let keys = format!("? keys  q quit  / filter  {replay}{own}");
-    put(buffer, area, &keys, theme.faint());
+    let all = ["? keys", "q quit", "/ filter"].iter().chain(first);
+    let mut hints = String::new();
+    for hint in all.chain(own).chain(last) {
+        let gap = if hints.is_empty() { "" } else { "  " };
+        if hints.len() + gap.len() + hint.len() <= room {
+            hints.push_str(gap);
+            hints.push_str(hint);
+        }
+    }
+    hints
 }
 
 fn dialog(app: &App, layout: Layout, buffer: &mut Buffer) -> Option<Position> {

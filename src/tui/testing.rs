@@ -258,11 +258,13 @@ pub fn screen(app: &App) -> String {
     page::text(&buffer, false)
 }
 
-/// Presses keys: characters as they are, and `<Enter> <Esc> <Tab> <Up> <Down> <PgUp> <PgDn> <BkSp>`.
+/// Presses keys: characters as they are, and `<Enter> <Esc> <Tab> <BackTab> <Up> <Down> <Left> <PgUp> <PgDn>
+/// <BkSp>`; `<^c>` with Ctrl.
 pub fn press(app: &mut App, keys: &str) -> Vec<Effect> {
     let mut effects = Vec::new();
     let mut rest = keys;
     while let Some(c) = rest.chars().next() {
+        let mut modifiers = KeyModifiers::NONE;
         let (code, length) = match rest
             .strip_prefix('<')
             .and_then(|named| named.split_once('>'))
@@ -272,18 +274,26 @@ pub fn press(app: &mut App, keys: &str) -> Vec<Effect> {
                     "Enter" => KeyCode::Enter,
                     "Esc" => KeyCode::Esc,
                     "Tab" => KeyCode::Tab,
+                    "BackTab" => KeyCode::BackTab,
                     "Up" => KeyCode::Up,
                     "Down" => KeyCode::Down,
+                    "Left" => KeyCode::Left,
                     "PgUp" => KeyCode::PageUp,
                     "PgDn" => KeyCode::PageDown,
                     "BkSp" => KeyCode::Backspace,
-                    other => panic!("no key is called {other}"),
+                    other => match other.strip_prefix('^').and_then(|with| with.chars().next()) {
+                        Some(with) => {
+                            modifiers = KeyModifiers::CONTROL;
+                            KeyCode::Char(with)
+                        }
+                        None => panic!("no key is called {other}"),
+                    },
                 };
                 (code, name.len() + 2)
             }
             None => (KeyCode::Char(c), c.len_utf8()),
         };
-        effects.extend(app.update(Msg::Key(KeyEvent::new(code, KeyModifiers::NONE))));
+        effects.extend(app.update(Msg::Key(KeyEvent::new(code, modifiers))));
         rest = &rest[length..];
     }
     effects

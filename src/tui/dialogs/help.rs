@@ -6,7 +6,7 @@ use ratatui::style::Style;
 use ratatui::widgets::{Clear, Widget};
 
 use crate::tui::cursor::Cursor;
-use crate::tui::draw::put;
+use crate::tui::draw::{put, put_cut};
 use crate::tui::keys::{self, BINDINGS, Scope};
 use crate::tui::theme::Theme;
 
@@ -60,6 +60,12 @@ pub fn draw(cursor: Cursor, area: Rect, buffer: &mut Buffer, theme: Theme) {
         } else {
             Style::new()
         };
-        put(buffer, Rect::new(area.x, y, area.width, 1), &line, style);
+        put_cut(
+            buffer,
+            Rect::new(area.x, y, area.width, 1),
+            &line,
+            style,
+            theme,
+        );
     }
 }

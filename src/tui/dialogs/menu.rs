@@ -7,7 +7,7 @@ use ratatui::widgets::{Clear, Widget};
 
 use crate::render::text;
 use crate::tui::cursor::Cursor;
-use crate::tui::draw::put;
+use crate::tui::draw::put_cut;
 use crate::tui::keys::Action;
 use crate::tui::theme::Theme;
 
@@ -77,7 +77,7 @@ impl Menu {
             (cursor.at + 1).min(self.items.len()),
             self.items.len()
         );
-        put(buffer, line(0), &place, theme.strong());
+        put_cut(buffer, line(0), &place, theme.strong(), theme);
         let widest = self.items.iter().map(|(name, _)| text::width(name)).max();
         let widest = widest.unwrap_or(0);
         let items = self.items.iter().enumerate().skip(cursor.top).take(page);
@@ -92,12 +92,8 @@ impl Menu {
             };
             let gap = " ".repeat(widest.saturating_sub(text::width(name)));
             buffer.set_style(line(y), style);
-            put(
-                buffer,
-                line(y),
-                &format!("{sign} {mark}{name}{gap}  {means}"),
-                style,
-            );
+            let item = format!("{sign} {mark}{name}{gap}  {means}");
+            put_cut(buffer, line(y), &item, style, theme);
         }
         let keys = if self.many {
             "space: show or hide  Enter: take it  Esc: leave it"
@@ -105,7 +101,8 @@ impl Menu {
             "Enter: take it  Esc: leave it"
         };
         if area.height > 1 {
-            put(buffer, line(area.height - 1), keys, theme.faint());
+            let foot = line(area.height - 1);
+            put_cut(buffer, foot, keys, theme.faint(), theme);
         }
     }
 }

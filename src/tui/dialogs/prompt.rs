@@ -9,7 +9,7 @@ use ratatui::widgets::{Clear, Widget};
 
 use crate::fields;
 use crate::render::text;
-use crate::tui::draw::{Layout, put};
+use crate::tui::draw::{Layout, put, put_cut};
 use crate::tui::keys::Action;
 use crate::tui::look::Frame;
 use crate::tui::msg::Seek;
@@ -44,7 +44,7 @@ impl Asking {
     pub const fn hint(self) -> &'static str {
         match self {
             Self::Filter => {
-                "state close-wait, dst 10.0.0.0/8, sport = :443, process = nginx, age > 5min; nothing: all"
+                "state close-wait, dst 10.0.0.0/8, sport = :443, age > 5min; nothing: all"
             }
             Self::Sort => "[-]COLUMN; Tab completes",
             Self::Export => "FILE.json: what is seen; FILE.linger: a capture of this machine",
@@ -113,10 +113,8 @@ impl Prompt {
     /// Draws the line at the foot of the screen, with what may be typed, or what is wrong, above it; says where the cursor
     /// stands.
     pub fn draw(&self, layout: Layout, buffer: &mut Buffer, theme: Theme) -> Position {
-        let said: Vec<&str> = match &self.error {
-            Some(error) => error.lines().collect(),
-            None => vec![self.asking.hint()],
-        };
+        let hint = text::wrap(self.asking.hint(), usize::from(layout.foot.width), 0);
+        let said: Vec<&str> = self.error.as_ref().unwrap_or(&hint).lines().collect();
         let height = u16::try_from(said.len())
             .unwrap_or(1)
             .min(layout.body.height);
@@ -135,7 +133,8 @@ impl Prompt {
         };
         for (y, line) in (above.y..above.bottom()).zip(said) {
             // An error's lines stand one below the other: a caret below its word.
-            put(buffer, Rect::new(0, y, above.width, 1), line, style);
+            let at = Rect::new(0, y, above.width, 1);
+            put_cut(buffer, at, line, style, theme);
         }
         let label = self.asking.label();
         let room = usize::from(layout.foot.width).saturating_sub(text::width(label) + 1);

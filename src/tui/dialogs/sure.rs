@@ -11,7 +11,7 @@ use crate::model::{Owners, Socket};
 use crate::render::kill::Killing;
 use crate::render::text;
 use crate::tui::cursor::Cursor;
-use crate::tui::draw::put;
+use crate::tui::draw::{put, put_cut};
 use crate::tui::keys::Action;
 use crate::tui::look::Look;
 use crate::tui::prompt::Line;
@@ -117,6 +117,8 @@ impl Sure {
         let scrolled = match action {
             Action::Earlier => Some(Action::PageUp),
             Action::Later => Some(Action::PageDown),
+            // The wheel.
+            Action::Up | Action::Down => Some(action),
             _ => None,
         };
         match scrolled {
@@ -134,10 +136,17 @@ impl Sure {
     pub fn draw(&self, area: Rect, buffer: &mut Buffer, theme: Theme) -> Option<Position> {
         Clear.render(area, buffer);
         let head = Rect { height: 1, ..area };
+        let foot = area.bottom().saturating_sub(1);
+        let last = if self.is_done() { area.bottom() } else { foot };
+        let page = usize::from(last.saturating_sub(area.y + 1));
+        let more = match self.lines.len().saturating_sub(self.scroll.top + page) {
+            0 => String::new(),
+            n => format!(", down: {n} more lines"),
+        };
         let title = if self.is_done() {
-            " kill: Esc or Enter closes "
+            format!(" kill: Esc or Enter closes{more} ")
         } else {
-            " kill: nothing has been touched yet "
+            format!(" kill: nothing has been touched yet{more} ")
         };
         put(
             buffer,
@@ -148,17 +157,16 @@ impl Sure {
         put(
             buffer,
             Rect::new(area.x + 2, area.y, area.width.saturating_sub(2), 1),
-            title,
+            &title,
             theme.strong(),
         );
-        let foot = area.bottom().saturating_sub(1);
-        let last = if self.is_done() { area.bottom() } else { foot };
         for (y, line) in (area.y + 1..last).zip(self.lines.iter().skip(self.scroll.top)) {
-            put(
+            put_cut(
                 buffer,
                 Rect::new(area.x, y, area.width, 1),
                 line,
                 Style::new(),
+                theme,
             );
         }
         if self.is_done() {
@@ -169,7 +177,12 @@ impl Sure {
             put(buffer, line, "they are being destroyed", theme.strong());
             return None;
         }
-        let ask = "type yes and press Enter to destroy them; Esc leaves them alone: ";
+        // There is room for the word behind it.
+        let ask = if area.width < 72 {
+            "yes and Enter: destroy; Esc: leave: "
+        } else {
+            "type yes and press Enter to destroy them; Esc leaves them alone: "
+        };
         let (before, behind) = self.line.halves();
         put(
             buffer,

@@ -6,7 +6,7 @@ mod machine;
 mod overview;
 mod parts;
 #[cfg(test)]
-mod scenes;
+pub(super) mod scenes;
 mod sockets;
 
 use jiff::tz::TimeZone;
@@ -17,6 +17,7 @@ pub use self::closings::Closings;
 pub use self::findings::Findings;
 pub use self::machine::Machine;
 pub use self::overview::Overview;
+pub(super) use self::parts::fit;
 pub use self::sockets::Sockets;
 use super::dialogs::Menu;
 use super::keys::Action;

@@ -226,8 +226,6 @@ pub fn find(app: &App, text: &str) -> Option<(u16, u16)> {
 
 /// Compares the tab's part of the screen with the one that is kept under a name; `UPDATE_SCREENS=1` keeps it anew.
 pub fn keeps(name: &str, app: &App) {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let path = root.join(format!("tests/data/screens/{name}.txt"));
     let body = app.layout().body;
     let text = screen(app);
     let lines = text.lines().skip(usize::from(body.y));
@@ -235,8 +233,15 @@ pub fn keeps(name: &str, app: &App) {
         .take(usize::from(body.height))
         .map(|line| format!("{line}\n"))
         .collect();
+    keeps_text(name, &now);
+}
+
+/// Compares what is drawn with what is kept under a name; `UPDATE_SCREENS=1` keeps it anew.
+pub fn keeps_text(name: &str, now: &str) {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = root.join(format!("tests/data/screens/{name}.txt"));
     if std::env::var_os("UPDATE_SCREENS").is_some() {
-        std::fs::write(&path, &now).unwrap();
+        std::fs::write(&path, now).unwrap();
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(now == kept, "{} is now\n{now}", path.display());
