@@ -11,8 +11,11 @@ use crate::tui::tabs::TabId;
 pub const EXAMPLES: &str = "Keys: ? shows all of them; Tab and 1 to 5 change the tab, / filters sockets, space pauses, q quits.
 
 A look that takes more than a tenth of the interval makes the next ones rarer, and the screen says so. Owners are read \
-for new sockets only, all of them once in a while. --once and --batch draw as wide and high as the terminal, or as COLUMNS and LINES \
-say, else 80x24; they look twice before the first frame, because one look shows no change.
+for new sockets only, all of them once in a while.
+
+--once and --batch draw as wide and high as the terminal, or as COLUMNS and LINES \
+say, else 80x24; they look twice before the first frame, because one look shows no change. With --json they print \
+what the overview shows, a document a frame.
 
 Examples:
   linger watch
