@@ -24,7 +24,7 @@ Examples:
   linger watch --tab machine               the state machine, first
   linger watch --from web-7.linger         replay a recording: space plays, , and . step
   linger watch --once                      one frame as text
-  watch -n 5 linger watch --once           under watch(1)
+  watch -t -n 5 linger watch --once        under watch(1)
   linger watch --batch --count 60 > log    a frame a tick, like top -b";
 
 /// `linger watch`
