@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::ValueHint;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::cli::args::{Common, Select, duration};
 use crate::tui::tabs::TabId;
@@ -34,7 +35,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub interval: Duration,
     /// The tab to begin with
-    #[arg(long, value_name = "TAB", default_value = "overview", value_parser = tab)]
+    #[arg(long, value_name = "TAB", default_value = "overview", value_parser = tabs())]
     pub tab: TabId,
     /// Print one frame as text
     #[arg(long)]
@@ -60,11 +61,11 @@ pub struct Args {
     pub common: Common,
 }
 
-/// Reads the name of a tab.
-fn tab(text: &str) -> Result<TabId, String> {
-    let mut all = TabId::ALL.into_iter();
-    all.find(|tab| tab.slug() == text).ok_or_else(|| {
-        let names = TabId::ALL.map(TabId::slug);
-        format!("the tabs are {}", names.join(", "))
+/// Reads the name of a tab, which completions know too.
+fn tabs() -> impl TypedValueParser<Value = TabId> {
+    PossibleValuesParser::new(TabId::ALL.map(TabId::slug)).try_map(|name| {
+        let mut all = TabId::ALL.into_iter();
+        all.find(|tab| tab.slug() == name)
+            .ok_or("there is no such tab")
     })
 }
