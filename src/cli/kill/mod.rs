@@ -2,6 +2,7 @@
 
 mod asked;
 mod capture;
+mod verdict;
 
 use std::io::BufWriter;
 use std::num::NonZeroU64;
@@ -21,7 +22,6 @@ use crate::collect::netlink::{Destroyed, Refusal, has_net_admin, wipe};
 use crate::collect::{self, Row, Source, Want};
 use crate::fields::Record;
 use crate::knowledge::killing::{Allowed, Fate, objection};
-use crate::model::words::count;
 use crate::model::{
     AgeFacts, Attributes, Coverage, Ends, Host, Owners, Protocol, Socket, StateSet, TcpState,
 };
@@ -121,7 +121,7 @@ pub fn run(args: &args::Kill) -> Result<(), Failure> {
     };
     let printed = shown.print(&killing);
     // That a reader has gone does not make a failure a success.
-    verdict(&acted.sockets, acted.doomed)?;
+    verdict::verdict(&acted.sockets, acted.doomed)?;
     printed
 }
 
@@ -573,47 +573,4 @@ fn again(args: &args::Kill) -> String {
         line.push_str(&source::quoted(&PathBuf::from(args.filter.join(" "))));
     }
     line + " --yes"
-}
-
-/// The exit code, and what failed.
-fn verdict(sockets: &[(Socket, Fate)], doomed: bool) -> Result<(), Failure> {
-    let failed: Vec<&Fate> = sockets
-        .iter()
-        .map(|(_, fate)| fate)
-        .filter(|fate| matches!(fate, Fate::Failed(_)))
-        .collect();
-    if let Some(first) = failed.first() {
-        return Err(Failure::failed(
-            format!(
-                "{} of {} could not be destroyed: {}",
-                failed.len(),
-                count(sockets.len() as u64, "socket"),
-                first.reason().unwrap_or_default()
-            ),
-            None,
-        ));
-    }
-    if doomed || sockets.is_empty() {
-        return Ok(());
-    }
-    let mut options: Vec<&str> = sockets
-        .iter()
-        .filter_map(|(_, fate)| fate.option())
-        .collect();
-    options.sort_unstable();
-    options.dedup();
-    let hint = match &options[..] {
-        [] => None,
-        options => Some(format!(
-            "{} would have them destroyed all the same",
-            options.join(" ")
-        )),
-    };
-    Err(Failure::failed(
-        format!(
-            "{} fit, and all are left alone: nothing was touched",
-            count(sockets.len() as u64, "socket")
-        ),
-        hint,
-    ))
 }

@@ -372,6 +372,13 @@ impl Sockets {
             Some(chosen) => chosen.clone(),
             None => columns::unasked(view.body.width),
         };
+        // By what one sorts one wants to see.
+        let sorted = self.order.map(|order| order.field);
+        if let (None, Some(field)) = (&self.columns, sorted)
+            && !shown.contains(&field)
+        {
+            shown.insert(1.min(shown.len()), field);
+        }
         self.pinned = 1;
         if view.look.places.len() > 1
             && !shown.iter().any(|field| field.id == "netns")

@@ -131,6 +131,27 @@ fn what_is_not_known_comes_last_in_either_direction() {
 }
 
 #[test]
+fn what_is_sorted_by_is_seen_beside_the_state() {
+    let mut app = sockets();
+    app.sockets.sort_by("peer-port").unwrap();
+    press(&mut app, "<Down>");
+    let seen = screen(&app);
+    let heads = seen.lines().nth(3).unwrap();
+    assert!(
+        heads.starts_with(" State       Peer Port▲ Recv-Q"),
+        "{heads}"
+    );
+    press(&mut app, "<");
+    assert_eq!(app.sockets.sort_text(), "state");
+    assert!(!screen(&app).contains("Peer Port"), "it was not chosen");
+    // On columns that somebody chose the title says it.
+    app.sockets.columns = Some(vec![crate::fields::by_id("state").unwrap()]);
+    app.sockets.sort_by("peer-port").unwrap();
+    press(&mut app, "<Down>");
+    assert!(screen(&app).contains("sorted by peer-port▲"));
+}
+
+#[test]
 fn the_sort_moves_among_the_shown_columns() {
     let mut app = sockets();
     press(&mut app, "<");
@@ -287,22 +308,27 @@ fn the_chosen_group_stays_chosen_when_it_grows() {
 
 #[test]
 fn a_group_is_killed_whole_up_to_a_thousand() {
-    let asked = |app: &App| match &app.dialog {
-        Some(Dialog::Sure(sure)) => sure.asked,
-        _ => panic!("nothing is asked"),
+    let agree = |app: &mut App| {
+        let effects = press(app, "Kyes<Enter>");
+        let [Effect::Kill(doomed)] = effects.as_slice() else {
+            panic!("{effects:?}: {}", screen(app));
+        };
+        doomed.len()
     };
     let mut app = sockets();
-    press(&mut app, "K");
-    assert_eq!(asked(&app), 1);
-    press(&mut app, "<Esc>b<Down><Enter><Down>K");
-    assert_eq!(asked(&app), 60);
+    filter(&mut app, "state established");
+    assert_eq!(agree(&mut app), 1);
+    let mut app = sockets();
+    press(&mut app, "b<Down><Enter>");
+    assert_eq!(agree(&mut app), 120);
     assert!(app.notice.is_none());
     let mut app = empty(SIZE, TabId::Sockets);
     see(&mut app, many(1_500));
     press(&mut app, "b<Down><Enter>K");
-    assert_eq!(asked(&app), 1_000);
-    let notice = app.notice.as_ref().unwrap();
+    let notice = app.notice.take().unwrap();
     assert!(notice.text.contains("the first 1,000 of 1,5"), "{notice:?}");
+    press(&mut app, "<Esc>");
+    assert_eq!(agree(&mut app), 1_000);
 }
 
 #[test]

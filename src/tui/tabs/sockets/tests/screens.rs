@@ -1,8 +1,7 @@
 //! The tab on screens of three sizes, as files. `UPDATE_SCREENS=1` writes them.
 
-use std::fs;
-
 use super::*;
+use crate::tui::tabs::scenes::keeps;
 
 /// The machine of the tests with ages and one socket of which everything is known.
 fn look() -> Look {
@@ -44,52 +43,26 @@ fn at(size: (u16, u16)) -> App {
     app
 }
 
-fn same(name: &str, app: &App, known: &str) {
-    let seen = screen(app);
-    if std::env::var_os("UPDATE_SCREENS").is_some() {
-        let path = format!(
-            "{}/src/tui/tabs/sockets/screens/{name}.txt",
-            env!("CARGO_MANIFEST_DIR")
-        );
-        fs::write(path, &seen).unwrap();
-        return;
-    }
-    assert!(
-        seen == known,
-        "{name}: UPDATE_SCREENS=1 writes what it is now:\n{seen}"
-    );
-}
-
-macro_rules! same {
-    ($name:literal, $app:expr) => {
-        same(
-            $name,
-            $app,
-            include_str!(concat!("../screens/", $name, ".txt")),
-        )
-    };
-}
-
 #[test]
 fn a_narrow_screen() {
     let mut app = at((80, 24));
-    same!("80x24", &app);
+    keeps("sockets-80x24", &app);
     filter(&mut app, "state close-wait");
     press(&mut app, "<Down>f<Enter>");
-    same!("80x24-detail", &app);
+    keeps("sockets-80x24-detail", &app);
     press(&mut app, "<Esc><Esc><Esc>b<Down><Down><Enter>");
-    same!("80x24-groups", &app);
+    keeps("sockets-80x24-groups", &app);
     press(&mut app, "c");
-    same!("80x24-columns", &app);
+    keeps("sockets-80x24-columns", &app);
 }
 
 #[test]
 fn a_usual_screen() {
     let mut app = at((120, 40));
-    same!("120x40", &app);
+    keeps("sockets-120x40", &app);
     filter(&mut app, "state close-wait");
     press(&mut app, "<Down><Enter>");
-    same!("120x40-detail", &app);
+    keeps("sockets-120x40-detail", &app);
 }
 
 #[test]
@@ -97,10 +70,10 @@ fn a_wide_screen() {
     let mut app = at((200, 50));
     app.sockets.sort_by("-age").unwrap();
     press(&mut app, "<Down>");
-    same!("200x50", &app);
+    keeps("sockets-200x50", &app);
     filter(&mut app, "state close-wait");
     press(&mut app, "R<Down>f<Enter>");
-    same!("200x50-detail", &app);
+    keeps("sockets-200x50-detail", &app);
 }
 
 #[test]

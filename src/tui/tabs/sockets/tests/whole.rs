@@ -34,28 +34,20 @@ fn only_what_is_on_the_screen_is_formatted() {
     look.names = Arc::<Counting>::clone(&names);
     // At 200 columns there is a column for the user.
     let mut app = empty((200, 50), TabId::Sockets);
-    let begin = std::time::Instant::now();
     see(&mut app, look);
-    let took = begin.elapsed();
     assert_eq!(app.rows().len(), 100_002);
     assert!(screen(&app).contains("www-data"));
     press(&mut app, "<Down><PgDn>G");
     let formatted = names.0.load(Ordering::Relaxed);
     // A page to measure after each key, and one to draw.
     assert!(formatted <= 5 * 50, "{formatted} of 100,002 were formatted");
-    let begin = std::time::Instant::now();
     press(&mut app, ">");
-    let sorted = begin.elapsed();
     assert_eq!(app.sockets.sort_text(), "-recv-q");
     let look = app.look().unwrap();
     let queue = |row: &Row| std::cmp::Reverse(look.socket(*row).unwrap().recv_q);
     assert!(app.rows().is_sorted_by_key(queue));
-    let begin = std::time::Instant::now();
     filter(&mut app, "recv-q > 50000");
-    eprintln!(
-        "100,002 sockets: first look {took:?}, another sort {sorted:?}, filter {:?}",
-        begin.elapsed()
-    );
+    assert!(app.rows().len() > 40_000 && app.rows().len() < 60_000);
 }
 
 #[test]
