@@ -59,10 +59,12 @@ const EXAMPLES: &str = "Examples:
   linger -tlnp                             who listens where
   linger state close-wait                  sockets that a program does not close
   linger diagnose                          every finding in full: evidence, meaning, advice
+  linger watch                             the dashboard: all of this as it changes
   linger explain time-wait                 what the state means, with the number here and now
   linger --netns 2211                      the same screen of a container, by a pid in it
   linger record web-7.linger               take the evidence along
   linger diagnose --from web-7.linger      the same findings, anywhere, later
+  linger diff before.linger after.linger   what did the deploy change?
 
 Exit status: 0 done, 1 failed, 2 wrong usage. A view that is partial for lack of privileges is done, with a note on standard error.";
 
@@ -71,7 +73,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage. A view that is partial for lack of
 pub enum Command {
     /// One screen: sockets per state, findings, and who holds most
     #[command(
-        after_help = "Examples:\n  linger\n  linger status --json\n  linger status --no-owners        without reading /proc/PID/fd: faster, no names\n  linger status --only close-wait-leak,listen-overflow\n  linger status --from web-7.linger"
+        after_help = "Examples:\n  linger\n  linger status --json\n  linger status --no-owners        without reading /proc/PID/fd: faster, no names\n  linger status --only close-wait-leak,listen-overflow\n  linger status --from web-7.linger\n  linger watch                      the same as it changes"
     )]
     Status(Status),
     /// Sockets as rows, with the flags of ss and netstat
@@ -83,7 +85,7 @@ pub enum Command {
     )]
     Diagnose(Diagnose),
     /// The dashboard: states, findings, sockets and closings as they change
-    #[command(after_help = watch::EXAMPLES)]
+    #[command(after_help = watch::EXAMPLES, after_long_help = watch::manual::long_help())]
     Watch(watch::Args),
     /// What a state, a finding or a topic means; alone: the TCP state machine with the counts of now
     #[command(
@@ -92,7 +94,7 @@ pub enum Command {
     Explain(Explain),
     /// Write what the kernel said to a file, for `--from`
     #[command(
-        after_help = "The file holds the kernel's own answers, the owners, settings and counters, and the second look that `diagnose` takes. It is readable by its owner only.\n\nWith --interval it holds a sequence of whole looks, each written behind the one before; whatever ends the recording, what is whole stays readable, and `diagnose --from` judges the last look with the rates since the others.\n\nExamples:\n  linger record web-7.linger\n  linger record --interval 1s --for 10m web-7.linger\n  linger record --interval 5s --max-size 4G night.linger     until Ctrl-C, or 4 GiB\n  linger --from web-7.linger\n  linger list -tanp --from web-7.linger state close-wait\n  linger diagnose --from web-7.linger"
+        after_help = "The file holds the kernel's own answers, the owners, settings and counters, and the second look that `diagnose` takes. It is readable by its owner only.\n\nWith --interval it holds a sequence of whole looks, each written behind the one before; whatever ends the recording, what is whole stays readable, and `diagnose --from` judges the last look with the rates since the others.\n\nExamples:\n  linger record web-7.linger\n  linger record --interval 1s --for 10m web-7.linger\n  linger record --interval 5s --max-size 4G night.linger     until Ctrl-C, or 4 GiB\n  linger watch --from web-7.linger                           replay it\n  linger --from web-7.linger\n  linger list -tanp --from web-7.linger state close-wait\n  linger diagnose --from web-7.linger"
     )]
     Record(Record),
     /// What changed between two captures: listeners, states, programs, settings, counters, findings, sockets

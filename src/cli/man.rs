@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::list_page;
 use super::listed;
 use super::terminal;
+use super::watch;
 use crate::analyze::{AGES, Settings, detectors};
 use crate::render::findings::Screen;
 use crate::render::paint::Paint;
@@ -151,13 +152,21 @@ fn command_page(command: clap::Command, title: &str) -> Result<Vec<u8>, Failure>
         paragraph(&mut out, DIFFERENCES)?;
         list_page::flags(&mut out)?;
     }
+    let dashboard = title == "LINGER-WATCH";
+    if dashboard {
+        watch::manual::write(&mut out)?;
+    }
     verbatim(&mut out, Some("EXAMPLES"), &examples)?;
     section(&mut out, "EXIT STATUS")?;
-    paragraph(
-        &mut out,
-        "0 if done, 1 if something failed, 2 for wrong usage. A view that is partial for lack of \
-        privileges is done, with a note on standard error and \"complete\": false in JSON.",
-    )?;
+    if dashboard {
+        watch::manual::end(&mut out)?;
+    } else {
+        paragraph(
+            &mut out,
+            "0 if done, 1 if something failed, 2 for wrong usage. A view that is partial for lack of \
+            privileges is done, with a note on standard error and \"complete\": false in JSON.",
+        )?;
+    }
     if title == "LINGER-DIAGNOSE" {
         paragraph(
             &mut out,

@@ -185,7 +185,8 @@ fn clock(app: &App, look: &Look) -> Vec<String> {
     let time = at.strftime("%H:%M:%S");
     if let Some(frame) = look.frame {
         let (playing, speed) = app.playing;
-        let state = if playing {
+        // Behind the last frame there is nothing to play.
+        let state = if playing && frame.index + 1 < frame.of {
             format!("playing x{speed}")
         } else {
             "standing".to_owned()

@@ -99,7 +99,7 @@ impl Scope {
             Self::Typing => "while typing",
             Self::Menu => "in a menu",
             Self::Kill => "before a kill",
-            Self::Pager => "in this help",
+            Self::Pager => "in the help",
         }
     }
 
@@ -203,7 +203,7 @@ pub const BINDINGS: &[Binding] = &[
         Everywhere,
         &[Char('?'), Named(C::F(1))],
         Action::Help,
-        "this help",
+        "help: these keys",
     ),
     bind(Everywhere, &[Named(C::Tab)], Action::NextTab, "next tab"),
     bind(
@@ -221,7 +221,7 @@ pub const BINDINGS: &[Binding] = &[
         Everywhere,
         &[Char(' ')],
         Action::Pause,
-        "pause: the screen stands still; again: go on",
+        "pause, or play a recording; again: go on, or stand still",
     ),
     bind(Everywhere, &[Char('r')], Action::LookNow, "look now"),
     bind(
@@ -477,6 +477,16 @@ pub fn action(key: Key, scopes: &[Scope]) -> Option<Action> {
         own.into_iter()
             .find(|binding| binding.keys.contains(&key))
             .map(|binding| binding.action)
+    })
+}
+
+/// The table by scope, as `?`, `--help` and the manual page have it.
+pub fn by_scope() -> impl Iterator<Item = (Scope, impl Iterator<Item = &'static Binding>)> {
+    Scope::ALL.into_iter().map(|scope| {
+        let own = BINDINGS
+            .iter()
+            .filter(move |binding| binding.scope == scope);
+        (scope, own)
     })
 }
 

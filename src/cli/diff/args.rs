@@ -9,7 +9,8 @@ use crate::cli::args::Common;
 /// What stands below the options.
 pub const EXAMPLES: &str = "A is before, B after. Sockets are found again by their cookies, which the kernel gives each once while it runs; where \
 a capture was read from /proc/net, by addresses and inode, and that is said. Captures of two hosts, two network namespaces or two \
-runs of a machine have no socket in common: then only listeners are compared one by one, by address.
+runs of a machine have no socket in common: then only listeners are compared one by one, by address. \
+Of a sequence of looks alone (`linger record --interval`) the first look is compared with the last.
 
 TCP is compared in full, UDP sockets too, and the names on which UNIX sockets listen. Connections in TIME-WAIT that came or went \
 are counted. A FILTER, as of `linger list`, restricts listeners and sockets to those that fit it before or after; the \
@@ -20,6 +21,7 @@ Examples:
   linger record after.linger
   linger diff before.linger after.linger           what did the deploy change?
   linger diff before.linger after.linger --all     every socket
+  linger diff night.linger                         a sequence: what came in the night?
   linger diff before.linger after.linger state close-wait
   linger diff before.linger after.linger 'process = checkout'
   linger diff before.linger after.linger --json | jq '.listeners.gone'";
@@ -30,7 +32,7 @@ pub struct Args {
     /// The capture that was made before
     #[arg(value_name = "A", value_hint = ValueHint::FilePath)]
     pub before: PathBuf,
-    /// The capture that was made after
+    /// The capture that was made after [default: the last look of A, a sequence]
     #[arg(value_name = "B", value_hint = ValueHint::FilePath)]
     pub after: Option<PathBuf>,
     /// Which sockets to list, in the language of `linger list`

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::ValueHint;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::cli::args::{Common, Select, duration};
 use crate::tui::tabs::TabId;
@@ -11,8 +12,11 @@ use crate::tui::tabs::TabId;
 pub const EXAMPLES: &str = "Keys: ? shows all of them; Tab and 1 to 5 change the tab, / filters sockets, space pauses, q quits.
 
 A look that takes more than a tenth of the interval makes the next ones rarer, and the screen says so. Owners are read \
-for new sockets only, all of them once in a while. --once and --batch draw as wide and high as the terminal, or as COLUMNS and LINES \
-say, else 80x24; they look twice before the first frame, because one look shows no change.
+for new sockets only, all of them once in a while.
+
+--once and --batch draw as wide and high as the terminal, or as COLUMNS and LINES \
+say, else 80x24; they look twice before the first frame, because one look shows no change. With --json they print \
+what the overview shows, a document a frame.
 
 Examples:
   linger watch
@@ -21,7 +25,7 @@ Examples:
   linger watch --tab machine               the state machine, first
   linger watch --from web-7.linger         replay a recording: space plays, , and . step
   linger watch --once                      one frame as text
-  watch -n 5 linger watch --once           under watch(1)
+  watch -t -n 5 linger watch --once        under watch(1)
   linger watch --batch --count 60 > log    a frame a tick, like top -b";
 
 /// `linger watch`
@@ -31,7 +35,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub interval: Duration,
     /// The tab to begin with
-    #[arg(long, value_name = "TAB", default_value = "overview", value_parser = tab)]
+    #[arg(long, value_name = "TAB", default_value = "overview", value_parser = tabs())]
     pub tab: TabId,
     /// Print one frame as text
     #[arg(long)]
@@ -57,11 +61,11 @@ pub struct Args {
     pub common: Common,
 }
 
-/// Reads the name of a tab.
-fn tab(text: &str) -> Result<TabId, String> {
-    let mut all = TabId::ALL.into_iter();
-    all.find(|tab| tab.slug() == text).ok_or_else(|| {
-        let names = TabId::ALL.map(TabId::slug);
-        format!("the tabs are {}", names.join(", "))
+/// Reads the name of a tab, which completions know too.
+fn tabs() -> impl TypedValueParser<Value = TabId> {
+    PossibleValuesParser::new(TabId::ALL.map(TabId::slug)).try_map(|name| {
+        let mut all = TabId::ALL.into_iter();
+        all.find(|tab| tab.slug() == name)
+            .ok_or("there is no such tab")
     })
 }

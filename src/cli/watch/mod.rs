@@ -4,6 +4,7 @@ mod args;
 mod effects;
 mod eye;
 mod looker;
+pub mod manual;
 mod names;
 mod screen;
 

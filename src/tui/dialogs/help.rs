@@ -7,22 +7,20 @@ use ratatui::widgets::{Clear, Widget};
 
 use crate::tui::cursor::Cursor;
 use crate::tui::draw::{put, put_cut};
-use crate::tui::keys::{self, BINDINGS, Scope};
+use crate::tui::keys;
 use crate::tui::theme::Theme;
 
 /// The lines of the help: headings, and keys with what they do.
 pub fn lines() -> Vec<(bool, String)> {
     let mut lines = Vec::new();
-    for scope in Scope::ALL {
+    for (scope, bindings) in keys::by_scope() {
         if !lines.is_empty() {
             lines.push((false, String::new()));
         }
         lines.push((true, scope.heading().to_owned()));
-        for binding in BINDINGS.iter().filter(|binding| binding.scope == scope) {
-            lines.push((
-                false,
-                format!("  {:<12}{}", keys::names(binding), binding.help),
-            ));
+        for binding in bindings {
+            let names = keys::names(binding);
+            lines.push((false, format!("  {names:<15}{}", binding.help)));
         }
     }
     lines
