@@ -34,9 +34,9 @@ pub struct Args {
     /// How often to look
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub interval: Duration,
-    /// The tab to begin with
-    #[arg(long, value_name = "TAB", default_value = "overview", value_parser = tabs())]
-    pub tab: TabId,
+    /// The tab to begin with [default: overview; with a FILTER, sockets]
+    #[arg(long, value_name = "TAB", value_parser = tabs())]
+    pub tab: Option<TabId>,
     /// Print one frame as text
     #[arg(long)]
     pub once: bool,

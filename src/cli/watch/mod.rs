@@ -23,7 +23,6 @@ use crate::analyze::Settings;
 use crate::query::Filter;
 use crate::tui::look::Pace;
 use crate::tui::msg::Seek;
-use crate::tui::tabs::TabId;
 use crate::tui::{self, App, Effect, Msg, Theme, page};
 
 /// The rows of a frame where nothing says how many there are.
@@ -90,7 +89,7 @@ fn setup(args: &Args, size: (u16, u16), colour: bool, replay: bool) -> tui::Setu
         replay,
         again: source::again(&args.common),
         zone,
-        tab: args.tab,
+        tab: args.tab.unwrap_or_default(),
         export: format!("linger-{}", now.strftime("%Y%m%d-%H%M%S")),
     }
 }
@@ -101,10 +100,9 @@ fn begin(app: &mut App, args: &Args, filter: Filter) -> Result<Vec<Effect>, Fail
         return Ok(Vec::new());
     }
     let resolved = effects::resolve(&args.common, filter)?;
-    let tab = app.tab();
     let effects = app.filter(&args.filter.join(" "), resolved);
     // Who names a tab wants to see that one.
-    if tab != TabId::default() {
+    if let Some(tab) = args.tab {
         app.show(tab);
     }
     Ok(effects)

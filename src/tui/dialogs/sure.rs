@@ -67,6 +67,9 @@ impl Sure {
             };
             // Writing to memory does not fail.
             let _ = killing.preview("their evidence is kept in a capture first", &mut said);
+            if judged.iter().any(|(_, fate)| fate.option().is_some()) {
+                said.extend_from_slice(b"\nThese options are those of 'linger kill' on the command line: no key overrules it.\n");
+            }
         }
         Self {
             asked: sockets.len(),
