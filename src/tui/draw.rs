@@ -238,25 +238,33 @@ fn foot(app: &App, area: Rect, buffer: &mut Buffer) {
         );
         return put_cut(buffer, area, &text, style, theme);
     }
-    if let Some(why) = &app.failed {
+    if let (Some(why), Some(_)) = (&app.failed, app.look()) {
         let text = format!("! the last look failed: {}", Safe(why));
         return put_cut(buffer, area, &text, theme.error(), theme);
     }
-    put(
-        buffer,
-        area,
-        &hints(app, usize::from(area.width)),
-        theme.faint(),
-    );
+    // What is open says itself what its keys do; the others do nothing then.
+    if app.dialog.is_none() {
+        let hints = hints(app, usize::from(area.width));
+        put(buffer, area, &hints, theme.faint());
+    }
 }
 
 /// What the keys do that are wanted most: those for which there is room, each whole.
 fn hints(app: &App, room: usize) -> String {
+    let replay = app.setup.replay;
     let own: &[&str] = match app.tab {
         TabId::Overview => &["Enter what is behind it"],
         TabId::Machine => &["arrows another state", "Enter all of it", "o its sockets"],
+        TabId::Sockets if replay => &[
+            "Enter details",
+            "s sort",
+            "f follow",
+            "b group",
+            "c columns",
+        ],
         TabId::Sockets => &[
             "Enter details",
+            "K kill",
             "s sort",
             "f follow",
             "b group",
@@ -265,14 +273,14 @@ fn hints(app: &App, room: usize) -> String {
         TabId::Findings => &["Enter whole text", "o its sockets"],
         TabId::Closings => &["Enter its sockets"],
     };
-    let (first, last): (&[&str], &[&str]) = match (app.setup.replay, app.tab) {
-        (true, _) => (&["space play", ", . step", "t seek"], &[]),
-        (false, TabId::Sockets) => (&["K kill"], &[]),
-        (false, _) => (&[], &["space pause"]),
+    let (first, last): (&[&str], &[&str]) = if replay {
+        (&["space play", ", . step", "t seek"], &[])
+    } else {
+        (&[], &["space pause"])
     };
-    let all = ["? keys", "q quit", "/ filter"].iter().chain(first);
+    let all = ["? keys", "q quit", "/ filter"].iter();
     let mut hints = String::new();
-    for hint in all.chain(own).chain(last) {
+    for hint in all.chain(first).chain(own).chain(last) {
         let gap = if hints.is_empty() { "" } else { "  " };
         if hints.len() + gap.len() + hint.len() <= room {
             hints.push_str(gap);

@@ -9,6 +9,7 @@ use crate::render::text;
 use crate::tui::cursor::Cursor;
 use crate::tui::draw::put_cut;
 use crate::tui::keys::Action;
+use crate::tui::tabs::fit;
 use crate::tui::theme::Theme;
 
 /// What is chosen.
@@ -72,12 +73,13 @@ impl Menu {
         let mut cursor = self.cursor;
         cursor.fit(self.items.len(), page);
         let place = format!(
-            "{}  {} of {}",
-            self.title,
+            "  {} of {}",
             (cursor.at + 1).min(self.items.len()),
             self.items.len()
         );
-        put_cut(buffer, line(0), &place, theme.strong(), theme);
+        let room = usize::from(area.width).saturating_sub(text::width(&place));
+        let title = format!("{}{place}", fit(self.title, room, theme));
+        put_cut(buffer, line(0), &title, theme.strong(), theme);
         let widest = self.items.iter().map(|(name, _)| text::width(name)).max();
         let widest = widest.unwrap_or(0);
         let items = self.items.iter().enumerate().skip(cursor.top).take(page);
@@ -95,10 +97,10 @@ impl Menu {
             let item = format!("{sign} {mark}{name}{gap}  {means}");
             put_cut(buffer, line(y), &item, style, theme);
         }
-        let keys = if self.many {
-            "space: show or hide  Enter: take it  Esc: leave it"
-        } else {
-            "Enter: take it  Esc: leave it"
+        let keys = match (self.many, area.width < 60) {
+            (true, true) => "space: mark  Enter: take  Esc: leave",
+            (true, false) => "space: show or hide  Enter: take it  Esc: leave it",
+            (false, _) => "Enter: take it  Esc: leave it",
         };
         if area.height > 1 {
             let foot = line(area.height - 1);

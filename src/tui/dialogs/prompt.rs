@@ -40,11 +40,11 @@ impl Asking {
         }
     }
 
-    /// What may be typed.
+    /// What may be typed, as [`text::wrap`] takes it.
     pub const fn hint(self) -> &'static str {
         match self {
             Self::Filter => {
-                "state close-wait, dst 10.0.0.0/8, sport = :443, age > 5min; nothing: all"
+                "state\u{a0}close-wait, dst\u{a0}10.0.0.0/8, sport\u{a0}=\u{a0}:443, age\u{a0}>\u{a0}5min; nothing:\u{a0}all"
             }
             Self::Sort => "[-]COLUMN; Tab completes",
             Self::Export => "FILE.json: what is seen; FILE.linger: a capture of this machine",
@@ -131,27 +131,30 @@ impl Prompt {
         } else {
             theme.faint()
         };
-        for (y, line) in (above.y..above.bottom()).zip(said) {
-            // An error's lines stand one below the other: a caret below its word.
+        // An error's lines stand one below the other: a caret below its word, which is seen however long the line is.
+        let caret = said.iter().position(|line| is_caret(line));
+        let width = caret
+            .and_then(|at| said.get(at))
+            .map_or(0, |line| text::width(line));
+        let beside = match width.saturating_sub(usize::from(above.width)) {
+            0 => 0,
+            columns => columns + 1,
+        };
+        for ((y, n), line) in (above.y..above.bottom()).zip(0..).zip(said) {
+            let pair = caret.is_some_and(|caret| n == caret || n + 1 == caret);
+            let line = if pair { behind(line, beside) } else { line };
             let at = Rect::new(0, y, above.width, 1);
             put_cut(buffer, at, line, style, theme);
         }
         let label = self.asking.label();
         let room = usize::from(layout.foot.width).saturating_sub(text::width(label) + 1);
-        let (before, behind) = self.line.halves();
+        let (before, after) = self.line.halves();
         // A line that is longer than the screen is seen where it is typed.
-        let mut from = 0;
-        while text::width(before.get(from..).unwrap_or_default()) > room {
-            from += before
-                .get(from..)
-                .and_then(|rest| rest.chars().next())
-                .map_or(1, char::len_utf8);
-        }
-        let seen = before.get(from..).unwrap_or_default();
+        let seen = behind(before, text::width(before).saturating_sub(room));
         put(
             buffer,
             layout.foot,
-            &format!("{label}{seen}{behind}"),
+            &format!("{label}{seen}{after}"),
             Style::new(),
         );
         let x = text::width(label) + text::width(seen);
@@ -186,6 +189,22 @@ impl Prompt {
         let rest = first.get(word.len()..alike).unwrap_or_default().to_owned();
         self.line.insert(&rest);
     }
+}
+
+fn is_caret(line: &str) -> bool {
+    line.trim_start().starts_with('^')
+}
+
+/// What stands behind the first `columns` of a line.
+fn behind(line: &str, columns: usize) -> &str {
+    let mut from = 0;
+    while let Some((left, rest)) = line.split_at_checked(from)
+        && text::width(left) < columns
+        && let Some(next) = rest.chars().next()
+    {
+        from += next.len_utf8();
+    }
+    line.get(from..).unwrap_or_default()
 }
 
 /// Where to in the recording: the number of a frame from 1, a time of the day on the reader's clock, or a time from the

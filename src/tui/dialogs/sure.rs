@@ -7,6 +7,7 @@ use ratatui::style::Style;
 use ratatui::widgets::{Clear, Widget};
 
 use crate::knowledge::killing::{Allowed, Fate, objection};
+use crate::model::words::count;
 use crate::model::{Owners, Socket};
 use crate::render::kill::Killing;
 use crate::render::text;
@@ -144,13 +145,24 @@ impl Sure {
         let page = usize::from(last.saturating_sub(area.y + 1));
         let more = match self.lines.len().saturating_sub(self.scroll.top + page) {
             0 => String::new(),
-            n => format!(", down: {n} more lines"),
+            n => format!(", {n} more lines: down"),
         };
-        let title = if self.is_done() {
-            format!(" kill: Esc or Enter closes{more} ")
+        let (doomed, asked) = (self.doomed.len(), count(self.asked as u64, "socket"));
+        let titles = if self.is_done() {
+            [
+                format!(" kill: Esc or Enter closes{more} "),
+                format!(" Esc closes{more} "),
+            ]
         } else {
-            format!(" kill: nothing has been touched yet{more} ")
+            [
+                format!(" kill {doomed} of {asked}, nothing has been touched yet{more} "),
+                format!(" kill {doomed} of {}{more} ", self.asked),
+            ]
         };
+        let room = usize::from(area.width.saturating_sub(2));
+        let fits = |title: &&String| text::width(title) <= room;
+        let title = titles.iter().find(fits).or(titles.last());
+        let title = title.map_or("", String::as_str);
         put(
             buffer,
             head,
@@ -160,7 +172,7 @@ impl Sure {
         put(
             buffer,
             Rect::new(area.x + 2, area.y, area.width.saturating_sub(2), 1),
-            &title,
+            title,
             theme.strong(),
         );
         for (y, line) in (area.y + 1..last).zip(self.lines.iter().skip(self.scroll.top)) {

@@ -376,7 +376,9 @@ fn rule(tab: &Findings, area: Rect, buffer: &mut Buffer, view: &View<'_>) {
         0 => " Enter: whole text  o: its sockets ".to_owned(),
         n => format!(" {n} more lines: PgDn  Enter: whole text  o: its sockets "),
     };
-    put(buffer, shifted(area, 2), &word, Style::new());
+    let area = shifted(area, 2);
+    let word = clip(&word, usize::from(area.width), view);
+    put(buffer, area, &word, Style::new());
 }
 
 fn shifted(area: Rect, by: u16) -> Rect {

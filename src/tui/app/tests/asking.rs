@@ -74,6 +74,28 @@ fn what_is_wrong_is_shown_below_what_was_typed_which_stays() {
 }
 
 #[test]
+fn the_caret_is_seen_below_its_word_however_long_the_line_is() {
+    for (columns, wide) in [(80, ""), (40, ""), (41, ""), (60, "日本語")] {
+        let mut app = app((columns, 24), TabId::Overview);
+        let clause = "sport = :443 or ".repeat(8);
+        app.update(Msg::Key(KeyEvent::new(
+            KeyCode::Char('/'),
+            KeyModifiers::NONE,
+        )));
+        app.update(Msg::Paste(format!(
+            "{clause}process = {wide}nginx or state foo"
+        )));
+        assert!(press(&mut app, "<Enter>").is_empty());
+        let page = screen(&app);
+        let (at, row) = find(&app, "^^^").unwrap_or_else(|| panic!("{page}"));
+        let line = page.lines().nth(usize::from(row) - 1).unwrap();
+        let word = line.find("foo").unwrap_or_else(|| panic!("{page}"));
+        assert_eq!(text::width(&line[..word]), usize::from(at), "{page}");
+        assert!(foot(&app).ends_with("state foo"), "{page}");
+    }
+}
+
+#[test]
 fn a_name_that_is_not_known_is_said_in_place() {
     let mut app = app(SIZE, TabId::Machine);
     let effects = press(&mut app, "/dst nowhere.invalid<Enter>");

@@ -102,7 +102,8 @@ fn of_a_group_those_die_that_may() {
     );
     press(&mut app, "K");
     let page = screen(&app);
-    assert!(page.contains("more lines"), "{page}");
+    assert!(page.contains("kill 125 of 126 sockets"), "{page}");
+    assert!(page.contains("96 more lines: down"), "{page}");
     scroll(&mut app, MouseEventKind::ScrollDown);
     assert_ne!(screen(&app), page, "the wheel reads on");
     let mut doomed = doomed(&press(&mut app, "yes<Enter>"));

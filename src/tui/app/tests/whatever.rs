@@ -102,7 +102,7 @@ fn answer(effect: Effect) -> Option<Msg> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
     fn nothing_panics_and_every_frame_is_drawn(
         steps in proptest::collection::vec(step(), 1..40),
