@@ -12,6 +12,8 @@ use crate::model::{Snapshot, TcpState};
 pub struct Tracks {
     taken: Timestamp,
     states: Vec<(u64, TcpState)>,
+    /// whether every socket was seen, with its cookie
+    whole: bool,
 }
 
 impl Tracks {
@@ -24,6 +26,7 @@ impl Tracks {
         states.sort_unstable_by_key(|(cookie, _)| *cookie);
         Self {
             taken: snapshot.taken,
+            whole: snapshot.coverage.rows_complete() && states.len() == snapshot.sockets.len(),
             states,
         }
     }
@@ -33,10 +36,10 @@ impl Tracks {
         self.taken
     }
 
-    /// What happened since `earlier`; `None` where sockets have no cookies (`/proc/net`), or no time has passed.
+    /// What happened since `earlier`; `None` where one of the looks did not see every socket, where sockets have no cookies
+    /// (`/proc/net`), or where no time has passed.
     pub fn since(&self, earlier: &Self) -> Option<Moves> {
-        let none = |tracks: &Self| tracks.states.is_empty();
-        if none(self) && none(earlier) {
+        if !self.whole || !earlier.whole {
             return None;
         }
         let window = self.taken.duration_since(earlier.taken).try_into().ok()?;
@@ -92,6 +95,7 @@ mod tests {
         Tracks {
             taken: Timestamp::from_second(second).unwrap(),
             states: states.to_vec(),
+            whole: true,
         }
     }
 
@@ -132,9 +136,19 @@ mod tests {
     }
 
     #[test]
-    fn without_cookies_nothing_is_said() {
-        assert_eq!(tracks(2, &[]).since(&tracks(1, &[])), None);
+    fn what_was_not_seen_whole_says_nothing() {
         let only = tracks(1, &[(1, TcpState::Listen)]);
         assert_eq!(only.since(&tracks(2, &[])), None, "time does not go back");
+        assert!(only.since(&tracks(0, &[])).is_some(), "from none to one");
+        let partial = Tracks {
+            whole: false,
+            ..tracks(2, &[])
+        };
+        assert_eq!(partial.since(&only), None, "it is not gone");
+        assert_eq!(
+            tracks(3, &[(1, TcpState::Listen)]).since(&partial),
+            None,
+            "it is not new"
+        );
     }
 }

@@ -44,6 +44,8 @@ impl Guard {
     /// When it is gone.
     pub fn again(&self) -> io::Result<()> {
         TAKEN.store(true, Ordering::SeqCst);
+        // Whoever stopped and woke this program may have set the terminal as it likes, behind crossterm's back.
+        let _ = disable_raw_mode();
         enable_raw_mode()?;
         let mut out = io::stdout();
         queue!(out, EnterAlternateScreen, EnableBracketedPaste, Hide)?;

@@ -7,7 +7,7 @@ use ratatui::crossterm::event::{KeyEvent, MouseEvent};
 
 use super::look::Look;
 use crate::fields::Needed;
-use crate::model::Socket;
+use crate::model::{Namespace, Socket};
 use crate::query::Filter;
 
 /// Something happened.
@@ -76,8 +76,8 @@ pub enum Effect {
         /// what it means
         filter: Filter,
     },
-    /// destroy these sockets of these places, the evidence kept first
-    Kill(Vec<(u16, Socket)>),
+    /// destroy these sockets, the evidence kept first
+    Kill(Vec<Doomed>),
     /// write to a file: what is seen as JSON, or a capture of this machine
     Export(String),
     /// go to a frame of the recording
@@ -86,6 +86,15 @@ pub enum Effect {
     Play(bool),
     /// play so much faster than it was recorded
     Speed(f64),
+}
+
+/// A socket that is to be destroyed.
+#[derive(Clone, Debug)]
+pub struct Doomed {
+    /// the socket as it was shown
+    pub socket: Socket,
+    /// where it is; `None` where only one namespace is looked at
+    pub namespace: Option<Namespace>,
 }
 
 /// Where to in a recording.

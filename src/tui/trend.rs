@@ -54,7 +54,9 @@ impl Trend {
         let now = look.taken.as_second();
         self.closes
             .retain(|second, _| *second <= now && *second > now - SECONDS);
-        for (ago, closes) in (0i64..).zip(look.closes) {
+        // The last second gathers what its timer has not yet ended, too.
+        let sure = look.closes.len() - 1;
+        for (ago, closes) in (0i64..).zip(look.closes.into_iter().take(sure)) {
             let known = self.closes.entry(now - ago).or_default();
             // TIME-WAIT goes early when it is used again: what was seen once was there.
             *known = (*known).max(closes);

@@ -157,28 +157,50 @@ impl Acted {
         let capture = self.capture.as_deref();
         let path = capture.map(|path| path.display().to_string());
         let show = capture.map(|path| format!("linger list -ap{}", source::again_at(path)));
-        killing.report(path.as_deref().zip(show.as_deref()), out)
+        killing.report(path.as_deref().zip(show.as_deref()), out)?;
+        for warning in &self.warnings {
+            writeln!(out, "note: {}", Safe(warning))?;
+        }
+        Ok(())
     }
 }
 
-/// Destroys the sockets with these cookies, the evidence kept first, as `linger kill --yes` does: one that is another by
-/// now, or in a state that is left alone, is not touched. The calling thread may enter another network namespace by it.
+/// Destroys these sockets, the evidence kept first, as `linger kill --yes` does: one that is another by now, or in a state
+/// that is left alone, is not touched. The calling thread may enter another network namespace by it, which has to be the one
+/// with the inode `netns`, if that is given.
 ///
 /// # Errors
-/// As [`run`], without printing.
-pub fn cookies(common: &Common, cookies: &[u64]) -> Result<Acted, Failure> {
+/// As [`run`], without printing; and where another namespace is found.
+pub fn these(common: &Common, netns: Option<u64>, sockets: &[Socket]) -> Result<Acted, Failure> {
+    let cookies = sockets.iter().filter_map(|socket| socket.cookie);
     let tests: Vec<String> = cookies
-        .iter()
         .map(|cookie| format!("cookie = {cookie:x}"))
         .collect();
-    let filter = vec![tests.join(" or ")];
+    let filter = Filter::parse(&[tests.join(" or ")])?;
     let args = args::Kill {
         yes: true,
         common: common.clone(),
         ..args::Kill::default()
     };
-    let filter = Filter::parse(&filter)?;
-    act(&args, filter)
+    // A pid, or a name, may be of another namespace by now.
+    if netns.is_some() && source::live(common)?.host().netns != netns {
+        return Err(Failure::failed(
+            "their network namespace is gone: nothing was touched",
+            None,
+        ));
+    }
+    let mut acted = act(&args, filter)?;
+    for socket in sockets {
+        let told = acted
+            .sockets
+            .iter()
+            .any(|(other, _)| other.cookie == socket.cookie);
+        if !told {
+            let fate = Fate::Vanished("it was gone before".to_owned());
+            acted.sockets.push((*socket, fate));
+        }
+    }
+    Ok(acted)
 }
 
 /// Finds the sockets that fit, and with `--yes` destroys them.

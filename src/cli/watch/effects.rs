@@ -21,6 +21,7 @@ use crate::model::{Namespace, Socket, Top};
 use crate::query::Filter;
 use crate::render::json::{Parts, SOCKETS, Sockets, Tail};
 use crate::render::text::Safe;
+use crate::tui::msg::Doomed;
 use crate::tui::tabs::TabId;
 use crate::tui::{App, Look};
 
@@ -35,33 +36,20 @@ pub fn resolve(common: &Common, filter: Filter) -> Result<Filter, Failure> {
     Ok(resolved)
 }
 
-/// The namespaces of the places of a look; empty where there is one only.
-pub fn namespaces(look: &Look) -> Vec<Option<Namespace>> {
-    look.places
-        .iter()
-        .map(|place| place.namespace.clone())
-        .collect()
-}
-
-/// Destroys sockets of places, as `linger kill --yes` does, and says what came of it on so many columns.
-///
-/// # Errors
-/// In words that are safe to print.
-pub fn kill(
-    common: &Common,
-    namespaces: &[Option<Namespace>],
-    doomed: &[(u16, Socket)],
-    width: usize,
-) -> Result<String, String> {
+/// Destroys sockets as `linger kill --yes` does, and says what came of it on so many columns.
+pub fn kill(common: &Common, doomed: &[Doomed], width: usize) -> String {
     let mut said = Vec::new();
-    for (place, namespace) in (0u16..).zip(namespaces) {
-        let own = doomed.iter().filter(|(at, _)| *at == place);
-        let cookies: Vec<u64> = own
-            .filter_map(|(_, socket)| Some(socket.cookie?.get()))
-            .collect();
-        if cookies.is_empty() {
-            continue;
+    let mut namespaces: Vec<Option<&Namespace>> = Vec::new();
+    for one in doomed {
+        if !namespaces.contains(&one.namespace.as_ref()) {
+            namespaces.push(one.namespace.as_ref());
         }
+    }
+    for namespace in namespaces {
+        let own = doomed
+            .iter()
+            .filter(|one| one.namespace.as_ref() == namespace);
+        let sockets: Vec<Socket> = own.map(|one| one.socket).collect();
         let common = match namespace {
             Some(namespace) => Common {
                 netns: namespace.option().map(OsString::from),
@@ -69,12 +57,18 @@ pub fn kill(
             },
             None => common.clone(),
         };
-        let acted = kill::cookies(&common, &cookies).map_err(|failure| failure.to_string())?;
-        acted
-            .report(width, &mut said)
-            .map_err(|error| error.to_string())?;
+        // What was destroyed in one namespace is told whatever becomes of the next.
+        match kill::these(
+            &common,
+            namespace.map(|namespace| namespace.inode),
+            &sockets,
+        ) {
+            // Writing to memory does not fail.
+            Ok(acted) => drop(acted.report(width, &mut said)),
+            Err(failure) => said.extend_from_slice(format!("{failure}\n").as_bytes()),
+        }
     }
-    Ok(String::from_utf8_lossy(&said).into_owned())
+    String::from_utf8_lossy(&said).into_owned()
 }
 
 /// Whether a name asks for a capture.
@@ -92,7 +86,15 @@ pub fn capture(common: &Common, path: &str) -> Result<String, String> {
     if common.from.is_some() {
         return Err("what is seen is a capture already: copy the file".to_owned());
     }
-    let words = |failure: Failure| failure.to_string().replace('\n', "  ");
+    // What to do about it is said for the command line.
+    let words = |failure: Failure| {
+        failure
+            .to_string()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
     source::only_one(common, "a capture is").map_err(words)?;
     let taken = record::capture(common, Path::new(path), false, |_| ()).map_err(words)?;
     let gap = if taken.coverage.complete() {

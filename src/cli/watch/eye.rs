@@ -23,6 +23,9 @@ use crate::tui::look::{Frame, Pace, Ranks};
 use crate::tui::msg::{Seek, Wish};
 use crate::tui::{Look, Place};
 
+/// Frames that are judged before one that was jumped to: as many as detectors compare.
+const LEAD: usize = 4;
+
 /// How many of each are ranked.
 const RANKED: usize = 50;
 
@@ -126,8 +129,8 @@ impl Eye {
         })
     }
 
-    /// Goes to another frame of a recording. What was seen before it is judged again if it was skipped, so that there are
-    /// rates: `None` if there is no such frame, else the time from the frame before.
+    /// Goes to another frame of a recording. Those right before it are judged first if they were skipped, so that there are
+    /// rates, and findings are confirmed by them. `false` if it is there already.
     ///
     /// # Errors
     /// When the recording cannot be read.
@@ -158,9 +161,14 @@ impl Eye {
         }
         if to != frame.index + 1 {
             self.memory.clear();
-            if to > 0 {
-                machine.seek(to - 1)?;
-                self.look()?;
+            for before in to.saturating_sub(LEAD)..to {
+                let Where::One(machine) = &mut self.place else {
+                    return Ok(false);
+                };
+                // One that is damaged says nothing.
+                if machine.seek(before).is_ok_and(|there| there) {
+                    let _ = self.look();
+                }
             }
         }
         let Where::One(machine) = &mut self.place else {

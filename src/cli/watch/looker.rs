@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Event;
 use super::eye::Eye;
+use super::screen::LastWord;
 use crate::analyze::Settings;
 use crate::cli::args::Common;
 use crate::cli::failure::Failure;
@@ -57,6 +58,8 @@ pub fn start(setup: Setup, events: SyncSender<Event>) -> Result<(Sender<Order>, 
     // A network namespace is entered by a thread, so whoever looks has to open too.
     let thread = thread::Builder::new().name("looker".to_owned());
     let looking = thread.spawn(move || {
+        // Whoever draws must not wait for a thread that is no more, as after a panic.
+        let _last = LastWord(events.clone(), true);
         let interval = setup.interval;
         match Eye::open(&setup.common, setup.settings, setup.owners) {
             Err(failure) => drop(opened.send(Err(failure))),
@@ -76,8 +79,6 @@ pub fn start(setup: Setup, events: SyncSender<Event>) -> Result<(Sender<Order>, 
                 looker.run();
             }
         }
-        // Whoever draws must not wait for a thread that is no more.
-        let _ = events.send(Event::Blind);
     });
     looking.map_err(|error| Failure::failed(format!("cannot start a thread: {error}"), None))?;
     match open.recv() {
@@ -124,39 +125,30 @@ impl Looker {
                 return;
             }
             // Two looks at most are alive: the one that is drawn, and the one that is on its way.
-            let next = match self.wait(began, looked) {
-                Ok(next) => next,
-                Err(failure) => {
-                    let said = Event::Msg(Msg::Failed(failure.to_string()));
-                    if self.events.send(said).is_err() {
-                        return;
-                    }
-                    Next::Look
-                }
-            };
-            if matches!(next, Next::End) {
+            if matches!(self.wait(began, looked), Next::End) {
                 return;
             }
         }
     }
 
-    /// How far apart looks are: further than was asked for where one takes more than its share. A single slow look, as
-    /// when all descriptors are walked, does not count.
     fn every(&self) -> Duration {
-        let [last, before] = self.took;
-        let steady = if before.is_zero() {
-            last
-        } else {
-            last.min(before)
-        };
-        // Whole tenths of a second: a figure that changes with each look would be noise.
-        let tenths = (steady * SHARE).as_millis().div_ceil(100);
-        let least = Duration::from_millis(u64::try_from(tenths * 100).unwrap_or(u64::MAX));
-        if least > self.interval && steady * SHARE > self.interval {
-            least
-        } else {
-            self.interval
+        // A recording has its own pace, and no machine to spare.
+        if self.replay {
+            return self.interval;
         }
+        pace(self.interval, self.took)
+    }
+
+    /// Goes to another frame. One that cannot be read is said, and the one that is seen stands.
+    fn seek(&mut self, seek: Seek) -> bool {
+        self.eye.seek(seek).unwrap_or_else(|failure| {
+            self.playing = false;
+            self.say_playing();
+            let _ = self
+                .events
+                .send(Event::Msg(Msg::Failed(failure.to_string())));
+            false
+        })
     }
 
     /// When the next look is due by itself; `None` if it is not.
@@ -168,15 +160,17 @@ impl Looker {
         Some(began + gap.div_f64(self.speed).min(Duration::from_secs(3600)))
     }
 
-    /// Waits for the time, or for an order, to look again.
-    fn wait(&mut self, began: Instant, looked: bool) -> Result<Next, Failure> {
+    /// Waits for the time, or for an order, to look again. Orders that come one upon the other, as from a key that is held
+    /// down, do not make looks take more than their share.
+    fn wait(&mut self, began: Instant, looked: bool) -> Next {
         let mut seen = !looked;
         let mut now = false;
+        let soonest = began + self.every().min(self.took[0] * SHARE);
         loop {
-            if seen && now {
-                return Ok(Next::Look);
-            }
-            let due = self.due(began);
+            let due = match now {
+                true => Some(soonest),
+                false => self.due(began),
+            };
             let order = match due.filter(|_| seen) {
                 Some(due) => self
                     .told
@@ -184,12 +178,12 @@ impl Looker {
                 None => self.told.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match order {
-                Err(RecvTimeoutError::Disconnected) => return Ok(Next::End),
+                Err(RecvTimeoutError::Disconnected) => return Next::End,
                 Err(RecvTimeoutError::Timeout) => {
-                    if !self.replay {
-                        return Ok(Next::Look);
+                    if now || !self.replay {
+                        return Next::Look;
                     }
-                    now |= self.eye.seek(Seek::By(1))?;
+                    now |= self.seek(Seek::By(1));
                 }
                 Ok(Order::Seen) => seen = true,
                 Ok(Order::Now) => now |= !self.replay,
@@ -202,7 +196,7 @@ impl Looker {
                     // Whoever steps wants to read.
                     self.playing = false;
                     self.say_playing();
-                    now |= self.eye.seek(seek)?;
+                    now |= self.seek(seek);
                 }
                 Ok(Order::Play(playing)) => {
                     self.playing = playing;
@@ -221,5 +215,38 @@ impl Looker {
             playing: self.playing,
             speed: self.speed,
         }));
+    }
+}
+
+/// How far apart looks are, `took` being what the last one took, and the one before it: further than was asked for where
+/// one takes more than its share. A single slow look, as when all descriptors are walked, does not count.
+pub fn pace(interval: Duration, took: [Duration; 2]) -> Duration {
+    let [last, before] = took;
+    let steady = if before.is_zero() {
+        last
+    } else {
+        last.min(before)
+    };
+    let share = steady * SHARE;
+    if share <= interval {
+        return interval;
+    }
+    // Whole tenths of a second: a figure that changes with each look would be noise.
+    Duration::from_millis(u64::try_from(share.as_millis().div_ceil(100) * 100).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_takes_a_tenth_of_the_time_at_most() {
+        let pace = |took: [u64; 2]| {
+            pace(Duration::from_secs(1), took.map(Duration::from_millis)).as_millis()
+        };
+        assert_eq!(pace([100, 100]), 1_000);
+        assert_eq!(pace([101, 150]), 1_100);
+        assert_eq!(pace([900, 50]), 1_000, "one slow look is none");
+        assert_eq!(pace([900, 0]), 9_000, "but the first is all there is");
     }
 }

@@ -39,8 +39,8 @@ pub enum Event {
     Signal(i32),
     /// something to show
     Msg(Msg),
-    /// nobody looks any more
-    Blind,
+    /// a thread has ended that had better not
+    Broken,
 }
 
 /// Shows the dashboard until somebody has seen enough, or prints frames.
@@ -130,12 +130,15 @@ fn print(args: &Args, settings: Settings, filter: Filter) -> Result<(), Failure>
     if args.once && replay {
         eye.seek(Seek::To(usize::MAX))?;
     }
+    let mut took = [Duration::ZERO; 2];
     while left != Some(0) {
         let began = Instant::now();
         let mut look = eye.look()?;
+        took = [look.pace.took, took[0]];
+        let every = looker::pace(args.interval, took);
         look.pace = Pace {
             interval: args.interval,
-            every: args.interval,
+            every,
             ..look.pace
         };
         app.update(Msg::Look(Box::new(look)));
@@ -163,7 +166,7 @@ fn print(args: &Args, settings: Settings, filter: Filter) -> Result<(), Failure>
         }
         if !replay {
             std::thread::sleep(
-                args.interval
+                every
                     .saturating_sub(began.elapsed())
                     .max(Duration::from_millis(1)),
             );

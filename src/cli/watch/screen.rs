@@ -1,8 +1,9 @@
 //! The dashboard on a terminal: what comes in, what has to be done, what is drawn.
 
-use std::io;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ratatui::Terminal;
@@ -31,8 +32,14 @@ const NOTICED: Duration = Duration::from_secs(1);
 
 /// Whether somebody is at the other end of the terminal.
 fn is_open() -> bool {
-    let stdin = io::stdin();
-    let mut ends = [PollFd::new(&stdin, PollFlags::empty())];
+    // Keys come from the terminal itself where standard input is none.
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    let end = if stdin.is_terminal() {
+        stdin.as_fd()
+    } else {
+        stdout.as_fd()
+    };
+    let mut ends = [PollFd::from_borrowed_fd(end, PollFlags::empty())];
     // What cannot be asked is asked again.
     poll(&mut ends, Some(&Timespec::default())).is_err()
         || !ends
@@ -66,9 +73,17 @@ pub fn run(args: &Args, settings: Settings, filter: Filter) -> Result<(), Failur
         orders,
         events,
         guard,
+        works: Vec::new(),
     };
     screen.carry_out(first)?;
-    screen.run(&happened)
+    let ended = screen.run(&happened);
+    drop(happened);
+    // A kill or a capture that has begun is not left half done; a name server that does not answer is.
+    screen.guard.lend();
+    for work in screen.works {
+        let _ = work.join();
+    }
+    ended
 }
 
 /// Hears the terminal and signals, each on a thread of its own.
@@ -79,6 +94,7 @@ fn listen(events: &SyncSender<Event>) -> Result<(), Failure> {
         Signals::new([SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGCONT]).map_err(failed)?;
     let heard = events.clone();
     let hear = move || {
+        let _last = LastWord(heard.clone(), true);
         for signal in signals.forever() {
             if heard.send(Event::Signal(signal)).is_err() {
                 return;
@@ -91,6 +107,7 @@ fn listen(events: &SyncSender<Event>) -> Result<(), Failure> {
         .map_err(failed)?;
     let heard = events.clone();
     let hear = move || {
+        let _last = LastWord(heard.clone(), true);
         loop {
             let event = match event::poll(NOTICED) {
                 Ok(true) => event::read().map_or(Event::Deaf, Event::Terminal),
@@ -117,6 +134,27 @@ struct Screen<'a> {
     orders: Sender<Order>,
     events: SyncSender<Event>,
     guard: Guard,
+    /// what is done beside
+    works: Vec<JoinHandle<()>>,
+}
+
+/// Says that a thread has ended that had better not, as after a panic, to whoever would wait for it.
+pub struct LastWord(pub SyncSender<Event>, pub bool);
+
+impl LastWord {
+    /// Sends what there is to say, and nothing at the end.
+    fn quietly(mut self, event: Event) {
+        self.1 = false;
+        let _ = self.0.send(event);
+    }
+}
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        if self.1 {
+            let _ = self.0.try_send(Event::Broken);
+        }
+    }
 }
 
 /// Whether to go on.
@@ -173,8 +211,11 @@ impl Screen<'_> {
                 return Ok(Go::On);
             }
             Event::Signal(_) => return Ok(Go::Away),
-            Event::Blind => {
-                return Err(Failure::failed("the thread that looks has ended", None));
+            Event::Broken => {
+                return Err(Failure::failed(
+                    "a thread of the dashboard has ended unexpectedly",
+                    None,
+                ));
             }
             Event::Msg(msg) => msg,
         };
@@ -205,24 +246,25 @@ impl Screen<'_> {
                 Effect::Speed(speed) => self.tell(Order::Speed(speed)),
                 Effect::Resolve { text, filter } => {
                     let common = self.args.common.clone();
-                    self.beside(move || {
+                    self.beside(false, move || {
                         let filter = effects::resolve(&common, filter)
                             .map_err(|failure| failure.to_string());
                         Msg::Resolved { text, filter }
                     });
                 }
                 Effect::Kill(doomed) => {
-                    let namespaces = self.app.look().map(effects::namespaces).unwrap_or_default();
                     let common = self.args.common.clone();
                     let width = self.app.columns();
-                    self.beside(move || {
-                        Msg::Killed(effects::kill(&common, &namespaces, &doomed, width))
+                    self.beside(true, move || {
+                        Msg::Killed(Ok(effects::kill(&common, &doomed, width)))
                     });
                 }
                 Effect::Export(path) => {
                     if effects::is_capture(&path) {
                         let common = self.args.common.clone();
-                        self.beside(move || Msg::Exported(effects::capture(&common, &path)));
+                        self.beside(true, move || {
+                            Msg::Exported(effects::capture(&common, &path))
+                        });
                     } else {
                         let exported = effects::view(&self.args.common, &self.app, &path);
                         let more = self.app.update(Msg::Exported(exported));
@@ -234,17 +276,22 @@ impl Screen<'_> {
         Ok(Go::On)
     }
 
-    /// Does what may take a while on a thread of its own: a name server, or the kernel.
-    fn beside(&mut self, work: impl FnOnce() -> Msg + Send + 'static) {
+    /// Does what may take a while on a thread of its own: a name server, or the kernel; `waited`: the end waits for it.
+    fn beside(&mut self, waited: bool, work: impl FnOnce() -> Msg + Send + 'static) {
         let events = self.events.clone();
         let thread = thread::Builder::new().name("beside".to_owned());
         let begun = thread.spawn(move || {
-            let _ = events.send(Event::Msg(work()));
+            let last = LastWord(events, true);
+            let done = work();
+            last.quietly(Event::Msg(done));
         });
-        if let Err(error) = begun {
-            self.app.update(Msg::Exported(Err(format!(
-                "cannot start a thread: {error}"
-            ))));
+        match begun {
+            Ok(work) if waited => self.works.push(work),
+            Ok(_) => {}
+            Err(error) => {
+                let wrong = format!("cannot start a thread: {error}");
+                self.app.update(Msg::Exported(Err(wrong)));
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::App;
 use crate::query::Filter;
+use crate::render::text::wrap;
 use crate::tui::dialogs::{self, Asking, Dialog, Prompt};
 use crate::tui::keys::Action;
 use crate::tui::msg::Effect;
@@ -14,6 +15,8 @@ impl App {
             return Vec::new();
         };
         match (dialog, action) {
+            // What comes of it will be said here.
+            (Dialog::Sure(sure), Action::Cancel) if sure.is_waiting() => {}
             (_, Action::Cancel) => {
                 self.dialog = None;
                 // Names that are still being looked up for it change nothing any more.
@@ -56,7 +59,12 @@ impl App {
                     self.awaited = Some(text.clone());
                     return vec![Effect::Resolve { text, filter }];
                 }
-                Err(error) => self.ask(Asking::Filter, &text, Some(error.to_string())),
+                Err(error) => {
+                    let width = self.columns();
+                    let hint = wrap(&format!("hint: {}", error.hint()), width, 0);
+                    let said = format!("{error}\n{hint}");
+                    self.ask(Asking::Filter, &text, Some(said));
+                }
             },
             Asking::Sort => match self.sockets.sort_by(text.trim()) {
                 Ok(()) => {

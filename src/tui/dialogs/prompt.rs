@@ -243,15 +243,20 @@ pub fn seek(
         return Ok(Seek::At(at));
     }
     let time: jiff::civil::Time = text.parse().map_err(|_| wrong())?;
-    // The day is that of the frame which is seen; a recording that goes on past midnight has the time a day later.
-    let day = frame.first.to_zoned(zone.clone());
+    // The day is that of the frame which is seen, or where that day's time is outside of the recording, the next or the one
+    // before.
+    let day = taken.to_zoned(zone.clone());
     let same = day.with().time(time).build().map_err(|_| wrong())?;
-    let at = if same.timestamp() < frame.first {
-        same.checked_add(jiff::Span::new().days(1))
-            .map_err(|_| wrong())?
+    let shift = if same.timestamp() < frame.first {
+        1
+    } else if same.timestamp() > frame.last {
+        -1
     } else {
-        same
+        0
     };
+    let at = same
+        .checked_add(jiff::Span::new().days(shift))
+        .map_err(|_| wrong())?;
     Ok(Seek::At(at.timestamp()))
 }
 

@@ -15,6 +15,7 @@ use crate::tui::cursor::Cursor;
 use crate::tui::draw::{put, put_cut};
 use crate::tui::keys::Action;
 use crate::tui::look::Look;
+use crate::tui::msg::Doomed;
 use crate::tui::prompt::Line;
 use crate::tui::theme::Theme;
 
@@ -26,8 +27,8 @@ const YES: &str = "yes";
 pub struct Sure {
     /// how many it is about
     pub asked: usize,
-    /// those that would be destroyed, with their places
-    doomed: Vec<(u16, Socket)>,
+    /// those that would be destroyed
+    doomed: Vec<Doomed>,
     /// what is said
     lines: Vec<String>,
     /// what is typed
@@ -58,8 +59,13 @@ impl Sure {
             let fated = judged
                 .iter()
                 .filter(|(_, fate)| *fate == Fate::WouldDestroy);
-            doomed.extend(fated.map(|(socket, _)| (place, *socket)));
             let seen = look.places.get(usize::from(place));
+            // Another look may have other places: the namespace itself is kept.
+            let namespace = seen.and_then(|seen| seen.namespace.clone());
+            doomed.extend(fated.map(|(socket, _)| Doomed {
+                socket: *socket,
+                namespace: namespace.clone(),
+            }));
             let killing = Killing {
                 sockets: &judged,
                 owners: seen.map_or(&none, |seen| &seen.snapshot.owners),
@@ -101,12 +107,17 @@ impl Sure {
     }
 
     /// The sockets to destroy, once `yes` is typed.
-    pub fn agreed(&mut self) -> Option<Vec<(u16, Socket)>> {
+    pub fn agreed(&mut self) -> Option<Vec<Doomed>> {
         if self.waiting || self.line.text().trim() != YES {
             return None;
         }
         self.waiting = true;
         Some(self.doomed.clone())
+    }
+
+    /// Whether they are being destroyed: what comes of it will be said here.
+    pub const fn is_waiting(&self) -> bool {
+        self.waiting
     }
 
     /// Puts text in.
@@ -193,10 +204,12 @@ impl Sure {
             return None;
         }
         // There is room for the word behind it.
+        let number = self.doomed.len();
         let ask = if area.width < 72 {
-            "yes and Enter: destroy; Esc: leave: "
+            format!("yes and Enter: destroy {number}; Esc: no: ")
         } else {
-            "type yes and press Enter to destroy them; Esc leaves them alone: "
+            let sockets = count(number as u64, "socket");
+            format!("type yes and press Enter to destroy {sockets}; Esc: leave them: ")
         };
         let (before, behind) = self.line.halves();
         put(
@@ -205,7 +218,7 @@ impl Sure {
             &format!("{ask}{before}{behind}"),
             theme.strong(),
         );
-        let x = text::width(ask) + text::width(before);
+        let x = text::width(&ask) + text::width(before);
         let x = u16::try_from(x)
             .unwrap_or(u16::MAX)
             .min(area.width.saturating_sub(1));
