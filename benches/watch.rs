@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         command.args(env::args().skip(1)).env(sockets::CHURN, "200");
         return Err(command.exec().into());
     }
-    let Some(wanted) = sockets::enter(&["-n", "-p", "-f", "-m", "--mount-proc"])? else {
+    let Some(wanted) = sockets::enter(&["-n"])? else {
         return Ok(());
     };
     let held = sockets::Held::open(wanted)?;

@@ -1,6 +1,6 @@
 //! The dashboard: what `linger watch` shows, and what its keys do.
 //!
-//! Pure: [`App::update`] takes a [`Msg`] and returns the [`Effect`]s that whoever runs it has to carry out; [`draw`] shows an
+//! Pure: [`App::update`] takes a [`Msg`] and returns the [`Effect`]s that whoever runs it has to carry out; [`draw()`] shows an
 //! [`App`] and changes nothing. No clock, no socket and no file is touched here, so that a frame can be drawn into a test
 //! or a pipe as onto a terminal. Only [`guard`] knows that there is a terminal.
 //!

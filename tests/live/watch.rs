@@ -437,7 +437,7 @@ fn watch_kills_what_was_shown(world: &mut World) -> Result<()> {
     terminal.until("question", |screen| screen.contains("type yes"))?;
     terminal.line("yes")?;
     terminal.until("report", |screen| {
-        screen.contains("destroyed") && screen.contains("capture")
+        screen.contains("destroyed") && screen.contains("closes")
     })?;
     let error = doomed.near.take_error()?.context("it lives")?;
     ensure!(error.raw_os_error() == Some(libc::ECONNABORTED), "{error}");
