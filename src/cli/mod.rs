@@ -10,6 +10,7 @@ mod explain;
 mod failure;
 mod fingers;
 mod fold;
+pub mod history;
 mod kill;
 mod list;
 mod list_page;

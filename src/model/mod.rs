@@ -9,6 +9,7 @@ pub mod diff;
 pub mod ends;
 pub mod finding;
 pub mod host;
+pub mod kept;
 pub mod moves;
 pub mod mptcp_info;
 pub mod namespace;
@@ -40,6 +41,7 @@ pub use finding::{
     Actor, Analysis, Evidence, Finding, Overall, Severity, Story, Subject, Unknown, stories,
 };
 pub use host::{Facts, Host};
+pub use kept::{Point, Series, Spread, Transition};
 pub use moves::Moves;
 pub use namespace::{Looked, Namespace};
 pub use nearest::nearest;

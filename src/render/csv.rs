@@ -103,7 +103,11 @@ pub(super) fn write_header<'n>(
     out.write_all(b"\n")
 }
 
-fn write_cell(out: &mut impl Write, text: &str, terminal: bool) -> io::Result<()> {
+/// A value, quoted where it has to be.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_cell(out: &mut (impl Write + ?Sized), text: &str, terminal: bool) -> io::Result<()> {
     if !text.contains([',', '"', '\r', '\n', '\0', ' ']) {
         return if terminal {
             write!(out, "{}", Safe(text))

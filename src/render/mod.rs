@@ -9,6 +9,7 @@ pub mod explain;
 mod extensions;
 pub mod findings;
 pub mod groups;
+pub mod history;
 pub mod info;
 pub mod json;
 pub mod kill;

@@ -1,0 +1,5 @@
+//! `linger history`: what is kept of the looks of before.
+
+mod args;
+
+pub use self::args::{Args, EXAMPLES, Moment};
