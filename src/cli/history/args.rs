@@ -1,14 +1,13 @@
 //! The options of `linger history`.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::ValueHint;
+use clap::{Arg, ValueHint};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Timestamp};
 
-use crate::cli::args::ColorChoice;
+use crate::cli::args::Common;
 
 /// What stands below the options.
 pub const EXAMPLES: &str = "What is kept are the measures of `linger check --list-metrics` for this machine, its listeners, units and \
@@ -41,18 +40,22 @@ pub struct Args {
     /// Print comma-separated values: one line a value, or a change of a finding
     #[arg(long, conflicts_with = "json")]
     pub csv: bool,
-    /// Print one JSON document
-    #[arg(short = 'j', long)]
-    pub json: bool,
-    /// The history of another network namespace: a name of `ip netns`, a pid, the path of a namespace file
-    #[arg(short = 'N', long, value_name = "NAME|PID|PATH")]
-    pub netns: Option<OsString>,
     /// Where history is kept [default: /var/lib/linger, for others than root ~/.local/state/linger]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state_dir: Option<PathBuf>,
-    /// When to use colours; NO_COLOR and CLICOLOR_FORCE are honoured
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
-    pub color: ColorChoice,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its members speak for themselves")]
+    pub common: Common,
+}
+
+/// Hides the options that say how sockets are read: none are.
+pub fn hidden(arg: Arg) -> Arg {
+    let of_sockets = ["from", "collector", "proc_root", "config"];
+    if of_sockets.contains(&arg.get_id().as_str()) {
+        arg.hide(true)
+    } else {
+        arg
+    }
 }
 
 /// A moment as it is typed.
@@ -103,7 +106,7 @@ fn moment(text: &str) -> Result<Moment, String> {
     let at = text.parse().map(Moment::At).ok();
     let local = || text.parse().map(Moment::Local).ok();
     let today = || text.parse().map(Moment::Today).ok();
-    at.or_else(today).or_else(local).ok_or_else(|| {
+    at.or_else(local).or_else(today).ok_or_else(|| {
         "expected a time such as 90min, 24h, 7d, 14:30, 2026-11-23, '2026-11-23 14:30' or 2026-11-23T14:30:00Z".to_owned()
     })
 }

@@ -15,6 +15,9 @@ use super::text::{self, Safe};
 use crate::model::Series;
 use crate::model::words::thousands;
 
+/// Before the names of what was nothing.
+const STILL: &str = "0 all the time: ";
+
 /// Lines of the table below the bars.
 const PARTS: usize = 12;
 
@@ -115,8 +118,9 @@ pub fn table(
             .iter()
             .map(|(series, _)| series.name.as_str())
             .collect();
-        let line = format!("0 all the time: {}", Safe(&names.join(", ")));
-        write!(out, "{}", text::wrap(&line, screen.text_width(), 16))?;
+        let names = Safe(&names.join(", ")).to_string();
+        let names = text::wrap(&names, screen.text_width(), STILL.len());
+        writeln!(out, "{STILL}{names}")?;
     }
     Ok(())
 }
