@@ -21,6 +21,7 @@ mod observe;
 mod pair;
 mod plan;
 mod record;
+pub mod remember;
 mod selection;
 mod series;
 mod sorted;
