@@ -119,6 +119,10 @@ fn only_collect_record_and_cli_touch_the_system() {
         {
             continue;
         }
+        // The store touches its own file, and nothing else.
+        if inner.starts_with("history/store") {
+            continue;
+        }
         let text = fs::read_to_string(&path).unwrap();
         // Tests may read fixtures.
         let code = text.split("#[cfg(test)]").next().unwrap();

@@ -10,7 +10,7 @@ const LAST: usize = 3;
 /// What a later sample needs to know of this one's findings.
 pub fn marks(analysis: &Analysis) -> Vec<Mark> {
     let mark = |finding: &Finding| Mark {
-        id: finding.id,
+        id: finding.id.into(),
         subject: finding.subject.clone(),
     };
     analysis.findings.iter().map(mark).collect()
@@ -55,7 +55,7 @@ mod tests {
         let mut history = History::default();
         for seen in seen {
             let mark = Mark {
-                id: "x",
+                id: "x".into(),
                 subject: Subject::Host,
             };
             history.push(Sample {

@@ -47,40 +47,155 @@ impl Closers {
     }
 }
 
-/// How many sockets the last samples held towards each target.
-#[derive(Debug)]
-pub struct Trend {
-    /// the two samples before this one, and this one
-    counts: [HashMap<Target, u64>; 3],
-    /// how long that took
-    window: Duration,
+/// What became of the sockets towards one target in three looks.
+#[derive(Clone, Copy, Debug, Default)]
+struct Course {
+    /// how many each look held
+    first: u64,
+    second: u64,
+    now: u64,
+    /// those of the first look that the second one held too, and that are held now
+    first_in_second: u64,
+    first_in_now: u64,
+    /// those of the second look that are held now
+    second_in_now: u64,
 }
 
-impl Trend {
-    /// Counts what `held` takes out of the samples; `None` with less than three.
-    pub fn new(context: &Context<'_>, held: fn(&Sample) -> &[Held]) -> Option<Self> {
-        let earlier = context.history.earlier();
-        let [first, second] = earlier.get(earlier.len().checked_sub(2)?..)? else {
-            return None;
+impl Course {
+    fn add(&mut self, other: &Self) {
+        self.first += other.first;
+        self.second += other.second;
+        self.now += other.now;
+        self.first_in_second += other.first_in_second;
+        self.first_in_now += other.first_in_now;
+        self.second_in_now += other.second_in_now;
+    }
+
+    /// More with each look, and the same ones: most of what was there has stayed, and more than has gone has come on
+    /// top of it. Numbers alone rise in one of six triples of any that vary.
+    const fn accumulates(&self) -> bool {
+        let gone = self.first - self.first_in_now;
+        self.first < self.second
+            && self.second < self.now
+            && gone * 2 <= self.first
+            && self.second_in_now * 2 >= self.second
+            && self.now - self.first >= gone
+    }
+
+    /// No more than there were, and others: whatever comes goes again.
+    const fn turns_over(&self) -> bool {
+        self.first_in_second * 2 < self.first
+            && self.second_in_now * 2 < self.second
+            && (self.now <= self.first || self.now <= self.second)
+    }
+}
+
+/// Two earlier looks, and what became of their sockets.
+#[derive(Debug)]
+struct Span {
+    /// how long ago the first one was
+    window: Duration,
+    /// the shorter one of the times between the looks
+    step: Duration,
+    courses: HashMap<Target, Course>,
+}
+
+impl Span {
+    fn new(
+        context: &Context<'_>,
+        first: &Sample,
+        second: &Sample,
+        held: fn(&Sample) -> &[Held],
+    ) -> Option<Self> {
+        let between = |from: &Sample, to: &Sample| {
+            Duration::try_from(to.taken.duration_since(from.taken)).ok()
         };
-        let count = |sample: &Sample| {
-            let mut counts: HashMap<Target, u64> = HashMap::new();
-            for held in held(sample) {
-                *counts.entry(Target::of_held(context, held)).or_default() += 1;
-            }
-            counts
-        };
-        let window = context.sample.taken.duration_since(first.taken);
+        let now = context.sample;
+        let mut courses: HashMap<Target, Course> = HashMap::new();
+        for socket in held(first) {
+            let course = courses.entry(Target::of_held(context, socket)).or_default();
+            course.first += 1;
+            course.first_in_second += u64::from(holds(held(second), socket.cookie));
+            course.first_in_now += u64::from(holds(held(now), socket.cookie));
+        }
+        for socket in held(second) {
+            let course = courses.entry(Target::of_held(context, socket)).or_default();
+            course.second += 1;
+            course.second_in_now += u64::from(holds(held(now), socket.cookie));
+        }
+        for socket in held(now) {
+            courses
+                .entry(Target::of_held(context, socket))
+                .or_default()
+                .now += 1;
+        }
         Some(Self {
-            counts: [count(first), count(second), count(context.sample)],
-            window: Duration::try_from(window).ok()?,
+            window: between(first, now)?,
+            step: between(first, second)?.min(between(second, now)?),
+            courses,
         })
     }
 
-    fn of(&self, group: &Group<'_>) -> [u64; 3] {
-        self.counts
-            .each_ref()
-            .map(|counts| group.parts.iter().filter_map(|part| counts.get(part)).sum())
+    fn of(&self, group: &Group<'_>) -> Course {
+        let mut sum = Course::default();
+        for course in group.parts.iter().filter_map(|part| self.courses.get(part)) {
+            sum.add(course);
+        }
+        sum
+    }
+}
+
+/// What became of the sockets towards each target since the last looks, and since those of longer ago.
+#[derive(Debug)]
+pub struct Trend {
+    /// the shortest first
+    spans: Vec<Span>,
+}
+
+impl Trend {
+    /// Follows what `held` takes out of the samples; `None` with less than three.
+    pub fn new(context: &Context<'_>, held: fn(&Sample) -> &[Held]) -> Option<Self> {
+        // What is not in a list that is not whole may have been there.
+        let whole = context.history.earlier().iter();
+        let earlier: Vec<&Sample> = whole.filter(|sample| !sample.partial).collect();
+        let all = earlier.len();
+        let mut reaches: Vec<usize> =
+            std::iter::successors(Some(2), |reach: &usize| reach.checked_mul(2))
+                .take_while(|reach| *reach < all)
+                .collect();
+        reaches.push(all);
+        let span = |reach: usize| {
+            let first = earlier.get(all.checked_sub(reach)?)?;
+            let second = earlier.get(all - reach / 2)?;
+            Span::new(context, first, second, held)
+        };
+        let spans: Vec<Span> = reaches.into_iter().filter_map(span).collect();
+        (!spans.is_empty()).then_some(Self { spans })
+    }
+
+    /// From how many to how many they have grown, and in what time.
+    fn growth(&self, group: &Group<'_>) -> Option<(u64, u64, Duration)> {
+        self.spans.iter().find_map(|span| {
+            let course = span.of(group);
+            (course.accumulates() && !span.window.is_zero()).then_some((
+                course.first,
+                course.now,
+                span.window,
+            ))
+        })
+    }
+
+    /// Whether looks that are as far apart as what counts is old have found others each time, and no more of them.
+    fn turns_over(&self, group: &Group<'_>, limit: Duration) -> bool {
+        let mut spans = self.spans.iter().filter(|span| span.step >= limit);
+        spans.any(|span| span.of(group).turns_over())
+    }
+
+    /// The time since the last look but one.
+    fn lately(&self) -> Duration {
+        self.spans
+            .first()
+            .map_or(Duration::ZERO, |span| span.window)
     }
 }
 
@@ -210,15 +325,17 @@ pub fn measure(
         0.0
     };
     let mut grown = None;
+    let mut turns_over = false;
     if let Some(trend) = trend {
-        let [first, second, now] = trend.of(group);
-        let window = trend.window.as_secs_f64() / 60.0;
-        if first < second && second < now && window > 0.0 {
-            grown = Some((first, now, trend.window));
-            per_minute = (now - first) as f64 / window;
-        } else if per_minute * window >= 3.0 {
+        grown = trend.growth(group);
+        if let Some((first, now, window)) = grown {
+            per_minute = (now - first) as f64 * 60.0 / window.as_secs_f64();
+        } else {
+            turns_over = trend.turns_over(group, Duration::from_millis(limit));
             // As many come as go: what was looked at long enough and did not grow uses nothing up.
-            per_minute = 0.0;
+            if turns_over || per_minute * trend.lately().as_secs_f64() / 60.0 >= 3.0 {
+                per_minute = 0.0;
+            }
         }
     }
     Some(Stuck {
@@ -229,7 +346,7 @@ pub fn measure(
         youngest_ms: youngest,
         lasting: known.len() as u64,
         cluster,
-        arriving: by_ages || grown.is_some(),
+        arriving: by_ages && !turns_over || grown.is_some(),
         grown,
         per_minute,
         bounded: counted.iter().any(|(_, age)| !age.is_exact()),

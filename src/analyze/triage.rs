@@ -167,6 +167,8 @@ pub fn heard_ms(info: &TcpInfo) -> u64 {
 pub struct Triage<'c, 'a> {
     context: &'c Context<'a>,
     before: Option<&'c Sample>,
+    /// whether that was so lately that what moved since then is not stuck
+    just_before: bool,
     queue: Queue,
 }
 
@@ -176,15 +178,22 @@ impl<'c, 'a> Triage<'c, 'a> {
         Self {
             context,
             before: context.history.earlier().last(),
+            just_before: context.history.just_before(context.sample.taken).is_some(),
             queue,
         }
     }
 
-    /// What the connection in `row` did between the looks; `None` with one look, or if its queues were empty then.
+    /// What the connection in `row` did between the looks; `None` with one look, or if its queues were empty then. It
+    /// may be stuck although it moved since a look of long ago: from there only standing still proves anything.
     pub fn moves(&self, row: u32) -> Option<Moves> {
         let cookie = self.context.snapshot.socket(row)?.cookie?.get();
         let then = self.before?.flow(cookie)?;
-        Some(Moves::between(then, self.context.sample.flow(cookie)?))
+        let moves = Moves::between(then, self.context.sample.flow(cookie)?);
+        let moved = match self.queue {
+            Queue::Send => moves.acked,
+            Queue::Receive => moves.read,
+        };
+        (self.just_before || moved == Some(0)).then_some(moves)
     }
 
     /// What held it up.

@@ -22,6 +22,7 @@ mod observe;
 mod pair;
 mod plan;
 mod record;
+pub mod remember;
 mod selection;
 mod series;
 mod sorted;

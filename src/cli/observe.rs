@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::args::{Common, Select};
 use super::failure::Failure;
+use super::remember::Memory;
 use super::{config, everywhere, source};
 use crate::analyze::{self, Settings};
 use crate::collect::{self, Also, Source, Want};
@@ -136,12 +137,25 @@ impl Observation {
 /// # Errors
 /// When the sockets cannot be read.
 pub fn look(common: &Common, plan: Plan, settings: &Settings) -> Result<Observation, Failure> {
+    look_again(common, plan, settings, &mut Memory::default())
+}
+
+/// As [`look`], by what runs before this one have seen too; the memory takes the look for those after it.
+///
+/// # Errors
+/// When the sockets cannot be read.
+pub fn look_again(
+    common: &Common,
+    plan: Plan,
+    settings: &Settings,
+    memory: &mut Memory,
+) -> Result<Observation, Failure> {
     if source::is_all(common) {
         return everywhere::look(common, plan, settings);
     }
     let mut machine = source::open(common)?;
     let machine = machine.as_mut();
-    let mut watch = Watch::new(plan, settings);
+    let mut watch = Watch::new(plan, settings).remembering(memory);
     let looks = if machine.is_capture() {
         let last = plan.recorded.map_or(usize::MAX, |last| last as usize);
         replay(&mut watch, machine, last)?;
@@ -180,6 +194,7 @@ pub struct Watch<'s> {
     plan: Plan,
     settings: &'s Settings,
     history: History,
+    memory: Option<&'s mut Memory>,
     last: Option<Last>,
 }
 
@@ -208,8 +223,16 @@ impl<'s> Watch<'s> {
             plan,
             settings,
             history: History::default(),
+            memory: None,
             last: None,
         }
+    }
+
+    /// The same, with what `memory` knows, if it knows anything.
+    #[must_use]
+    pub fn remembering(mut self, memory: &'s mut Memory) -> Self {
+        self.memory = memory.is_kept().then_some(memory);
+        self
     }
 
     fn also(&self) -> Also {
@@ -233,6 +256,7 @@ impl<'s> Watch<'s> {
             memory: needs.drops,
             ..Want::states(StateSet::ALL)
         };
+        let first = self.last.is_none();
         if let Some(mut last) = self.last.take() {
             let analysis = last.judged(&self.history, self.settings);
             last.sample.marks = analyze::marks(analysis);
@@ -240,8 +264,14 @@ impl<'s> Watch<'s> {
         }
         let snapshot = collect::snapshot(source, &want, self.also())?;
         let tally = Tally::new(&snapshot);
+        if let Some(memory) = self.memory.as_mut().filter(|_| first) {
+            for sample in memory.recall(&snapshot) {
+                self.history.push(sample);
+            }
+        }
         // What another look finds again has to be remembered, and found again in the last one.
-        let sample = if last && self.history.earlier().is_empty() {
+        let alone = self.memory.is_none() && self.history.earlier().is_empty();
+        let sample = if last && alone {
             Sample::alone(&snapshot, &tally)
         } else {
             Sample::new(&snapshot, &tally)
@@ -285,6 +315,10 @@ impl<'s> Watch<'s> {
             return Err(Failure::failed("nothing was looked at", None));
         };
         let analysis = std::mem::take(last.judged(&self.history, self.settings));
+        if let Some(memory) = self.memory {
+            last.sample.marks = analyze::marks(&analysis);
+            memory.take(last.sample);
+        }
         Ok(Observation {
             snapshot: last.snapshot,
             tally: last.tally,

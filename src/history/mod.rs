@@ -3,16 +3,19 @@
 
 pub mod diff;
 mod moves;
+pub mod store;
 mod tally;
 mod thin;
 mod top;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 use foldhash::HashMap;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 pub use self::moves::Tracks;
 pub use self::tally::{Counts, Dial, PortSet, Tally};
@@ -28,8 +31,12 @@ const FEW_PORTS: u32 = 10;
 /// A destination that has sent data within this time was answering, milliseconds.
 const TALKING_MS: u32 = 10_000;
 
+/// What filled a queue longer ago than this says nothing of how full it is now: counters are compared over any time, the
+/// lengths of queues over this one.
+pub const CLOSE: Duration = Duration::from_secs(60);
+
 /// A socket that somebody holds, as a later look may recognise it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Held {
     /// its identity
     pub cookie: u64,
@@ -40,7 +47,7 @@ pub struct Held {
 }
 
 /// A connection with bytes in a queue, as a later look may find it moved on or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Flow {
     /// its identity
     pub cookie: u64,
@@ -86,18 +93,20 @@ pub fn holds(held: &[Held], cookie: u64) -> bool {
 }
 
 /// A finding of an earlier sample.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// the detector
-    pub id: &'static str,
+    pub id: Cow<'static, str>,
     /// about what
+    #[serde(with = "store::subject")]
     pub subject: Subject,
 }
 
 /// What is remembered of a full sample: identities and queues, no rows.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Sample {
-    /// when it was taken
+    /// when it was taken; kept beside what is kept of it
+    #[serde(skip)]
     pub taken: Timestamp,
     /// settings and counters
     pub facts: Facts,
@@ -138,6 +147,9 @@ pub struct Sample {
     pub unix: Option<Vec<Queue>>,
     /// path of a control group -> what it got of the processors
     pub cpu: BTreeMap<String, Cpu>,
+    /// whether some of the lists are empty because they were too long to be kept: what is not in them may have been
+    /// there all the same
+    pub partial: bool,
 }
 
 impl Sample {
@@ -243,6 +255,7 @@ impl Sample {
                 .as_ref()
                 .map(|unix| sorted(unix.iter().filter_map(Queue::of_local).collect())),
             cpu: snapshot.cpu.clone(),
+            partial: false,
         }
     }
 
@@ -371,8 +384,14 @@ impl Deltas<'_> {
         find(self.after.listeners, cookie)
     }
 
-    /// A listener as the earlier look saw it.
+    /// Whether the looks are so close that what both saw was there in between.
+    fn is_close(&self) -> bool {
+        self.window <= CLOSE
+    }
+
+    /// A listener as the earlier look saw it; `None` if that was long ago.
     pub fn sooner(&self, cookie: Option<NonZeroU64>) -> Option<&Listener> {
+        self.is_close().then_some(())?;
         find(self.before.listeners, cookie)
     }
 
@@ -386,8 +405,9 @@ impl Deltas<'_> {
         queue(self.before.udp, id).zip(queue(self.after.udp, id))
     }
 
-    /// A UNIX socket in the earlier and the later look.
+    /// A UNIX socket in the earlier and the later look; `None` if those are far apart.
     pub fn unix(&self, id: u64) -> Option<(&Queue, &Queue)> {
+        self.is_close().then_some(())?;
         queue(self.before.unix, id).zip(queue(self.after.unix, id))
     }
 
@@ -419,7 +439,8 @@ impl History {
     pub fn push(&mut self, sample: Sample) {
         self.earlier.push(sample);
         if self.earlier.len() > KEPT {
-            self.earlier.remove(spare(&self.earlier));
+            let spare = spare(&self.earlier, |sample| sample.taken);
+            self.earlier.remove(spare);
         }
     }
 
@@ -442,6 +463,15 @@ impl History {
     /// it was, up to two hours. Whoever counts looks may count the last few; whoever measures time uses their stamps.
     pub fn earlier(&self) -> &[Sample] {
         &self.earlier
+    }
+
+    /// The last full sample before the one that was taken at `now`, if it is so close that what both saw was there in
+    /// between.
+    pub fn just_before(&self, now: Timestamp) -> Option<&Sample> {
+        let close = |sample: &&Sample| {
+            Duration::try_from(now.duration_since(sample.taken)).is_ok_and(|since| since <= CLOSE)
+        };
+        self.earlier.last().filter(close)
     }
 
     /// The light look that followed the snapshot.

@@ -1,6 +1,7 @@
 //! One pass over a snapshot: what all detectors count, so that their number does not multiply the cost.
 
 use foldhash::HashMap;
+use serde::{Deserialize, Serialize};
 
 use crate::model::age::TIME_WAIT_MS;
 use crate::model::{AgeFacts, Endpoint, Facts, Owners, Snapshot, Socket, TcpInfo, TcpState, Timer};
@@ -105,7 +106,7 @@ impl Counts {
 }
 
 /// A connection that this host opened, without its own port: what `connect` looks for a free port for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Dial {
     /// the local address
     pub source: [u8; 16],

@@ -1,6 +1,6 @@
 //! Which of the earlier samples are kept: all of lately, fewer of long ago.
 
-use super::Sample;
+use jiff::Timestamp;
 
 /// How many earlier samples are kept.
 pub const KEPT: usize = 60;
@@ -13,11 +13,11 @@ const REACH: f64 = 7200.0;
 
 /// Which sample can be spared: the oldest one if it is too old, else the one whose neighbours are the closest for their
 /// age. The time between two that stay so grows with their age, and 60 reach back for hours.
-pub fn spare(samples: &[Sample]) -> usize {
+pub fn spare<T>(samples: &[T], taken: fn(&T) -> Timestamp) -> usize {
     let Some((newest, oldest)) = samples.last().zip(samples.first()) else {
         return 0;
     };
-    let seconds = |from: &Sample, to: &Sample| to.taken.duration_since(from.taken).as_secs_f64();
+    let seconds = |from: &T, to: &T| taken(to).duration_since(taken(from)).as_secs_f64();
     if seconds(oldest, newest) > REACH {
         return 0;
     }
@@ -36,10 +36,8 @@ pub fn spare(samples: &[Sample]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
-    use crate::history::History;
+    use crate::history::{History, Sample};
 
     fn remembered(seconds: impl Iterator<Item = i64>) -> Vec<i64> {
         let mut history = History::default();

@@ -144,7 +144,7 @@ impl Snapshot {
 }
 
 /// A LISTEN socket at the moment of a [`Pulse`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
     /// its identity
     pub cookie: Option<NonZeroU64>,
@@ -157,7 +157,7 @@ pub struct Listener {
 }
 
 /// The queue of a UDP or UNIX socket, as two looks are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queue {
     /// its identity: the cookie, or the inode where `/proc` was read
     pub id: u64,

@@ -42,7 +42,7 @@ impl Family {
 }
 
 /// An address and a port in 18 bytes. An IPv4 address is kept v4-mapped; [`Socket::family`] tells the two apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Endpoint {
     /// the address in network order; IPv4 as `::ffff:a.b.c.d`
     pub address: [u8; 16],

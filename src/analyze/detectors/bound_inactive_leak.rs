@@ -82,7 +82,11 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     if context.tally.bound_inactive.is_empty() {
         return unseen(context).map_or(Verdict::Quiet, Verdict::CannotTell);
     }
-    let before = context.history.earlier().last();
+    let before = context
+        .history
+        .earlier()
+        .last()
+        .filter(|sample| !sample.partial);
     let range = snapshot.facts.port_range();
     let mut groups: BTreeMap<(Option<u32>, u32), Group<'_>> = BTreeMap::new();
     for row in &context.tally.bound_inactive {
@@ -155,8 +159,8 @@ fn finding(
             Severity::Warning
         };
         (severity, false)
-    } else if many(count) && before.is_none() {
-        (Severity::Info, true)
+    } else if many(count) && context.history.just_before(context.sample.taken).is_none() {
+        (Severity::Info, before.is_none())
     } else {
         return None;
     };

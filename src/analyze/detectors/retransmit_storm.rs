@@ -197,11 +197,16 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     }])
 }
 
-/// By the connections that were sending in this sample and in the one before.
+/// By the connections that were sending in this sample and in the one before. That one is part of the time in which the
+/// segments were counted, or was just before it: who lost some minutes ago is not to blame for now.
 fn towards(context: &Context<'_>) -> Towards {
     let mut targets: HashMap<Target, u64> = HashMap::new();
     let mut rows = Vec::new();
-    if let Some(before) = context.history.earlier().last() {
+    let before = match context.history.pulse() {
+        Some(_) => context.history.just_before(context.sample.taken),
+        None => context.history.earlier().last(),
+    };
+    if let Some(before) = before {
         for row in &context.tally.resent {
             let Some(socket) = context.snapshot.socket(*row) else {
                 continue;

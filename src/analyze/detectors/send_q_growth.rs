@@ -4,7 +4,7 @@ use crate::analyze::group::{self, Group};
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
 use crate::analyze::triage::{Moves, Queue, Triage};
 use crate::analyze::{Blind, Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
-use crate::history::{Flow, Sample};
+use crate::history::{CLOSE, Flow, Sample};
 use crate::model::{
     Actor, Endpoint, Evidence, Finding, Severity, Socket, TcpInfo, TcpState, Timer,
 };
@@ -161,12 +161,14 @@ fn share(
     limits: &Limits,
 ) -> Option<(u64, Span)> {
     let enough = |share: &u64| *share as f64 >= limits.get("share");
-    if context.history.earlier().is_empty() {
+    let looks = looks(context, socket);
+    // A look of long ago that has not seen its queue says nothing of it; one of lately says that it was empty.
+    let taken = context.sample.taken;
+    if looks.len() < 2 && context.history.just_before(taken).is_none() {
         let busy = info?.busy_time_us().filter(|us| *us >= 1_000_000)?;
         let share = words::percent(info?.sndbuf_limited_us()?, busy);
         return Some((share, Span::Life)).filter(|(share, _)| enough(share));
     }
-    let looks = looks(context, socket);
     let between = |pair: &[(jiff::Timestamp, Flow)]| {
         let [(from, then), (to, now)] = pair else {
             return None;
@@ -191,6 +193,16 @@ fn grows(context: &Context<'_>, socket: &Socket, limits: &Limits) -> bool {
     let [(from, first), (_, second), (to, third)] = &looks[..] else {
         return false;
     };
+    // What a queue did in between is not seen over minutes.
+    let far = |pair: &[(jiff::Timestamp, Flow)]| {
+        let [(from, _), (to, _)] = pair else {
+            return false;
+        };
+        to.duration_since(*from).unsigned_abs() > CLOSE
+    };
+    if looks.windows(2).any(far) {
+        return false;
+    }
     let took = |then, now| Moves::between(then, now).acked.unwrap_or(0);
     let (early, late) = (took(first, second), took(second, third));
     let seconds = to.duration_since(*from).as_secs_f64();

@@ -68,6 +68,12 @@ pub fn find(context: &Context<'_>, here: &BTreeMap<Endpoint, Vec<u32>>) -> Vec<F
             },
             evidence: vec![
                 Evidence::count("attempts_seen", all.len() as u64, "sockets", "idiag_cookie"),
+                Evidence::real(
+                    "window",
+                    context.sample.taken.duration_since(first.taken).as_secs_f64(),
+                    "s",
+                    "the first and the last of these samples",
+                ),
                 Evidence::count("samples", samples.len() as u64, "samples", "two or more intervals"),
             ],
             explanation: "The program gives up on each attempt after a short time and tries again with another \

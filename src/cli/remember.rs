@@ -1,0 +1,208 @@
+//! What a run knows of the runs before it, and leaves to those after it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueHint;
+
+use super::args::Common;
+use super::failure::Failure;
+use super::observe::Observation;
+use super::{source, state_dir};
+use crate::history::Sample;
+use crate::history::store::{Active, Error, Options, Place, Producer, Run, Store, Transition};
+use crate::model::{Analysis, Finding, Host, Snapshot, Subject};
+
+/// Earlier looks count for so long: afterwards sockets and processes have come and gone.
+const REACH: Duration = Duration::from_secs(7200);
+
+/// Where the history is.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "History")]
+pub struct Args {
+    /// Where the history is kept [default: $STATE_DIRECTORY, else /var/lib/linger for root, else $XDG_STATE_HOME/linger]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub state_dir: Option<PathBuf>,
+    /// Read no history, and keep none
+    #[arg(long, conflicts_with = "state_dir")]
+    pub no_history: bool,
+}
+
+/// The history as a command has it: it may be missing, and nothing that it fails with stops anybody.
+#[derive(Debug, Default)]
+pub struct Memory {
+    store: Option<Store>,
+    messages: Vec<String>,
+    age: Option<Duration>,
+    /// the last look, once it was judged
+    look: Option<Sample>,
+}
+
+/// The place that a look was taken at; `None` where it cannot be told from others.
+pub fn place(host: &Host) -> Option<Place> {
+    Some(Place {
+        boot_id: host.boot_id.clone().filter(|id| !id.is_empty())?,
+        netns: host.netns?,
+    })
+}
+
+impl Memory {
+    /// Opens the history, unless there is none to be used: of a capture, of all namespaces together, or where the user
+    /// wants none.
+    pub fn open(args: &Args, common: &Common) -> Self {
+        let mut memory = Self::default();
+        if args.no_history || common.from.is_some() || source::is_all(common) {
+            return memory;
+        }
+        let opened = state_dir::prepare(args.state_dir.as_deref()).map(|directory| {
+            let opened = Store::open(&directory, Options::default());
+            (directory, opened)
+        });
+        match opened {
+            Ok((_, Ok((store, messages)))) => {
+                memory.store = Some(store);
+                memory.messages = messages;
+            }
+            Ok((_, Err(error))) => memory.failed(&error),
+            Err(Failure::Said { message, .. }) => memory
+                .messages
+                .push(format!("{message}: nothing is remembered")),
+            Err(_) => {}
+        }
+        memory
+    }
+
+    /// Whether there is a history.
+    pub const fn is_kept(&self) -> bool {
+        self.store.is_some()
+    }
+
+    /// How long before the look the newest earlier one was taken that it is compared with; `None`: there was none.
+    pub const fn age(&self) -> Option<Duration> {
+        self.age
+    }
+
+    /// What went wrong since the last call.
+    pub fn messages(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.messages)
+    }
+
+    fn failed(&mut self, error: &Error) {
+        let hint = error
+            .hint()
+            .map_or(String::new(), |hint| format!(" ({hint})"));
+        self.messages.push(format!("{error}{hint}"));
+    }
+
+    /// The looks that were taken where and before `snapshot` was, oldest first.
+    pub fn recall(&mut self, snapshot: &Snapshot) -> Vec<Sample> {
+        let Some(store) = &self.store else {
+            return Vec::new();
+        };
+        let Some(place) = place(&snapshot.host) else {
+            let message =
+                "neither boot id nor network namespace can be told: nothing is remembered";
+            self.messages.push(message.to_owned());
+            self.store = None;
+            return Vec::new();
+        };
+        let now = snapshot.taken;
+        let since = now.checked_sub(REACH).unwrap_or(now);
+        let mut samples = match store.samples(&place, since) {
+            Ok(samples) => samples,
+            Err(error) => {
+                self.failed(&error);
+                return Vec::new();
+            }
+        };
+        // Others are of a clock that was set back.
+        samples.retain(|sample| sample.taken < now);
+        self.age = samples
+            .last()
+            .and_then(|last| Duration::try_from(now.duration_since(last.taken)).ok());
+        samples
+    }
+
+    /// Takes the look that was judged, for [`Memory::keep`].
+    pub fn take(&mut self, look: Sample) {
+        self.look = Some(look);
+    }
+
+    /// Leaves what was seen to later runs. Returns what has changed since the last run of this producer; `None` where
+    /// that is not known.
+    pub fn keep(
+        &mut self,
+        producer: Producer,
+        seen: &Observation,
+        values: &[(String, f64)],
+    ) -> Option<Vec<Transition>> {
+        let look = self.look.take();
+        let store = self.store.as_mut()?;
+        let place = place(&seen.snapshot.host)?;
+        let findings: Vec<Active> = seen.analysis.findings.iter().map(active).collect();
+        let written = store.write(
+            &place,
+            &Run {
+                taken: seen.snapshot.taken,
+                producer,
+                complete: seen.snapshot.coverage.complete(),
+                values,
+                findings: &findings,
+                judged: &judged(&seen.analysis),
+                sample: look.as_ref(),
+            },
+        );
+        self.messages.extend(store.messages());
+        match written {
+            Ok(changes) => Some(changes),
+            Err(error) => {
+                self.failed(&error);
+                None
+            }
+        }
+    }
+}
+
+/// The detectors that could judge.
+fn judged(analysis: &Analysis) -> Vec<&'static str> {
+    let found = analysis.findings.iter().map(|finding| finding.id);
+    let muted = analysis.muted.iter().map(|muted| muted.finding.id);
+    let mut judged: Vec<&str> = found.chain(muted).collect();
+    judged.extend(&analysis.quiet);
+    judged.sort_unstable();
+    judged.dedup();
+    judged
+}
+
+fn active(finding: &Finding) -> Active {
+    Active {
+        id: finding.id.to_owned(),
+        variant: finding.variant.map(str::to_owned),
+        subject: subject_key(&finding.subject),
+        severity: finding.severity,
+        title: finding.title.clone(),
+    }
+}
+
+/// What a finding is about, in words that stay the same while it lasts: a program that is started again has another
+/// pid and the same name. Not yet safe to print.
+pub fn subject_key(subject: &Subject) -> String {
+    match subject {
+        Subject::Process {
+            comm: Some(comm), ..
+        } => format!("process {comm}"),
+        Subject::Process { uid: Some(uid), .. } => format!("uid {uid}"),
+        Subject::Process { .. } => "process".to_owned(),
+        Subject::Listener { address, port, .. } => {
+            format!("listener {}", std::net::SocketAddr::new(*address, *port))
+        }
+        Subject::Peer { address } => format!("peer {address}"),
+        Subject::Destination { address, port, .. } => {
+            format!("destination {}", std::net::SocketAddr::new(*address, *port))
+        }
+        Subject::Host => "host".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

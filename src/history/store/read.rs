@@ -1,0 +1,309 @@
+//! Reading what was kept.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::write::{REACH, SAMPLES};
+use super::{Active, Error, Place, Store, Transition, blob, micros, severity, span, time};
+use crate::history::Sample;
+
+/// Bytes that the looks of a place may take together, unpacked.
+const LARGEST: usize = 64 << 20;
+
+/// Rows of one answer.
+const ROWS: i64 = 5_000_000;
+
+/// Bytes of a text; what was written by us has fewer.
+const LONG: i64 = 4096;
+
+/// A measure at one time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// when
+    pub taken: Timestamp,
+    /// how much
+    pub value: f64,
+    /// whether that run saw everything that it asked for
+    pub complete: bool,
+}
+
+/// A measure over time, at one place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// what is measured
+    pub name: String,
+    /// where
+    pub place: Place,
+    /// the values, oldest first
+    pub points: Vec<Point>,
+}
+
+impl Store {
+    /// The looks of a place from `since` on, at most two hours before the last one, oldest first. What cannot be read
+    /// is left out.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn samples(&self, place: &Place, since: Timestamp) -> Result<Vec<Sample>, Error> {
+        let Some(id) = self.place_id(place)? else {
+            return Ok(Vec::new());
+        };
+        let read = || -> rusqlite::Result<Vec<Sample>> {
+            let connection = &self.connection;
+            let mut statement = connection.prepare_cached(
+                "SELECT taken, body FROM sample WHERE place = ?1 AND taken >= ?2 AND format = ?3 AND length(body) <= ?4 \
+                 ORDER BY taken DESC, seq DESC LIMIT ?5",
+            )?;
+            let mut rows = statement.query(params![
+                id,
+                micros(since),
+                blob::FORMAT,
+                LARGEST as i64,
+                SAMPLES as i64
+            ])?;
+            let (mut samples, mut left, mut newest) = (Vec::new(), LARGEST, None);
+            while let Some(row) = rows.next()? {
+                let taken: i64 = row.get(0)?;
+                let newest = *newest.get_or_insert(taken);
+                let body = row.get_ref(1)?;
+                let Some(body) = body.as_blob().ok() else {
+                    continue;
+                };
+                let Some(rest) = blob::unpacked_length(body).and_then(|n| left.checked_sub(n))
+                else {
+                    continue;
+                };
+                if newest.saturating_sub(taken) > span(REACH) {
+                    break;
+                }
+                left = rest;
+                if let Some(mut sample) = blob::unpack(body) {
+                    sample.taken = time(taken);
+                    samples.push(sample);
+                }
+            }
+            samples.reverse();
+            Ok(samples)
+        };
+        self.sorted(read())
+    }
+
+    fn place_id(&self, place: &Place) -> Result<Option<i64>, Error> {
+        let id = || {
+            self.connection
+                .prepare_cached("SELECT id FROM place WHERE boot_id = ?1 AND netns = ?2")?
+                .query_row(params![place.boot_id, place.netns.cast_signed()], |row| {
+                    row.get(0)
+                })
+                .optional()
+        };
+        self.sorted(id())
+    }
+
+    /// What was ever measured, in the order of the alphabet.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn names(&self) -> Result<Vec<String>, Error> {
+        let read = || -> rusqlite::Result<Vec<String>> {
+            self.connection
+                .prepare_cached(
+                    "SELECT name FROM name WHERE octet_length(name) <= ?1 ORDER BY name LIMIT ?2",
+                )?
+                .query_map(params![LONG, ROWS], |row| row.get(0))?
+                .collect()
+        };
+        self.sorted(read())
+    }
+
+    /// The measures whose name fits `pattern`, in which `*` stands for anything, from `since` on and before `until`, at
+    /// one place or at all.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn series(
+        &self,
+        pattern: &str,
+        since: Timestamp,
+        until: Timestamp,
+        place: Option<&Place>,
+    ) -> Result<Vec<Series>, Error> {
+        let places = self.places()?;
+        let mut names = self.names()?;
+        names.retain(|name| fits(pattern, name));
+        let read = || -> rusqlite::Result<Vec<Series>> {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT run.taken, value.value, run.complete FROM run \
+                 JOIN value ON value.run = run.id AND value.name = (SELECT id FROM name WHERE name = ?1) \
+                 WHERE run.place = ?2 AND run.taken >= ?3 AND run.taken < ?4 ORDER BY run.taken LIMIT ?5",
+            )?;
+            let (mut all, mut left) = (Vec::new(), ROWS);
+            for name in names {
+                for (id, own) in places
+                    .iter()
+                    .filter(|(_, own)| place.is_none_or(|p| p == own))
+                {
+                    let point = |row: &Row<'_>| {
+                        Ok(Point {
+                            taken: time(row.get(0)?),
+                            value: row.get(1)?,
+                            complete: row.get(2)?,
+                        })
+                    };
+                    let points: Vec<Point> = statement
+                        .query_map(params![name, id, micros(since), micros(until), left], point)?
+                        .collect::<rusqlite::Result<_>>()?;
+                    left -= points.len() as i64;
+                    if !points.is_empty() {
+                        all.push(Series {
+                            name: name.clone(),
+                            place: own.clone(),
+                            points,
+                        });
+                    }
+                }
+            }
+            Ok(all)
+        };
+        self.sorted(read())
+    }
+
+    fn places(&self) -> Result<Vec<(i64, Place)>, Error> {
+        let read = || -> rusqlite::Result<Vec<(i64, Place)>> {
+            let place = |row: &Row<'_>| {
+                let netns: i64 = row.get(2)?;
+                Ok((
+                    row.get(0)?,
+                    Place {
+                        boot_id: row.get(1)?,
+                        netns: netns.cast_unsigned(),
+                    },
+                ))
+            };
+            self.connection
+                .prepare_cached(
+                    "SELECT id, boot_id, netns FROM place WHERE octet_length(boot_id) <= ?1 ORDER BY id LIMIT 10000",
+                )?
+                .query_map([LONG], place)?
+                .collect()
+        };
+        self.sorted(read())
+    }
+
+    /// What came, went, and got worse or better from `since` on, at one place or at all, in the order in which it was
+    /// seen.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn transitions(
+        &self,
+        since: Timestamp,
+        place: Option<&Place>,
+    ) -> Result<Vec<Transition>, Error> {
+        let id = match place {
+            None => None,
+            Some(place) => match self.place_id(place)? {
+                None => return Ok(Vec::new()),
+                id => id,
+            },
+        };
+        let read = || -> rusqlite::Result<Vec<Transition>> {
+            let transition = |row: &Row<'_>| {
+                let (was, now): (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
+                Ok(Transition {
+                    taken: time(row.get(0)?),
+                    id: row.get(1)?,
+                    subject: row.get(2)?,
+                    from: was.and_then(severity),
+                    to: now.and_then(severity),
+                    title: row.get(5)?,
+                })
+            };
+            self.connection
+                .prepare_cached(
+                    "SELECT taken, id, subject, was, now, title FROM transition WHERE taken >= ?1 AND (?2 IS NULL OR place = ?2) \
+                     AND octet_length(id) + octet_length(subject) + octet_length(title) <= ?3 ORDER BY taken, seq LIMIT 100000",
+                )?
+                .query_map(params![micros(since), id, LONG], transition)?
+                .collect()
+        };
+        self.sorted(read())
+    }
+
+    /// What is wrong at a place by what all runs have told, with since when.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn active(&self, place: &Place) -> Result<Vec<(Active, Timestamp)>, Error> {
+        let Some(id) = self.place_id(place)? else {
+            return Ok(Vec::new());
+        };
+        let read = || -> rusqlite::Result<Vec<(Active, Timestamp)>> {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT id, variant, subject, severity, title, since FROM active WHERE place = ?1 AND producer = 0 \
+                 AND octet_length(id) + octet_length(subject) + octet_length(title) <= ?2 ORDER BY severity DESC, id, subject LIMIT 10000",
+            )?;
+            let mut rows = statement.query(params![id, LONG])?;
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                if let Some(severity) = severity(row.get(3)?) {
+                    let active = Active {
+                        id: row.get(0)?,
+                        variant: row.get(1)?,
+                        subject: row.get(2)?,
+                        severity,
+                        title: row.get(4)?,
+                    };
+                    all.push((active, time(row.get(5)?)));
+                }
+            }
+            Ok(all)
+        };
+        self.sorted(read())
+    }
+}
+
+/// Whether `name` fits `pattern`, in which `*` stands for anything. Brackets stand for themselves: names have them.
+fn fits(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else {
+        return false;
+    };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else {
+        return rest.is_empty();
+    };
+    for part in parts {
+        let Some((_, behind)) = rest.split_once(part) else {
+            return false;
+        };
+        rest = behind;
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_anything_and_brackets_for_themselves() {
+        for (pattern, name, expected) in [
+            ("tcp.*", "tcp.close-wait", true),
+            ("tcp.*", "tcpx", false),
+            ("tcp.total", "tcp.total", true),
+            ("tcp.total", "tcp.total2", false),
+            ("listener[443].queue", "listener[443].queue", true),
+            ("listener[443].queue", "listener4.queue", false),
+            ("listener[*].queue", "listener[443].queue", true),
+            ("listener[*].queue", "listener[443].queue-ratio", false),
+            ("*a*a", "ba", false),
+            ("*a*a", "baa", true),
+            ("*", "", true),
+            ("", "x", false),
+        ] {
+            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}
