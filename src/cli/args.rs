@@ -8,7 +8,7 @@ use clap::{
     Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
 };
 
-use super::{diff, watch};
+use super::{diff, history, watch};
 
 /// The program.
 #[derive(Debug, Parser)]
@@ -100,6 +100,9 @@ pub enum Command {
     /// What changed between two captures: listeners, states, programs, settings, counters, findings, sockets
     #[command(after_help = diff::EXAMPLES, mut_args = diff::hidden)]
     Diff(diff::Args),
+    /// What was measured and found before: curves, tables, and when findings began and ended
+    #[command(after_help = history::EXAMPLES, mut_args = history::hidden)]
+    History(history::Args),
     /// Destroy sockets: a preview first, then with --yes
     #[command(after_help = KILL_EXAMPLES)]
     Kill(Kill),

@@ -108,6 +108,7 @@ fn execute(command: Command) -> Result<u8, Failure> {
         Command::Explain(args) => explain::run(&args),
         Command::Record(args) => record::run(&args),
         Command::Diff(args) => diff::run(&args),
+        Command::History(args) => history::run(&args),
         Command::Kill(args) => kill::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Subject(args) => match subject::find(&args.subject, &args)? {

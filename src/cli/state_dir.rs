@@ -10,22 +10,30 @@ use super::failure::Failure;
 /// Captures hold addresses, process names and users: their owner's business.
 const MODE: u32 = 0o700;
 
-/// The directory, which is made if it is not there: the one that was named; else systemd's `$STATE_DIRECTORY`; else
-/// `/var/lib/linger` for root, `$XDG_STATE_HOME/linger` or `~/.local/state/linger` for others.
+/// The directory: the one that was named; else systemd's `$STATE_DIRECTORY`; else `/var/lib/linger` for root,
+/// `$XDG_STATE_HOME/linger` or `~/.local/state/linger` for others.
 ///
 /// # Errors
-/// When nothing names one, or when it cannot be made.
-pub fn prepare(named: Option<&Path>) -> Result<PathBuf, Failure> {
+/// When nothing names one.
+pub fn find(named: Option<&Path>) -> Result<PathBuf, Failure> {
     let root = rustix::process::geteuid().is_root();
     let chosen = named
         .map(Path::to_owned)
         .or_else(|| choose(root, &|name| std::env::var_os(name)));
-    let Some(path) = chosen else {
-        return Err(Failure::failed(
+    chosen.ok_or_else(|| {
+        Failure::failed(
             "there is no state directory: neither STATE_DIRECTORY nor XDG_STATE_HOME nor HOME is set",
             None,
-        ));
-    };
+        )
+    })
+}
+
+/// The same, made if it is not there.
+///
+/// # Errors
+/// When nothing names one, or when it cannot be made.
+pub fn prepare(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    let path = find(named)?;
     let made = DirBuilder::new().recursive(true).mode(MODE).create(&path);
     match made {
         Ok(()) => Ok(path),

@@ -18,6 +18,8 @@ mod filters;
 #[cfg(test)]
 mod fingers;
 #[cfg(test)]
+mod history;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod resolved;

@@ -22,6 +22,7 @@ pub const SCHEMAS: &[(&str, &str)] = &[
     ("linger.kill/1", "linger.kill.1.json"),
     ("linger.diff/1", "linger.diff.1.json"),
     ("linger.closings/1", "linger.closings.1.json"),
+    ("linger.history/1", "linger.history.1.json"),
 ];
 
 /// What the others refer to.

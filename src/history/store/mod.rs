@@ -27,6 +27,7 @@ pub use self::file::NAME;
 pub use self::read::{Point, Series};
 use super::Sample;
 use crate::model::Severity;
+pub use crate::model::Transition;
 
 /// Where something was measured.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,23 +114,6 @@ pub struct Active {
     pub subject: String,
     /// how bad
     pub severity: Severity,
-    /// one line, as it was told last
-    pub title: String,
-}
-
-/// A finding that came, went, or got worse or better.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transition {
-    /// when that was seen
-    pub taken: Timestamp,
-    /// the detector
-    pub id: String,
-    /// about what
-    pub subject: String,
-    /// how bad it was; `None`: it was not there
-    pub from: Option<Severity>,
-    /// how bad it is; `None`: it has gone
-    pub to: Option<Severity>,
     /// one line, as it was told last
     pub title: String,
 }

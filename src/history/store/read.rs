@@ -128,7 +128,7 @@ impl Store {
         until: Timestamp,
         place: Option<&Place>,
     ) -> Result<Vec<Series>, Error> {
-        let places = self.places()?;
+        let places = self.numbered_places()?;
         let mut names = self.names()?;
         names.retain(|name| fits(pattern, name));
         let read = || -> rusqlite::Result<Vec<Series>> {
@@ -168,7 +168,21 @@ impl Store {
         self.sorted(read())
     }
 
-    fn places(&self) -> Result<Vec<(i64, Place)>, Error> {
+    /// Where anything was measured, the oldest first.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn places(&self) -> Result<Vec<Place>, Error> {
+        let places = self.numbered_places()?;
+        Ok(places.into_iter().map(|(_, place)| place).collect())
+    }
+
+    /// Whether `name` fits `pattern`, in which `*` stands for anything. Brackets stand for themselves: names have them.
+    pub fn fits(pattern: &str, name: &str) -> bool {
+        fits(pattern, name)
+    }
+
+    fn numbered_places(&self) -> Result<Vec<(i64, Place)>, Error> {
         let read = || -> rusqlite::Result<Vec<(i64, Place)>> {
             let place = |row: &Row<'_>| {
                 let netns: i64 = row.get(2)?;
@@ -263,7 +277,6 @@ impl Store {
     }
 }
 
-/// Whether `name` fits `pattern`, in which `*` stands for anything. Brackets stand for themselves: names have them.
 fn fits(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();

@@ -138,9 +138,8 @@ pub fn one(series: &Series, span: Span<'_>, screen: Screen, out: &mut dyn Write)
     for line in plot::draw(series, span.since, span.until, span.zone, screen) {
         writeln!(out, "{line}")?;
     }
-    writeln!(
-        out,
-        "\nnow {} ({})   least {}   mean {}   most {} at {}   {} measured\n",
+    let sum = format!(
+        "now {} ({}), least {}, mean {}, most {} at {}, measured {}",
         amount(name, spread.last),
         span.clock(spread.last_at),
         amount(name, spread.min),
@@ -148,7 +147,8 @@ pub fn one(series: &Series, span: Span<'_>, screen: Screen, out: &mut dyn Write)
         amount(name, spread.max),
         span.clock(spread.max_at),
         crate::model::words::count(series.points.len() as u64, "time"),
-    )?;
+    );
+    writeln!(out, "\n{}\n", text::wrap(&sum, screen.text_width(), 0))?;
     let heads = ["least", "mean", "most", "last"].map(|head| format!("{head:>10}"));
     writeln!(
         out,
@@ -251,7 +251,7 @@ listener[443].queue-ratio     55 %      0 %     28 %     55 %  ▁▂▃▃▃�
         assert_eq!(top, expected, "{page}");
         assert!(
             page.contains(
-                "now 550 (00:55:00)   least 0   mean 275   most 550 at 00:55:00   12 times measured"
+                "now 550 (00:55:00), least 0, mean 275, most 550 at 00:55:00, measured 12 times"
             ),
             "{page}"
         );

@@ -8,7 +8,7 @@ use super::Span;
 use crate::model::words::time;
 use crate::model::{Severity, Transition};
 use crate::render::findings::Screen;
-use crate::render::text::Safe;
+use crate::render::text::{Safe, wrap};
 
 /// One line for each, the oldest first: when, how bad, what. What has ended says how long it was there, if it began within
 /// `all`.
@@ -38,23 +38,22 @@ pub fn timeline(
             (Some(_), None) => {
                 if let Some(first) = began.remove(&key) {
                     let lasted = transition.taken.duration_since(first.taken).as_millis();
-                    note = format!(", after {}", time(u64::try_from(lasted).unwrap_or(0)));
+                    note = format!(", after\u{a0}{}", time(u64::try_from(lasted).unwrap_or(0)));
                 }
             }
-            (Some(from), Some(_)) => note = format!(", was {}", from.name()),
+            (Some(from), Some(_)) => note = format!(", was\u{a0}{}", from.name()),
         }
         // The word is padded before it is coloured.
         let word = match transition.to {
             Some(to) => screen.paint.severity(to, &format!("{:<8}", name(Some(to)))),
             None => format!("{:<8}", "ended"),
         };
-        let line = format!(
-            "{}  {word}  {:<ids$}  {}{note}",
-            span.clock(transition.taken),
-            Safe(&transition.id),
-            Safe(&transition.title),
-        );
-        writeln!(out, "{}", line.trim_end())?;
+        let clock = span.clock(transition.taken);
+        let indent = clock.len() + ids + 14;
+        let id = Safe(&transition.id).to_string();
+        let title = Safe(&transition.title);
+        let title = wrap(&format!("{title}{note}"), screen.width.min(160), indent);
+        writeln!(out, "{clock}  {word}  {id:<ids$}  {title}")?;
     }
     Ok(())
 }
