@@ -28,9 +28,8 @@ impl Store {
     /// Thins out the old, once in a while, and the oldest where the file is too large.
     pub(super) fn upkeep(&mut self, now: Timestamp) -> Result<(), Error> {
         let options = self.options;
-        let path = self.path.clone();
         let answer = self.try_upkeep(now, options);
-        answer.map_err(|source| Error::of(&path, source))
+        self.sorted(answer)
     }
 
     fn try_upkeep(&mut self, now: Timestamp, options: Options) -> rusqlite::Result<()> {

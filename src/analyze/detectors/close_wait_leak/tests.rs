@@ -365,7 +365,11 @@ fn hourly(
             }
             let mut socket = scenario.held_by(process, socket);
             socket.cookie = std::num::NonZeroU64::new(1 + u64::from(i) + anew(look));
-            let heard = if ages { 20_000 + 13_000 * u64::from(i) } else { 1_800 };
+            let heard = if ages {
+                20_000 + 13_000 * u64::from(i)
+            } else {
+                1_800
+            };
             let stamps = [
                 ("last_ack_recv_ms", heard),
                 ("last_data_recv_ms", 7_200_000),
@@ -408,8 +412,38 @@ fn what_is_closed_late_but_closed_does_not_accumulate() {
         (Severity::Info, Some("close-wait-stale"))
     );
     let alone = hourly(1, |_| 40, others, true).unwrap();
-    assert_eq!(alone.variant, None, "by their ages they come one after the other");
+    assert_eq!(
+        alone.variant, None,
+        "by their ages they come one after the other"
+    );
     // More at each look, and others: a rise in traffic.
     let rising = hourly(13, |look| 40 + look, others, false);
     assert!(rising.is_none_or(|finding| finding.severity == Severity::Info));
+}
+
+#[test]
+fn a_look_that_could_not_keep_its_list_is_no_proof_of_growth() {
+    let grown = |partial: bool| {
+        let mut scenario = leak(30, 90, 1_048_576, |_| 7_200_000);
+        for socket in &mut scenario.snapshot.sockets {
+            socket.timer = Timer::Keepalive;
+        }
+        let all = scenario.snapshot.sockets.clone();
+        for known in [if partial { 0 } else { 10 }, 20, 30] {
+            scenario.snapshot.sockets = all[..known].to_vec();
+            if known < 30 {
+                scenario.remember(300);
+            }
+        }
+        let mut history = crate::history::History::default();
+        for (at, sample) in scenario.history.earlier().iter().enumerate() {
+            let mut sample = sample.clone();
+            sample.partial = partial && at == 0;
+            history.push(sample);
+        }
+        scenario.history = history;
+        only(scenario).is_some_and(|finding| finding.variant.is_none())
+    };
+    assert!(grown(false));
+    assert!(!grown(true));
 }
