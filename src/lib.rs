@@ -25,6 +25,8 @@
 //! * a column: its line in one of the files of `fields/`
 //! * a state's or topic's text: `knowledge/`
 //! * a part of a capture: `record/`, with a section of its own
+//! * a table or column of the history: the next step in `history/store/schema.rs`; a member of what is kept of a look:
+//!   another number in `history/store/blob.rs`
 //! * a tab of the dashboard: its file in `tui/tabs/` and its line in `tui::tabs::TabId`; the compiler asks for the rest
 //! * a key of the dashboard: its line in `tui::keys::BINDINGS`, from which `?`, `--help` and the manual page are made, and
 //!   what its action does in `tui/app.rs` or in the tab

@@ -288,12 +288,17 @@ mod tests {
 
     /// So many outside the range that connect() chooses from, so many of them in the look before.
     fn outside(n: u32, lasting: Option<u32>, ended: u32) -> Scenario {
+        apart(5, n, lasting, ended)
+    }
+
+    /// The same with so many seconds between the looks.
+    fn apart(seconds: i64, n: u32, lasting: Option<u32>, ended: u32) -> Scenario {
         let mut scenario = Scenario::default();
         bind(&mut scenario, n, 10_000, ended);
         if let Some(lasting) = lasting {
             let later = scenario.snapshot.sockets.clone();
             scenario.snapshot.sockets.truncate(lasting as usize);
-            scenario.remember(5);
+            scenario.remember(seconds);
             scenario.snapshot.sockets = later;
         }
         scenario
@@ -321,6 +326,13 @@ mod tests {
             severity(outside(100, Some(99), 100)),
             None,
             "they come and go"
+        );
+        let since = |lasting| severity(apart(300, 100, Some(lasting), 100));
+        assert_eq!(since(100), Some(Severity::Warning));
+        assert_eq!(
+            since(99),
+            Some(Severity::Info),
+            "they may have come minutes ago, and stay"
         );
     }
 

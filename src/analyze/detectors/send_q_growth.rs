@@ -426,6 +426,22 @@ mod tests {
     }
 
     #[test]
+    fn a_look_of_long_ago_that_did_not_see_it_is_none() {
+        let after = |seconds| {
+            let mut scenario = limited(&[11], 40);
+            let (sockets, infos) = (
+                std::mem::take(&mut scenario.snapshot.sockets),
+                std::mem::take(&mut scenario.snapshot.infos),
+            );
+            scenario.remember(seconds);
+            (scenario.snapshot.sockets, scenario.snapshot.infos) = (sockets, infos);
+            severity(scenario)
+        };
+        assert_eq!(after(60), None, "their queues were empty");
+        assert_eq!(after(61), Some(Severity::Info));
+    }
+
+    #[test]
     fn who_sends_now_and_then_or_is_stuck_is_not_held_back_by_a_buffer() {
         let with = |busy: u64, acked: u64| {
             let mut scenario = limited(&[11, 11, 11], 20);
@@ -446,11 +462,11 @@ mod tests {
 
     #[test]
     fn queues_that_grow_to_seconds_of_data_are_info() {
-        let grown = |sizes: [u32; 3], acked: u64| {
+        let grown_in = |seconds, sizes: [u32; 3], acked: u64| {
             let mut scenario = limited(&[5], 0);
             for (at, size) in (0u64..).zip(sizes) {
                 if at > 0 {
-                    scenario.remember(1);
+                    scenario.remember(seconds);
                 }
                 for socket in &mut scenario.snapshot.sockets {
                     socket.send_q = size;
@@ -463,7 +479,14 @@ mod tests {
             let findings = analyze(scenario).findings;
             findings.first().map(|f| (f.variant, f.severity))
         };
+        let grown = |sizes, acked| grown_in(1, sizes, acked);
         let info = Some((Some("queue-growing"), Severity::Info));
+        assert_eq!(grown_in(60, [1_000, 2_000, 5_000], 1_000), info);
+        assert_eq!(
+            grown_in(61, [1_000, 2_000, 5_000], 1_000),
+            None,
+            "nobody saw it in between"
+        );
         assert_eq!(grown([1_000, 2_000, 5_000], 1_000), info);
         assert_eq!(grown([1_000, 2_000, 4_999], 1_000), None, "less than 5 s");
         assert_eq!(grown([1_000, 1_000, 5_000], 1_000), None);

@@ -28,9 +28,8 @@ impl Store {
     /// Thins out the old, once in a while, and the oldest where the file is too large.
     pub(super) fn upkeep(&mut self, now: Timestamp) -> Result<(), Error> {
         let options = self.options;
-        let path = self.path.clone();
         let answer = self.try_upkeep(now, options);
-        answer.map_err(|source| Error::of(&path, source))
+        self.sorted(answer)
     }
 
     fn try_upkeep(&mut self, now: Timestamp, options: Options) -> rusqlite::Result<()> {
@@ -39,10 +38,16 @@ impl Store {
             thin(connection, now, options.keep)?;
             vacuum(connection)?;
         }
-        let log = file::log_bytes(&self.path);
-        let size = bytes(connection)?.0 + log;
-        if size > options.max_bytes {
-            shrink(connection, options.max_bytes.saturating_sub(log))?;
+        let size = |connection: &Connection| -> rusqlite::Result<u64> {
+            Ok(bytes(connection)?.0 + file::log_bytes(&self.path))
+        };
+        if size(connection)? > options.max_bytes {
+            // What is in the log twice is not worth forgetting anything for.
+            carry_over(connection)?;
+            if size(connection)? > options.max_bytes {
+                let log = file::log_bytes(&self.path);
+                shrink(connection, options.max_bytes.saturating_sub(log))?;
+            }
         }
         Ok(())
     }
@@ -56,11 +61,7 @@ impl Store {
         if size() <= self.options.max_bytes / 2 {
             return Ok(());
         }
-        let carry = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        // Busy is an answer in the row, and no error.
-        self.sorted(carry)?;
+        self.sorted(carry_over(&self.connection))?;
         match size() {
             bytes if bytes <= self.options.max_bytes / 2 => Ok(()),
             bytes => Err(Error::TooLarge {
@@ -191,5 +192,10 @@ fn shrink(connection: &mut Connection, most: u64) -> rusqlite::Result<()> {
         }
     }
     vacuum(connection)?;
+    carry_over(connection)
+}
+
+/// Carries the log of changes over into the file and cuts it. That a reader or writer keeps it is an answer, and no error.
+fn carry_over(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }

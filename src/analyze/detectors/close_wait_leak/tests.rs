@@ -340,3 +340,110 @@ fn a_number_that_does_not_grow_uses_nothing_up() {
     let names: Vec<_> = finding.evidence.iter().map(|e| e.name).collect();
     assert!(!names.contains(&"descriptors_run_out_in"), "{names:?}");
 }
+
+/// CLOSE-WAIT sockets as a run every five minutes finds them for an hour, `n` at each look, none of them known before
+/// from `anew` on; keepalive hides since when, unless `ages` are told.
+fn hourly(
+    looks: u16,
+    n: impl Fn(u16) -> u16,
+    anew: impl Fn(u16) -> u64,
+    ages: bool,
+) -> Option<Finding> {
+    let mut scenario = Scenario::default();
+    let process = scenario.process(7, "app", 90, 1_048_576);
+    for look in 1..=looks {
+        scenario.snapshot.sockets.clear();
+        scenario.snapshot.infos.clear();
+        for i in 0..n(look) {
+            let mut socket = scenario.socket(
+                TcpState::CloseWait,
+                Endpoint::v4(HERE, 40_000 + i),
+                Endpoint::v4(THERE, 443),
+            );
+            if !ages {
+                socket.timer = Timer::Keepalive;
+            }
+            let mut socket = scenario.held_by(process, socket);
+            socket.cookie = std::num::NonZeroU64::new(1 + u64::from(i) + anew(look));
+            let heard = if ages {
+                20_000 + 13_000 * u64::from(i)
+            } else {
+                1_800
+            };
+            let stamps = [
+                ("last_ack_recv_ms", heard),
+                ("last_data_recv_ms", 7_200_000),
+                ("last_data_sent_ms", 7_200_000),
+            ];
+            scenario.push(socket, &stamps);
+        }
+        if look < looks {
+            scenario.remember(300);
+        }
+    }
+    only(scenario)
+}
+
+#[test]
+fn a_leak_of_a_few_in_five_minutes_is_seen_by_runs_that_remember_each_other() {
+    let leak = hourly(13, |look| 20 + 3 * look, |_| 0, false).unwrap();
+    assert_eq!((leak.severity, leak.variant), (Severity::Warning, None));
+    assert!(
+        leak.explanation.contains("rose from 53 to 59 in 10 min"),
+        "{}",
+        leak.explanation
+    );
+    // Three in half an hour are not one more at each look.
+    let slow = hourly(13, |look| 50 + look / 3, |_| 0, false).unwrap();
+    assert_eq!((slow.severity, slow.variant), (Severity::Warning, None));
+    let pool = hourly(13, |_| 56, |_| 0, false).unwrap();
+    assert_eq!(
+        (pool.severity, pool.variant),
+        (Severity::Info, Some("close-wait-stale"))
+    );
+}
+
+#[test]
+fn what_is_closed_late_but_closed_does_not_accumulate() {
+    let others = |look| u64::from(look) << 20;
+    let churn = hourly(13, |_| 40, others, true).unwrap();
+    assert_eq!(
+        (churn.severity, churn.variant),
+        (Severity::Info, Some("close-wait-stale"))
+    );
+    let alone = hourly(1, |_| 40, others, true).unwrap();
+    assert_eq!(
+        alone.variant, None,
+        "by their ages they come one after the other"
+    );
+    // More at each look, and others: a rise in traffic.
+    let rising = hourly(13, |look| 40 + look, others, false);
+    assert!(rising.is_none_or(|finding| finding.severity == Severity::Info));
+}
+
+#[test]
+fn a_look_that_could_not_keep_its_list_is_no_proof_of_growth() {
+    let grown = |partial: bool| {
+        let mut scenario = leak(30, 90, 1_048_576, |_| 7_200_000);
+        for socket in &mut scenario.snapshot.sockets {
+            socket.timer = Timer::Keepalive;
+        }
+        let all = scenario.snapshot.sockets.clone();
+        for known in [if partial { 0 } else { 10 }, 20, 30] {
+            scenario.snapshot.sockets = all[..known].to_vec();
+            if known < 30 {
+                scenario.remember(300);
+            }
+        }
+        let mut history = crate::history::History::default();
+        for (at, sample) in scenario.history.earlier().iter().enumerate() {
+            let mut sample = sample.clone();
+            sample.partial = partial && at == 0;
+            history.push(sample);
+        }
+        scenario.history = history;
+        only(scenario).is_some_and(|finding| finding.variant.is_none())
+    };
+    assert!(grown(false));
+    assert!(!grown(true));
+}
