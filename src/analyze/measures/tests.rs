@@ -138,7 +138,8 @@ fn processes_are_found_by_name_and_hidden_holders_leave_it_open() {
     assert!(why(read(&scenario, "process[ruby].fd-ratio")).contains("ruby"));
 
     let mut nobody = scenario.clone();
-    let socket = connection(&mut nobody, TcpState::CloseWait, 40_009);
+    let mut socket = connection(&mut nobody, TcpState::CloseWait, 40_009);
+    socket.inode = 4_000_000;
     nobody.push(socket, &[]);
     let hide = |snapshot: &mut crate::model::Snapshot| {
         snapshot.coverage.unreadable_processes = 1;
