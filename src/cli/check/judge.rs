@@ -303,9 +303,7 @@ fn unjudged(seen: &Observation, settings: &Settings) -> Option<String> {
 
 /// What is missing of the table of TCP. Where other protocols could not be read, their checks say so themselves.
 fn gap(coverage: &Coverage) -> Option<String> {
-    let of_tcp =
-        |part: &&String| Protocol::of_part(part.as_str()).is_none_or(|one| one == Protocol::Tcp);
-    if let Some(part) = coverage.missing.iter().find(of_tcp) {
+    if let Some(part) = coverage.gap(Protocol::Tcp) {
         return Some(format!("not everything could be read: {part}"));
     }
     if coverage.lost > 0 {
