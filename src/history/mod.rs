@@ -23,6 +23,7 @@ use self::thin::{KEPT, spare};
 pub use self::top::top;
 use crate::model::{
     Cpu, Endpoint, Facts, Family, Listener, Pulse, Queue, Snapshot, Socket, Subject, TcpInfo,
+    TcpState,
 };
 
 /// A destination that has taken fewer ports than this is not remembered.
@@ -150,6 +151,8 @@ pub struct Sample {
     /// whether some of the lists are empty because they were too long to be kept: what is not in them may have been
     /// there all the same
     pub partial: bool,
+    /// TCP sockets per state, in the order of [`TcpState::SHOWN`]
+    pub states: [u64; TcpState::SHOWN.len()],
 }
 
 impl Sample {
@@ -235,7 +238,7 @@ impl Sample {
                 .into_iter()
                 .map(|held| (held.cookie, held.remote))
                 .collect(),
-            established: peers(|counts| counts.of(crate::model::TcpState::Established) > 0),
+            established: peers(|counts| counts.of(TcpState::Established) > 0),
             talking: peers(|counts| counts.heard_ms.is_some_and(|ms| ms < TALKING_MS)),
             probed: held(&tally.probed),
             flows,
@@ -256,6 +259,7 @@ impl Sample {
                 .map(|unix| sorted(unix.iter().filter_map(Queue::of_local).collect())),
             cpu: snapshot.cpu.clone(),
             partial: false,
+            states: *tally.states(),
         }
     }
 

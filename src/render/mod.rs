@@ -14,6 +14,7 @@ pub mod info;
 pub mod json;
 pub mod kill;
 pub mod machine;
+pub mod nagios;
 pub mod paint;
 pub mod pairs;
 pub mod rows;

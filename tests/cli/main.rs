@@ -3,6 +3,8 @@
 //! made.
 
 #[cfg(test)]
+mod check;
+#[cfg(test)]
 mod columns;
 #[cfg(test)]
 mod config;
@@ -21,6 +23,8 @@ mod fingers;
 mod history;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod plugin;
 #[cfg(test)]
 mod resolved;
 #[cfg(test)]
