@@ -22,6 +22,7 @@
 //! Where do I add ...
 //!
 //! * a detector: its file in `analyze/detectors/` and its line in `analyze/detectors/mod.rs`
+//! * a measure of `linger check`: its line in `analyze/measures/mod.rs`, and how it is read in a file beside that
 //! * a column: its line in one of the files of `fields/`
 //! * a state's or topic's text: `knowledge/`
 //! * a part of a capture: `record/`, with a section of its own

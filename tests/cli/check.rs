@@ -61,6 +61,8 @@ fn common_options_may_stand_before_the_command() {
         let said = run(&line.replace("FILE", CAPTURE));
         assert_eq!(said.code, Some(0), "{line}: {said:?}");
     }
+    unknown(&run(&from("--frobnicate check")), "'--frobnicate'");
+    unknown(&run(&from("-x check")), "'-x'");
     // Of words that are no options `check` is the first, or it is a filter's.
     let said = run(&from("list process = check"));
     assert_eq!(said.code, Some(0), "{said:?}");
@@ -474,6 +476,13 @@ fn what_nobody_reads_is_unknown() {
         .unwrap();
     assert_eq!(status(full.into(), &line), Some(3));
     assert_eq!(status(Stdio::null(), &line), Some(0));
+}
+
+#[test]
+fn a_short_time_is_enough_for_two_looks() {
+    let said = run("check --no-history --no-owners -t 1 --proc-root tests/data/proc");
+    assert_ne!(said.code, Some(2), "{said:?}");
+    assert!(!said.out.contains("no answer"), "{said:?}");
 }
 
 #[test]

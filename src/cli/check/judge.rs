@@ -121,7 +121,8 @@ pub fn judge(args: &Args, past: &mut Past) -> Result<Checked, Failure> {
     if judged {
         let plan = Plan {
             samples: 1,
-            interval: INTERVAL,
+            // Who has less time than two looks take gets a shorter one.
+            interval: INTERVAL.min(args.timeout / 4),
             pulse: args.samples != Some(1),
             owners: !args.no_owners,
             recorded: args.samples,
@@ -283,7 +284,10 @@ fn measure(
 /// of TCP was not seen whole.
 fn unjudged(seen: &Observation, settings: &Settings) -> Option<String> {
     let analysis = &seen.analysis;
-    if let Some(gap) = gap(&seen.snapshot.coverage) {
+    // Of many namespaces one that cannot be entered hides no other; each has to be seen whole by itself.
+    let looks = seen.parts.iter().map(|part| &part.seen.snapshot);
+    let alone = seen.parts.is_empty().then_some(&seen.snapshot);
+    if let Some(gap) = looks.chain(alone).find_map(|look| gap(&look.coverage)) {
         return Some(gap);
     }
     let named = |id: &str| detectors::find(id).is_some_and(|detector| settings.names(detector));

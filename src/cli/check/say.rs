@@ -143,6 +143,10 @@ fn quiet(checked: &Checked) -> Vec<String> {
         parts.push(format!("muted {muted}"));
     }
     parts.push(count(checked.seen.tally.total(), "TCP socket"));
+    let gaps = checked.seen.snapshot.coverage.missing.len() as u64;
+    if gaps > 0 {
+        parts.push(format!("{} not read", count(gaps, "part")));
+    }
     vec![parts.join(", ")]
 }
 
@@ -316,4 +320,26 @@ fn lines(args: &Args, checked: &Checked, out: &mut Vec<u8>) -> Result<(), Failur
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_room_is_counted() {
+        let said = |parts: &[&str]| {
+            let mut all = Parts::default();
+            all.extend(parts.iter().map(|part| (*part).to_owned()));
+            all.text
+        };
+        assert_eq!(said(&[]), "");
+        assert_eq!(said(&["a", "b", "c"]), "a; b; c");
+        let long = "x".repeat(160);
+        assert_eq!(said(&[&long, "b", "c"]), format!("{long}; b; c"));
+        let longer = "x".repeat(170);
+        assert_eq!(said(&[&longer, "b", "c"]), format!("{longer}; 2 more"));
+        assert_eq!(said(&["a", &longer, "c"]), "a; 2 more");
+        assert_eq!(said(&["a", &"x".repeat(500)]), "a; 1 more");
+    }
 }
