@@ -1,17 +1,22 @@
 //! What a run knows of the runs before it, and leaves to those after it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueHint;
+use jiff::Timestamp;
 
 use super::args::Common;
 use super::failure::Failure;
 use super::observe::Observation;
 use super::{source, state_dir};
-use crate::history::Sample;
-use crate::history::store::{Active, Error, Options, Place, Producer, Run, Store, Transition};
-use crate::model::{Analysis, Finding, Host, Snapshot, Subject};
+use crate::analyze::{Context, measures};
+use crate::history::store::{
+    Active, Error, Options, Place, Producer, Run, Series, Store, Transition,
+};
+use crate::history::{Count, History, Sample};
+use crate::model::{AgeFacts, Analysis, Finding, Host, Snapshot, Subject, TcpState};
 
 /// Earlier looks count for so long: afterwards sockets and processes have come and gone.
 const REACH: Duration = Duration::from_secs(7200);
@@ -34,6 +39,8 @@ pub struct Memory {
     store: Option<Store>,
     messages: Vec<String>,
     age: Option<Duration>,
+    /// what runs before this one saw, once it was asked for
+    recalled: Option<History>,
     /// the last look, once it was judged
     look: Option<Sample>,
 }
@@ -94,25 +101,36 @@ impl Memory {
         self.messages.push(format!("{error}{hint}"));
     }
 
-    /// The looks that were taken where and before `snapshot` was, oldest first.
-    pub fn recall(&mut self, snapshot: &Snapshot) -> Vec<Sample> {
+    /// What was seen where and before `snapshot` was taken.
+    pub fn recall(&mut self, snapshot: &Snapshot) -> History {
+        if self.recalled.is_none() {
+            self.recalled = Some(self.recollect(snapshot));
+        }
+        self.recalled.clone().unwrap_or_default()
+    }
+
+    fn recollect(&mut self, snapshot: &Snapshot) -> History {
+        let mut history = History::default();
         let Some(store) = &self.store else {
-            return Vec::new();
+            return history;
         };
         let Some(place) = place(&snapshot.host) else {
             let message =
                 "neither boot id nor network namespace can be told: nothing is remembered";
             self.messages.push(message.to_owned());
             self.store = None;
-            return Vec::new();
+            return history;
         };
         let now = snapshot.taken;
         let since = now.checked_sub(REACH).unwrap_or(now);
-        let mut samples = match store.samples(&place, since) {
-            Ok(samples) => samples,
+        let read = store
+            .samples(&place, since)
+            .and_then(|samples| Ok((samples, store.series("tcp.*", since, now, Some(&place))?)));
+        let (mut samples, series) = match read {
+            Ok(read) => read,
             Err(error) => {
                 self.failed(&error);
-                return Vec::new();
+                return history;
             }
         };
         // Others are of a clock that was set back.
@@ -120,7 +138,11 @@ impl Memory {
         self.age = samples
             .last()
             .and_then(|last| Duration::try_from(now.duration_since(last.taken)).ok());
-        samples
+        for sample in samples {
+            history.push(sample);
+        }
+        history.set_counts(counts(&series));
+        history
     }
 
     /// Takes the look that was judged, for [`Memory::keep`].
@@ -128,28 +150,32 @@ impl Memory {
         self.look = Some(look);
     }
 
-    /// Leaves what was seen to later runs. Returns what has changed since the last run of this producer; `None` where
-    /// that is not known.
+    /// Leaves what was seen to later runs. Returns what has changed for who reads it; `None` where that is not known.
     pub fn keep(
         &mut self,
         producer: Producer,
         seen: &Observation,
-        values: &[(String, f64)],
+        kept: Kept<'_>,
     ) -> Option<Vec<Transition>> {
-        let look = self.look.take();
+        let look = self.look.take().filter(|_| kept.look);
         let store = self.store.as_mut()?;
         let place = place(&seen.snapshot.host)?;
         let findings: Vec<Active> = seen.analysis.findings.iter().map(active).collect();
+        let mut judged = judged(&seen.analysis);
+        judged.extend(kept.asked);
         let written = store.write(
             &place,
             &Run {
                 taken: seen.snapshot.taken,
                 producer,
                 complete: seen.snapshot.coverage.complete(),
-                values,
+                values: kept.values,
                 findings: &findings,
-                judged: &judged(&seen.analysis),
+                judged: &judged,
                 sample: look.as_ref(),
+                reader: kept.reader,
+                own: kept.own,
+                apart: kept.apart,
             },
         );
         self.messages.extend(store.messages());
@@ -161,6 +187,56 @@ impl Memory {
             }
         }
     }
+}
+
+/// What is kept beside the findings.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kept<'a> {
+    /// measures by name
+    pub values: &'a [(String, f64)],
+    /// whether the look is one that later ones may be compared with: all detectors were asked
+    pub look: bool,
+    /// as [`Run::reader`]
+    pub reader: u64,
+    /// as [`Run::own`]
+    pub own: &'a [Active],
+    /// the ids in `own` that could be judged
+    pub asked: &'a [&'a str],
+    /// as [`Run::apart`]
+    pub apart: bool,
+}
+
+/// The measures that are kept of a look.
+pub fn values(seen: &Observation) -> Vec<(String, f64)> {
+    let context = Context {
+        snapshot: &seen.snapshot,
+        tally: &seen.tally,
+        sample: &Sample::default(),
+        history: &History::default(),
+        ages: AgeFacts::new(&seen.snapshot.facts),
+        expected: &[],
+    };
+    measures::kept(&context)
+}
+
+/// The sockets in each state, run by run.
+fn counts(series: &[Series]) -> Vec<Count> {
+    let mut runs: BTreeMap<Timestamp, [u64; TcpState::SHOWN.len()]> = BTreeMap::new();
+    for series in series {
+        let state = series.name.strip_prefix("tcp.").and_then(TcpState::parse);
+        let Some(index) = state.and_then(TcpState::index) else {
+            continue;
+        };
+        for point in &series.points {
+            let states = runs.entry(point.taken).or_default();
+            if let Some(count) = states.get_mut(index) {
+                *count = point.value as u64;
+            }
+        }
+    }
+    let runs = runs.into_iter();
+    runs.map(|(taken, states)| Count { taken, states })
+        .collect()
 }
 
 /// The detectors that could judge.

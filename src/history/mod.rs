@@ -305,10 +305,20 @@ pub fn listeners(snapshot: &Snapshot, rows: &[u32]) -> Vec<Listener> {
     listeners
 }
 
+/// How many TCP sockets were in each state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// when
+    pub taken: Timestamp,
+    /// in the order of [`TcpState::SHOWN`]
+    pub states: [u64; TcpState::SHOWN.len()],
+}
+
 /// The looks before and after the snapshot that is judged.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     earlier: Vec<Sample>,
+    counts: Vec<Count>,
     pulse: Option<Pulse>,
 }
 
@@ -446,6 +456,25 @@ impl History {
             let spare = spare(&self.earlier, |sample| sample.taken);
             self.earlier.remove(spare);
         }
+    }
+
+    /// Remembers what runs before this one have counted, oldest first.
+    pub fn set_counts(&mut self, counts: Vec<Count>) {
+        self.counts = counts;
+    }
+
+    /// How many sockets there were: by what runs before this one have counted, and then by the earlier samples.
+    pub fn counts(&self) -> impl Iterator<Item = Count> {
+        let last = self.counts.last().map(|count| count.taken);
+        let since = self
+            .earlier
+            .iter()
+            .filter(move |sample| Some(sample.taken) > last);
+        let count = |sample: &Sample| Count {
+            taken: sample.taken,
+            states: sample.states,
+        };
+        self.counts.iter().copied().chain(since.map(count))
     }
 
     /// Forgets the samples of this time and of later ones: a recording may be read again from there.

@@ -1,7 +1,7 @@
 //! How the counts of TCP have changed over the earlier looks.
 
 use super::{Asked, Context, Reading, unseen};
-use crate::history::Sample;
+use crate::history::Count;
 use crate::model::{StateSet, TcpState};
 
 /// Over less than this nothing is a trend, seconds.
@@ -10,29 +10,32 @@ const LEAST: f64 = 60.0;
 pub(super) fn in_state(context: &Context<'_>, asked: &Asked) -> Reading {
     let state = asked.state.unwrap_or(TcpState::Established);
     let at = state.index().unwrap_or_default();
-    growth(context, StateSet::of(state), |sample| {
-        sample.states.get(at).copied().unwrap_or(0)
+    growth(context, StateSet::of(state), |count| {
+        count.states.get(at).copied().unwrap_or(0)
     })
 }
 
 pub(super) fn total(context: &Context<'_>, _: &Asked) -> Reading {
-    growth(context, StateSet::ALL, |sample| sample.states.iter().sum())
+    growth(context, StateSet::ALL, |count| count.states.iter().sum())
 }
 
 /// Sockets a minute, by the line that fits the earlier looks and this one best: one look between two deployments then
 /// weighs no more than any other.
-fn growth(context: &Context<'_>, states: StateSet, count: impl Fn(&Sample) -> u64) -> Reading {
+fn growth(context: &Context<'_>, states: StateSet, count: impl Fn(&Count) -> u64) -> Reading {
     if let Some(reason) = unseen(context, states) {
         return Reading::CannotTell(reason);
     }
     let now = context.sample.taken;
-    let before = context.history.earlier().iter();
+    let this = Count {
+        taken: now,
+        states: *context.tally.states(),
+    };
+    let before = context.history.counts().filter(|look| look.taken < now);
     let looks: Vec<(f64, f64)> = before
-        .filter(|sample| sample.taken < now)
-        .chain([context.sample])
-        .map(|sample| {
-            let seconds = sample.taken.duration_since(now).as_secs_f64();
-            (seconds, count(sample) as f64)
+        .chain([this])
+        .map(|look| {
+            let seconds = look.taken.duration_since(now).as_secs_f64();
+            (seconds, count(&look) as f64)
         })
         .collect();
     let span = looks.iter().map(|(at, _)| -at).fold(0.0, f64::max);

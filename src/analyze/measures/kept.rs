@@ -45,7 +45,12 @@ pub fn kept(context: &Context<'_>) -> Vec<(String, f64)> {
         keep(format!("listener[{port}].queue-ratio"));
     }
     if context.snapshot.coverage.owners_read {
-        holders(context, "process", |process| Some(&process.comm), &mut values);
+        holders(
+            context,
+            "process",
+            |process| Some(&process.comm),
+            &mut values,
+        );
         holders(context, "unit", Process::unit, &mut values);
     }
     values
@@ -55,7 +60,9 @@ pub fn kept(context: &Context<'_>) -> Vec<(String, f64)> {
 fn ports(context: &Context<'_>) -> Vec<u16> {
     let rows = context.tally.listeners.iter();
     let listeners = rows.filter_map(|row| context.snapshot.socket(*row));
-    let mut queues: Vec<(u32, u16)> = listeners.map(|socket| (socket.recv_q, socket.local.port)).collect();
+    let mut queues: Vec<(u32, u16)> = listeners
+        .map(|socket| (socket.recv_q, socket.local.port))
+        .collect();
     queues.sort_unstable_by_key(|(queue, port)| (std::cmp::Reverse(*queue), *port));
     let mut ports: Vec<u16> = Vec::new();
     for (_, port) in queues {
@@ -90,7 +97,10 @@ fn holders<'a>(
         values.push((format!("{kind}[{name}].total"), f64::from(counts.total())));
         for state in STATES {
             if let Some(slug) = state.slug() {
-                values.push((format!("{kind}[{name}].{slug}"), f64::from(counts.of(state))));
+                values.push((
+                    format!("{kind}[{name}].{slug}"),
+                    f64::from(counts.of(state)),
+                ));
             }
         }
     }

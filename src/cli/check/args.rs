@@ -1,6 +1,5 @@
 //! The options of `linger check`: -w, -c, -t, -H, -v, -V and -h mean what they mean to every plugin.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Parser, ValueHint};
@@ -8,6 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Parser, ValueHin
 use crate::analyze::measures::{self, Asked};
 use crate::cli::args::{Common, Select, duration};
 use crate::cli::failure::Failure;
+use crate::cli::remember;
 use crate::model::range::{self, Range};
 
 /// What stands below the options.
@@ -88,15 +88,12 @@ pub struct Args {
     /// Accepted because schedulers give it, and not used: this host is looked at
     #[arg(short = 'H', long, value_name = "HOST")]
     pub hostname: Option<String>,
-    /// Where the history of earlier runs is kept
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub state_dir: Option<PathBuf>,
-    /// Read and keep no history
-    #[arg(long, conflicts_with = "state_dir")]
-    pub no_history: bool,
     /// Which sockets the metrics are about, in the language of `linger list`
     #[arg(value_name = "FILTER", value_hint = ValueHint::Other)]
     pub filter: Vec<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its members speak for themselves")]
+    pub past: remember::Args,
     #[command(flatten)]
     #[expect(missing_docs, reason = "its members speak for themselves")]
     pub select: Select,
@@ -111,11 +108,29 @@ pub fn hidden(arg: Arg) -> Arg {
     if colour { arg.hide(true) } else { arg }
 }
 
+impl Args {
+    /// A number for what is asked: two runs that ask the same, and may be compared for what has changed, have the same.
+    pub fn question(&self) -> u64 {
+        use std::hash::{Hash, Hasher};
+        let select = &self.select;
+        let lists = [
+            &select.only,
+            &select.skip,
+            &select.threshold,
+            &select.expect_listener,
+            &self.filter,
+        ];
+        let mut hasher = rustc_hash::FxHasher::default();
+        (lists, self.no_owners, &self.limits.0).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
 /// `--metric`, `-w` and `-c` in the order in which they were given, which is what binds them.
 #[derive(Clone, Debug, Default)]
 pub struct Limits(Vec<(Kind, String)>);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Metric,
     Warning,

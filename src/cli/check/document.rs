@@ -5,13 +5,15 @@ use serde::Serialize;
 
 use super::args::Args;
 use super::judge::{Checked, Measured};
+use super::past::Past;
 use super::say;
 use crate::analyze::measures::Reading;
 use crate::cli::args::Common;
 use crate::cli::document::{self, Findings};
 use crate::cli::failure::Failure;
 use crate::model::range::Range;
-use crate::model::{Overall, Snapshot};
+use crate::model::{Overall, Snapshot, Transition};
+use crate::render::history::data::{Change, changes as changes_of};
 use crate::render::nagios;
 
 const SCHEMA: &str = "linger.check/1";
@@ -26,6 +28,10 @@ struct Document<'a> {
     measures: Vec<Measure<'a>>,
     #[serde(flatten)]
     findings: Findings<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<Vec<Change<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history_age_s: Option<f64>,
 }
 
 /// Why nothing could be judged.
@@ -76,7 +82,12 @@ fn measure(one: &Measured) -> Measure<'_> {
 ///
 /// # Errors
 /// When a socket cannot be written as JSON.
-pub fn checked(args: &Args, checked: &Checked, notes: &[String]) -> Result<Vec<u8>, Failure> {
+pub fn checked(
+    args: &Args,
+    checked: &Checked,
+    changes: Option<&[Transition]>,
+    past: &Past,
+) -> Result<Vec<u8>, Failure> {
     let status = checked.status();
     let line = nagios::head(status, &say::text(checked));
     let content = Document {
@@ -86,9 +97,11 @@ pub fn checked(args: &Args, checked: &Checked, notes: &[String]) -> Result<Vec<u
         error: None,
         measures: checked.measured.iter().map(measure).collect(),
         findings: Findings::new(&checked.seen.analysis, &checked.seen.told())?,
+        changes: changes.map(changes_of),
+        history_age_s: past.age().map(|age| age.as_secs_f64()),
     };
     let mut warnings = checked.warnings();
-    warnings.extend_from_slice(notes);
+    warnings.extend_from_slice(&past.notes);
     let mut out = Vec::new();
     let snapshot = &checked.seen.snapshot;
     document::write(&mut out, SCHEMA, &args.common, snapshot, &warnings, content)?;
@@ -113,6 +126,8 @@ pub fn failed(line: &str, message: &str, hint: Option<&str>) -> Result<Vec<u8>, 
         error: Some(Fault { message, hint }),
         measures: Vec::new(),
         findings: Findings::default(),
+        changes: None,
+        history_age_s: None,
     };
     let mut out = Vec::new();
     let common = Common::default();

@@ -116,7 +116,6 @@ pub fn judge(args: &Args, past: &mut Past) -> Result<Checked, Failure> {
     check(args, &limits)?;
     let settings = observe::settings(&args.select, &args.common)?;
     let judged = limits.is_empty() || !args.select.only.is_empty();
-    let history = past.history();
     let mut seen = None;
     if judged {
         let plan = Plan {
@@ -127,24 +126,30 @@ pub fn judge(args: &Args, past: &mut Past) -> Result<Checked, Failure> {
             owners: !args.no_owners,
             recorded: args.samples,
         };
-        seen = Some(observe::look_after(
+        seen = Some(observe::look_again(
             &args.common,
             plan,
             &settings,
-            history.clone(),
+            past.memory(),
         )?);
     }
     let owners = limits.iter().any(|one| one.asked.measure.needs.owners);
     let (measured, own) = if args.filter.is_empty() {
         match &seen {
-            Some(seen) => (measure(limits, &seen.snapshot, &history, None), None),
+            Some(seen) => {
+                let history = past.history(&seen.snapshot);
+                (measure(limits, &seen.snapshot, &history, None), None)
+            }
             None => {
                 let own = look(args, owners)?;
+                let history = past.history(&own);
                 (measure(limits, &own, &history, None), Some(own))
             }
         }
     } else {
         let narrow::Narrowed { mut snapshot, open } = narrow::read(args, owners)?;
+        // No measure that a FILTER narrows is one over time.
+        let history = History::default();
         let measured = measure(limits, &snapshot, &history, open.as_deref());
         snapshot.coverage.missing.extend(open);
         (measured, Some(snapshot))

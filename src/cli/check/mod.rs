@@ -140,18 +140,26 @@ fn late(limit: Duration) -> Failure {
 }
 
 fn work(args: &Args) -> Result<Said, Failure> {
-    let mut past = Past::open(args);
+    let mut past = Past::open(args)?;
     let checked = judge::judge(args, &mut past)?;
-    let changes = past.keep(&checked);
+    let changes = past.keep(args, &checked);
     let status = checked.status();
-    let unchanged = args.on_change && changes.as_ref().is_some_and(Vec::is_empty);
-    let out = if args.quiet && status == Overall::Ok || unchanged {
+    let changed = changes.as_ref().map(|changes| !changes.is_empty());
+    let still = args.on_change && changed == Some(false);
+    // What has ended is news, too.
+    let well = args.quiet && status == Overall::Ok && changed != Some(true);
+    let out = if still || well {
         Vec::new()
     } else if args.common.json {
-        document::checked(args, &checked, &past.notes)?
+        document::checked(args, &checked, changes.as_deref(), &past)?
     } else {
-        let mut out = say::line(&checked) + &say::more(args, &checked)?;
+        let mut out = say::line(&checked);
+        if args.on_change || args.quiet {
+            out += &say::changes(changes.as_deref().unwrap_or_default());
+        }
+        out += &say::more(args, &checked)?;
         if args.verbose > 0 {
+            out += &say::past(past.age());
             let notes = past.notes.iter().map(|note| nagios::text(note));
             out.extend(notes.map(|note| format!("note: {note}\n")));
         }

@@ -1,30 +1,103 @@
-//! What earlier runs left, and what this one leaves. The one place of the check that knows of history.
+//! What earlier runs left, and what this one leaves. The one place of the check that knows how history is kept.
+
+use std::time::Duration;
 
 use super::args::Args;
-use super::judge::Checked;
+use super::judge::{Checked, Measured};
+use crate::cli::failure::Failure;
+use crate::cli::remember::{Kept, Memory, values};
 use crate::history::History;
+use crate::history::store::{Active, Producer, Transition};
+use crate::model::{Overall, Severity, Snapshot};
 
 /// The history of one place.
 #[derive(Debug, Default)]
 pub struct Past {
+    memory: Memory,
     /// what went wrong with it, which stops nothing
     pub notes: Vec<String>,
 }
 
 impl Past {
-    /// Opens it; where it cannot be read, nothing is known of earlier runs. With `--from` or `--no-history` it is not
-    /// touched.
-    pub fn open(_args: &Args) -> Self {
-        Self::default()
+    /// Opens it; where it cannot be read, nothing is known of earlier runs.
+    ///
+    /// # Errors
+    /// When changes are asked for where there never is a history.
+    pub fn open(args: &Args) -> Result<Self, Failure> {
+        let never = [
+            ("--no-history", args.past.no_history),
+            ("--from", args.common.from.is_some()),
+            ("--netns all", crate::cli::source::is_all(&args.common)),
+        ];
+        if let Some((option, _)) = never.iter().find(|(_, given)| *given && args.on_change) {
+            return Err(Failure::usage(
+                format!(
+                    "--on-change compares with the run before, and with {option} none is remembered"
+                ),
+                "leave one of them out; --quiet prints what is wrong at every run".to_owned(),
+            ));
+        }
+        let mut memory = Memory::open(&args.past, &args.common);
+        let notes = memory.messages();
+        Ok(Self { memory, notes })
     }
 
-    /// The looks of earlier runs.
-    pub fn history(&self) -> History {
-        History::default()
+    /// What a look remembers with.
+    pub const fn memory(&mut self) -> &mut Memory {
+        &mut self.memory
     }
 
-    /// Keeps what this run saw, and says what has changed since the last one; `None`: that is not known.
-    pub fn keep(&mut self, _checked: &Checked) -> Option<Vec<String>> {
-        None
+    /// What earlier runs saw where `snapshot` was taken.
+    pub fn history(&mut self, snapshot: &Snapshot) -> History {
+        self.memory.recall(snapshot)
     }
+
+    /// How long ago the look was taken that this one is compared with.
+    pub const fn age(&self) -> Option<Duration> {
+        self.memory.age()
+    }
+
+    /// Keeps what this run saw, and says what has changed since the last one that asked the same; `None`: that is not known.
+    pub fn keep(&mut self, args: &Args, checked: &Checked) -> Option<Vec<Transition>> {
+        let narrowed = !args.filter.is_empty();
+        let select = &args.select;
+        let values = if narrowed {
+            Vec::new()
+        } else {
+            values(&checked.seen)
+        };
+        let own: Vec<Active> = checked.measured.iter().filter_map(crossed).collect();
+        let told = checked.measured.iter();
+        let asked: Vec<&str> = told
+            .filter(|one| one.status() != Overall::Unknown)
+            .map(|one| one.limited.asked.label.as_str())
+            .collect();
+        let kept = Kept {
+            values: &values,
+            look: checked.judged && select.only.is_empty() && select.skip.is_empty(),
+            reader: args.question(),
+            own: &own,
+            asked: &asked,
+            apart: !select.threshold.is_empty(),
+        };
+        let changes = self.memory.keep(Producer::Check, &checked.seen, kept);
+        self.notes.extend(self.memory.messages());
+        changes
+    }
+}
+
+/// A measure that is beyond its limits, as a finding is kept.
+fn crossed(one: &Measured) -> Option<Active> {
+    let severity = match one.status() {
+        Overall::Critical => Severity::Critical,
+        Overall::Warning => Severity::Warning,
+        Overall::Ok | Overall::Unknown => return None,
+    };
+    Some(Active {
+        id: one.limited.asked.label.clone(),
+        variant: None,
+        subject: String::new(),
+        severity,
+        title: super::say::words(one),
+    })
 }

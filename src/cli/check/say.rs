@@ -1,5 +1,7 @@
 //! What a check prints: the line, and with -v more lines.
 
+use std::time::Duration;
+
 use super::args::Args;
 use super::judge::{Checked, Measured, rank};
 use crate::analyze::measures::Reading;
@@ -7,7 +9,7 @@ use crate::cli::failure::Failure;
 use crate::cli::source;
 use crate::model::range::Range;
 use crate::model::words::{count, thousands, time};
-use crate::model::{Overall, Severity, TcpState};
+use crate::model::{Overall, Severity, TcpState, Transition};
 use crate::render::findings::{self, Screen};
 use crate::render::nagios::{self, LINE, Perf};
 use crate::render::paint::Paint;
@@ -38,6 +40,35 @@ pub fn text(checked: &Checked) -> String {
         parts.extend(quiet(checked));
     }
     parts.text
+}
+
+/// A line for each finding or measure that has come, gone or changed.
+pub fn changes(all: &[Transition]) -> String {
+    let line = |change: &Transition| {
+        let what = match (change.from, change.to) {
+            (None, _) => "new".to_owned(),
+            (Some(from), None) => format!("ended, was {}", from.name()),
+            (Some(from), Some(to)) if from < to => format!("worse, was {}", from.name()),
+            (Some(from), Some(_)) => format!("better, was {}", from.name()),
+        };
+        let severity = change
+            .to
+            .map_or("OK".to_owned(), |to| to.name().to_uppercase());
+        let title = match change.title.strip_prefix(&change.id) {
+            Some(_) => change.title.clone(),
+            None => format!("{}: {}", change.id, change.title),
+        };
+        nagios::text(&format!("{severity} ({what}) {title}")) + "\n"
+    };
+    all.iter().map(line).collect()
+}
+
+/// With what the look was compared.
+pub fn past(age: Option<Duration>) -> String {
+    age.map_or(String::new(), |age| {
+        let ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        format!("history: the look before this one is {} old\n", time(ms))
+    })
 }
 
 /// Parts of a line, as many as have room.

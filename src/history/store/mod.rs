@@ -101,6 +101,12 @@ pub struct Run<'a> {
     pub judged: &'a [&'a str],
     /// the look, for the next run to compare with
     pub sample: Option<&'a Sample>,
+    /// who hears of what has changed: runs that ask the same question have one reader; 0 is the producer itself
+    pub reader: u64,
+    /// what the reader asks beside the findings: measures beyond limits of its own
+    pub own: &'a [Active],
+    /// whether findings were judged by limits of its own, so that they say nothing of when others began and ended
+    pub apart: bool,
 }
 
 /// A finding that is there.

@@ -103,18 +103,31 @@ fn write(
     let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let place = place_id(&change, place)?;
     if !is_close(&change, place, run.taken)? {
-        keep_values(&change, place, run)?;
+        if !run.values.is_empty() {
+            keep_values(&change, place, run)?;
+        }
         if let Some(body) = body {
             keep_sample(&change, place, run.taken, body)?;
         }
     }
-    let findings = by_key(run.findings);
-    for transition in turn(&change, place, ALL, run, &findings)? {
-        note(&change, place, &transition)?;
+    let findings = by_key(run.findings.iter());
+    if !run.apart {
+        for transition in turn(&change, place, ALL, run, &findings)? {
+            note(&change, place, &transition)?;
+        }
     }
-    let changes = turn(&change, place, run.producer.number(), run, &findings)?;
+    let asked = by_key(run.findings.iter().chain(run.own));
+    let changes = turn(&change, place, reader(run), run, &asked)?;
     change.commit()?;
     Ok(changes)
+}
+
+/// The number of who hears of changes, which is no producer's unless it is one.
+fn reader(run: &Run<'_>) -> i64 {
+    match run.reader {
+        0 => run.producer.number(),
+        reader => -i64::try_from(reader >> 1).unwrap_or(i64::MAX).max(1),
+    }
 }
 
 fn place_id(change: &Change<'_>, place: &Place) -> rusqlite::Result<i64> {
@@ -194,8 +207,10 @@ fn keep_sample(
 }
 
 /// Findings by what tells them apart; of those with one key the worst.
-fn by_key(findings: &[Active]) -> BTreeMap<(&str, &str), &Active> {
-    let mut worst: Vec<&Active> = findings.iter().collect();
+fn by_key<'a>(
+    findings: impl Iterator<Item = &'a Active>,
+) -> BTreeMap<(&'a str, &'a str), &'a Active> {
+    let mut worst: Vec<&Active> = findings.collect();
     worst.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let mut keyed = BTreeMap::new();
     for finding in worst {
