@@ -5,6 +5,8 @@
 
 #[path = "contrib/alerts.rs"]
 mod alerts;
+#[path = "contrib/dashboard.rs"]
+mod dashboard;
 #[path = "contrib/plugins.rs"]
 mod plugins;
 #[path = "contrib/privileges.rs"]

@@ -101,21 +101,21 @@ pub fn of_the_source() -> Vec<Alert> {
         },
         Alert {
             summary: "{{ $labels.instance }}: linger sees only a part of the sockets or of their owners".to_owned(),
-            description: "For hours something could not be read: missing privileges, a fallback to /proc/net, or dumps \
+            description: "For an hour something could not be read: missing privileges, a fallback to /proc/net, or dumps \
                           that were interrupted. What was found is true; what was not found may be there."
                 .to_owned(),
             runbook: "linger status    # as the user of the exporter; it says what is missing".to_owned(),
             comment: "One interrupted dump on a busy host is nothing; a view that stays partial is worth a look.",
-            ..alert("SourceIncomplete", "linger_source_complete == 0", 6 * 60, "info")
+            ..alert("SourceIncomplete", "linger_source_complete == 0", 60, "info")
         },
         Alert {
             summary: "{{ $labels.instance }}: linger cannot judge {{ $labels.id }}".to_owned(),
-            description: "For a day this finding could not be judged: no alert about it is not the same as all is \
-                          well."
+            description: "For six hours this finding could not be judged: that there is no alert about it does not \
+                          mean that all is well."
                 .to_owned(),
             runbook: "linger diagnose --only {{ $labels.id }}    # says why it cannot tell".to_owned(),
             comment: "Kernels and privileges differ, so this informs and does not wake anybody.",
-            ..alert("FindingUnknown", "linger_finding_unknown == 1", 24 * 60, "info")
+            ..alert("FindingUnknown", "linger_finding_unknown == 1", 6 * 60, "info")
         },
         Alert {
             summary: "{{ $labels.instance }}: {{ $labels.file }} is not written any more".to_owned(),
@@ -240,8 +240,8 @@ fn indented(text: &str, by: usize) -> String {
 
 const TESTS_HEAD: &str = "\
 # promtool test rules linger.rules.test.yml
-# Made with the rules. Each test has a host that is sick from the first minute on, one that is well, and what is nearly
-# the alert and is not: another severity, or another finding. One minute before `for` has passed nothing fires.
+# Made with the rules. One minute before `for` has passed nothing fires; then it does, for the host that is sick and for
+# no other.
 rule_files:
   - linger.rules.yml
 
@@ -252,37 +252,98 @@ tests:
 
 /// The suite for `promtool test rules`.
 pub fn tests() -> String {
-    let mut text = TESTS_HEAD.to_owned();
-    for alert in of_findings() {
-        let id = alert.finding.unwrap_or_default();
-        let series = |severity: &str, host: &str, value: &'static str| {
-            let labels =
-                format!("id=\"{id}\",severity=\"{severity}\",instance=\"{host}\",job=\"linger\"");
-            (format!("linger_finding_active{{{labels}}}"), value)
-        };
-        let other = match alert.severity {
-            "critical" => "warning",
-            _ => "critical",
-        };
-        let input = [
-            series(alert.severity, "sick", "0 3x"),
-            series(alert.severity, "well", "0x"),
-            series(other, "sick", "0x"),
-            series("info", "well", "3x"),
-        ];
-        let labels = [
-            ("id", id),
-            ("finding", id),
-            ("severity", alert.severity),
-            ("instance", "sick"),
-            ("job", "linger"),
-        ];
-        text += &test(&alert, &input, &labels, "sick", "3");
-    }
+    let mut text = TESTS_HEAD.to_owned() + &findings_test();
     for alert in of_the_source() {
         text += &source_test(&alert);
     }
     text + RECORDED_TEST
+}
+
+/// One test for all findings, since promtool evaluates all rules once a minute for each. A host is called by the severity
+/// of what ails it: each is the quiet twin of the others.
+fn findings_test() -> String {
+    let alerts = of_findings();
+    let last = alerts.iter().map(|alert| alert.minutes).max().unwrap_or(0) + 1;
+    let mut series = String::new();
+    let mut cases = String::new();
+    for detector in ALL {
+        let id = detector.id;
+        for severity in ["critical", "warning", "info"] {
+            for host in ["critical", "warning", "info"] {
+                let values = if host == severity { "0 3" } else { "0" };
+                series += &input(
+                    &format!(
+                        "linger_finding_active{{id=\"{id}\",severity=\"{severity}\",instance=\"{host}\",job=\"linger\"}}"
+                    ),
+                    &format!("{values}x{last}"),
+                );
+            }
+        }
+        let ours: Vec<&Alert> = alerts
+            .iter()
+            .filter(|alert| alert.finding == Some(id))
+            .collect();
+        let name = format!("Linger{}", camel(id));
+        let mut times: Vec<u32> = ours
+            .iter()
+            .flat_map(|alert| [alert.minutes, alert.minutes + 1])
+            .collect();
+        // What is told by no alert stays so until the end.
+        times.push(last);
+        times.sort_unstable();
+        times.dedup();
+        for minute in times {
+            let firing: String = ours
+                .iter()
+                .filter(|alert| alert.minutes < minute)
+                .map(|alert| {
+                    let labels = [
+                        ("id", id),
+                        ("finding", id),
+                        ("severity", alert.severity),
+                        ("instance", alert.severity),
+                        ("job", "linger"),
+                    ];
+                    firing(alert, &labels, alert.severity, "3")
+                })
+                .collect();
+            cases += &case(minute, &name, &firing);
+        }
+    }
+    format!(
+        "  - name: findings\n    interval: 1m\n    input_series:\n{series}    alert_rule_test:\n{cases}"
+    )
+}
+
+fn input(series: &str, values: &str) -> String {
+    format!("      - series: '{series}'\n        values: '{values}'\n")
+}
+
+/// What is expected at a minute.
+fn case(minute: u32, name: &str, firing: &str) -> String {
+    let none = if firing.is_empty() { " []" } else { "" };
+    format!(
+        "      - eval_time: {minute}m\n        alertname: {name}\n        exp_alerts:{none}\n{firing}"
+    )
+}
+
+/// An alert that is expected.
+fn firing(alert: &Alert, labels: &[(&str, &str)], instance: &str, value: &str) -> String {
+    let mut text = "          - exp_labels:\n".to_owned();
+    for (name, value) in labels {
+        text += &format!("              {name}: {value}\n");
+    }
+    text += "            exp_annotations:\n";
+    for (name, template) in annotations(alert) {
+        let mut filled = template
+            .replace("{{ $labels.instance }}", instance)
+            .replace("{{ $value }}", value);
+        for (label, value) in labels {
+            filled = filled.replace(&format!("{{{{ $labels.{label} }}}}"), value);
+        }
+        text += &format!("              {name}: |-\n{}\n", indented(&filled, 16));
+    }
+    text
 }
 
 fn source_test(alert: &Alert) -> String {
@@ -360,46 +421,27 @@ fn copy(alert: &Alert) -> Alert {
 /// One test. The alert's condition holds from minute 1 on.
 fn test(
     alert: &Alert,
-    input: &[(String, &str)],
+    series: &[(String, &str)],
     labels: &[(&str, &str)],
     instance: &str,
     value: &str,
 ) -> String {
     let due = alert.minutes + 1;
     let mut text = format!(
-        "  - name: {} {}\n    interval: 1m\n    input_series:\n",
-        alert.name, alert.severity
+        "  - name: {}\n    interval: 1m\n    input_series:\n",
+        alert.name
     );
-    for (series, values) in input {
+    for (series, values) in series {
         // The last number is repeated until the end.
         let values = match values.strip_suffix('x') {
-            Some(values) => format!("{values}x{}", due + 1),
+            Some(values) => format!("{values}x{due}"),
             None => (*values).to_owned(),
         };
-        text += &format!("      - series: '{series}'\n        values: '{values}'\n");
+        text += &input(series, &values);
     }
-    text += &format!(
-        "    alert_rule_test:\n      - eval_time: {}m\n        alertname: {}\n        exp_alerts: []\n",
-        due - 1,
-        alert.name
-    );
-    text += &format!(
-        "      - eval_time: {due}m\n        alertname: {}\n        exp_alerts:\n          - exp_labels:\n",
-        alert.name
-    );
-    for (name, value) in labels {
-        text += &format!("              {name}: {value}\n");
-    }
-    text += "            exp_annotations:\n";
-    for (name, template) in annotations(alert) {
-        let mut filled = template
-            .replace("{{ $labels.instance }}", instance)
-            .replace("{{ $value }}", value);
-        for (label, value) in labels {
-            filled = filled.replace(&format!("{{{{ $labels.{label} }}}}"), value);
-        }
-        text += &format!("              {name}: |-\n{}\n", indented(&filled, 16));
-    }
+    text += "    alert_rule_test:\n";
+    text += &case(due - 1, &alert.name, "");
+    text += &case(due, &alert.name, &firing(alert, labels, instance, value));
     text
 }
 

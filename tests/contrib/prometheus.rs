@@ -42,8 +42,8 @@ fn a_suite_that_expects_something_else_fails() {
     }
     let scratch = tempfile::tempdir().unwrap();
     let suite = alerts::tests();
-    // The quiet host is sick as well.
-    let broken = suite.replacen("values: '0x4'", "values: '0 1x4'", 1);
+    // A quiet host is sick as well.
+    let broken = suite.replacen("values: '0x16'", "values: '0 3x16'", 1);
     assert_ne!(suite, broken);
     std::fs::write(scratch.path().join("linger.rules.yml"), alerts::rules()).unwrap();
     std::fs::write(scratch.path().join("suite.yml"), broken).unwrap();
