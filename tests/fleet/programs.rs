@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{PATIENCE, contrib};
+use crate::contrib;
 
 /// Limits at which the scene's young sockets are a finding.
 const YOUNG: [&str; 4] = [
@@ -50,7 +50,9 @@ impl Site {
     pub fn new() -> Self {
         let site = Self(tempfile::tempdir().unwrap());
         fs::set_permissions(site.0.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_linger"), site.path("linger")).unwrap();
+        let program = std::env::var("LINGER_UNDER_TEST")
+            .unwrap_or_else(|_| env!("CARGO_BIN_EXE_linger").to_owned());
+        fs::copy(program, site.path("linger")).unwrap();
         for directory in ["textfiles", "data"] {
             fs::create_dir(site.path(directory)).unwrap();
         }
@@ -74,7 +76,9 @@ impl Site {
 
     fn linger(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.path("linger"));
-        command.args(arguments);
+        command
+            .args(arguments)
+            .env("STATE_DIRECTORY", self.path("state"));
         command
     }
 }
@@ -92,6 +96,8 @@ impl Running {
         let child = command
             .current_dir(site.0.path())
             .env("HOME", site.0.path())
+            // Nothing is read from or left on the machine.
+            .env("STATE_DIRECTORY", site.path("state"))
             .env_remove("LINGER_CONFIG")
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
@@ -141,14 +147,13 @@ impl Programs {
     pub fn start(site: &Site) -> Self {
         let textfile = site.path("textfiles").join("linger.prom");
         write_textfile(site, &textfile);
-        let with_limits = |first: &[&str]| [first, &YOUNG].concat();
-        let exporter = site.linger(&with_limits(&["export", "--no-history"]));
+        let exporter = site.linger(&[&["export"], &YOUNG[..]].concat());
         let nobody = {
             let mut command = Command::new("setpriv");
             command
                 .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
                 .arg(site.path("linger"))
-                .args(["export", "--no-history"])
+                .arg("export")
                 .args(["--web.listen-address", "127.0.0.1:9996"]);
             command
         };
@@ -196,7 +201,7 @@ impl Programs {
 }
 
 fn write_textfile(site: &Site, textfile: &Path) {
-    let mut command = site.linger(&["export", "--no-history", "--textfile"]);
+    let mut command = site.linger(&["export", "--textfile"]);
     let output = command.arg(textfile).output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
