@@ -23,7 +23,7 @@ mod silence;
 mod stuck;
 mod triage;
 mod unanswered;
-mod waiting;
+pub mod waiting;
 mod words;
 
 pub use self::expected::Expected;

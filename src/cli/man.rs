@@ -9,6 +9,7 @@ use clap_mangen::Man;
 use super::args::Cli;
 use super::config::{self, Key};
 use super::explain;
+use super::export;
 use super::failure::Failure;
 use super::list_page;
 use super::listed;
@@ -152,6 +153,10 @@ fn command_page(command: clap::Command, title: &str) -> Result<Vec<u8>, Failure>
         paragraph(&mut out, DIFFERENCES)?;
         list_page::flags(&mut out)?;
     }
+    let exporter = title == "LINGER-EXPORT";
+    if exporter {
+        export::manual::write(&mut out)?;
+    }
     let dashboard = title == "LINGER-WATCH";
     if dashboard {
         watch::manual::write(&mut out)?;
@@ -160,6 +165,8 @@ fn command_page(command: clap::Command, title: &str) -> Result<Vec<u8>, Failure>
     section(&mut out, "EXIT STATUS")?;
     if dashboard {
         watch::manual::end(&mut out)?;
+    } else if exporter {
+        export::manual::end(&mut out)?;
     } else {
         paragraph(
             &mut out,

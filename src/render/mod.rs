@@ -15,6 +15,7 @@ pub mod kill;
 pub mod machine;
 pub mod paint;
 pub mod pairs;
+pub mod prometheus;
 pub mod rows;
 pub mod sample;
 pub mod status;
