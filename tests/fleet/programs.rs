@@ -12,14 +12,6 @@ use tempfile::TempDir;
 
 use crate::contrib;
 
-/// Limits at which the scene's young sockets are a finding.
-const YOUNG: [&str; 4] = [
-    "--threshold",
-    "close-wait-leak.age=1s",
-    "--threshold",
-    "close-wait-leak.spread=1",
-];
-
 /// What is missing here, and how to get it.
 pub fn missing() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
@@ -58,14 +50,14 @@ impl Site {
         }
         let rules = contrib("prometheus/linger.rules.yml");
         fs::write(site.path("linger.rules.yml"), rules).unwrap();
-        // As shipped, but faster and with the exporter that sees less.
+        // As shipped, but faster and with the exporters of less privilege and of a capture.
         let config = contrib("prometheus/prometheus.yml");
         let faster = config.replace(": 30s", ": 1s").replace(
             "[\"127.0.0.1:9995\"]",
-            "[\"127.0.0.1:9995\", \"127.0.0.1:9996\"]",
+            "[\"127.0.0.1:9995\", \"127.0.0.1:9996\", \"127.0.0.1:9997\"]",
         );
         assert_eq!(faster.matches(": 1s").count(), 2);
-        assert!(faster.contains(":9996"));
+        assert!(faster.contains(":9997"));
         fs::write(site.path("prometheus.yml"), faster).unwrap();
         site
     }
@@ -147,7 +139,7 @@ impl Programs {
     pub fn start(site: &Site) -> Self {
         let textfile = site.path("textfiles").join("linger.prom");
         write_textfile(site, &textfile);
-        let exporter = site.linger(&[&["export"], &YOUNG[..]].concat());
+        let exporter = site.linger(&["export"]);
         let nobody = {
             let mut command = Command::new("setpriv");
             command
@@ -157,6 +149,11 @@ impl Programs {
                 .args(["--web.listen-address", "127.0.0.1:9996"]);
             command
         };
+        // Units are where systemd runs, and in captures.
+        let capture = format!("{}/tests/data/v1.linger", env!("CARGO_MANIFEST_DIR"));
+        let replay = ["export", "--from", &capture];
+        let replay =
+            site.linger(&[&replay[..], &["--web.listen-address", "127.0.0.1:9997"]].concat());
         let node = {
             let mut command = Command::new("prometheus-node-exporter");
             command
@@ -188,6 +185,7 @@ impl Programs {
             exporter: start("exporter", exporter),
             _others: vec![
                 start("nobody", nobody),
+                start("replay", replay),
                 start("node", node),
                 start("prometheus", prometheus),
             ],
