@@ -1,7 +1,7 @@
 //! What `contrib/` ships is made from, or held against, what the program is, and the tools that will read it accept it.
 //!
 //! `UPDATE_CONTRIB=1 cargo test --test contrib` writes anew what is generated. Needs `promtool`, `systemd-analyze`,
-//! `nagios4` and `setpriv`; where one is missing its test is skipped, which `CI` turns into a failure.
+//! `strace`, `nagios4`, `icinga2` and `setpriv`; where one is missing its test is skipped, which `CI` turns into a failure.
 
 #[path = "contrib/alerts.rs"]
 mod alerts;
@@ -13,6 +13,8 @@ mod plugins;
 mod privileges;
 #[path = "contrib/prometheus.rs"]
 mod prometheus;
+#[path = "contrib/syscalls.rs"]
+mod syscalls;
 #[path = "contrib/tools.rs"]
 mod tools;
 #[path = "contrib/units.rs"]
