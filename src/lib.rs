@@ -21,7 +21,8 @@
 //!
 //! Where do I add ...
 //!
-//! * a detector: its file in `analyze/detectors/` and its line in `analyze/detectors/mod.rs`
+//! * a detector: its file in `analyze/detectors/` and its line in `analyze/detectors/mod.rs`; then its alerts are made by
+//!   `UPDATE_CONTRIB=1 cargo test --test contrib`
 //! * a column: its line in one of the files of `fields/`
 //! * a state's or topic's text: `knowledge/`
 //! * a part of a capture: `record/`, with a section of its own

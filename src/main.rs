@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    linger::cli::run(std::env::args_os().skip(1).collect())
+    linger::cli::run(std::env::args_os())
 }

@@ -7,6 +7,7 @@ pub mod detectors;
 pub mod expected;
 mod filling;
 mod group;
+pub mod measures;
 mod mute;
 mod neighbours;
 mod pace;

@@ -377,7 +377,15 @@ impl Scenario {
     }
 
     /// What the selected detectors say of it.
-    pub fn analyze(mut self, settings: &Settings) -> Analysis {
+    pub fn analyze(self, settings: &Settings) -> Analysis {
+        let (snapshot, history) = self.finished();
+        let tally = Tally::new(&snapshot);
+        let sample = Sample::new(&snapshot, &tally);
+        run(&snapshot, &tally, &sample, &history, settings)
+    }
+
+    /// The reading, with everything that was added, and the looks around it.
+    pub fn finished(mut self) -> (Snapshot, History) {
         let tw = self
             .snapshot
             .sockets
@@ -387,9 +395,7 @@ impl Scenario {
         self.snapshot.facts.sockstat.insert("TCP.tw".to_owned(), tw);
         self.snapshot.owners = Owners::new(self.processes, self.links);
         self.snapshot.coverage.owners_read = true;
-        let tally = Tally::new(&self.snapshot);
-        let sample = Sample::new(&self.snapshot, &tally);
-        run(&self.snapshot, &tally, &sample, &self.history, settings)
+        (self.snapshot, self.history)
     }
 }
 

@@ -8,7 +8,7 @@ use clap::{
     Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
 };
 
-use super::{diff, export, watch};
+use super::{check, diff, export, watch};
 
 /// The program.
 #[derive(Debug, Parser)]
@@ -84,6 +84,9 @@ pub enum Command {
         after_help = "Reads the sockets once, and counters and listeners again a second later: a counter without a difference says nothing.\n\nExamples:\n  linger diagnose\n  linger diagnose --only close-wait-leak\n  linger diagnose --interval 5s --samples 3     repeat the whole look, to see what grows\n  linger diagnose --samples 1                   do not wait\n  linger diagnose --threshold close-wait-leak.age=2min\n  linger diagnose --exit-code > report.txt      10 warning, 11 critical, 12 not to be judged\n  linger diagnose --json --from web-7.linger"
     )]
     Diagnose(Diagnose),
+    /// Health check for cron, Nagios and Icinga: one line, perfdata, exit code 0 to 3
+    #[command(version, after_help = check::EXAMPLES, mut_args = check::hidden)]
+    Check(check::Args),
     /// The dashboard: states, findings, sockets and closings as they change
     #[command(after_help = watch::EXAMPLES, after_long_help = watch::manual::long_help())]
     Watch(watch::Args),

@@ -41,6 +41,13 @@ pub struct FindingDocument<'a> {
 #[derive(Debug, Serialize)]
 pub struct Judged<'a> {
     verdict: Overall,
+    #[serde(flatten)]
+    told: Findings<'a>,
+}
+
+/// The same without a verdict.
+#[derive(Debug, Default, Serialize)]
+pub struct Findings<'a> {
     findings: Vec<FindingDocument<'a>>,
     quiet: &'a [&'static str],
     unknown: &'a [Unknown],
@@ -66,13 +73,25 @@ impl<'a> Judged<'a> {
     /// # Errors
     /// When a socket cannot be written as JSON.
     pub fn new(analysis: &'a Analysis, told: &[Told<'a>]) -> Result<Self, Failure> {
+        Ok(Self {
+            verdict: analysis.verdict(),
+            told: Findings::new(analysis, told)?,
+        })
+    }
+}
+
+impl<'a> Findings<'a> {
+    /// As [`Judged::new`].
+    ///
+    /// # Errors
+    /// When a socket cannot be written as JSON.
+    pub fn new(analysis: &'a Analysis, told: &[Told<'a>]) -> Result<Self, Failure> {
         let findings = told.iter().flat_map(|told| {
             let story = told.story;
             let all = std::iter::once(story.root).chain(story.follows);
             all.map(move |finding| document(finding, story.namespace, told.snapshot))
         });
         Ok(Self {
-            verdict: analysis.verdict(),
             findings: findings.collect::<Result<_, _>>()?,
             quiet: &analysis.quiet,
             unknown: &analysis.unknown,

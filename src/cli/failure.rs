@@ -63,17 +63,28 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// What failed, and the next thing to do.
+    pub fn words(&self) -> (String, Option<String>) {
+        match self {
+            Self::Closed => ("standard output is closed".to_owned(), None),
+            Self::Clap(error) => {
+                let (message, hint) = clap_words(error);
+                (message, Some(hint))
+            }
+            Self::Said { message, hint, .. } => (message.clone(), hint.clone()),
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => Ok(()),
-            Self::Clap(error) => {
-                let (message, hint) = clap_words(error);
-                write!(f, "linger: {}\nhint: {}", Lines(&message), Lines(&hint))
-            }
-            Self::Said { message, hint, .. } => {
+            said => {
+                let (message, hint) = said.words();
                 // Names of files and states are the user's, or somebody else's: one line, nothing that steers.
-                write!(f, "linger: {}", Lines(message))?;
+                write!(f, "linger: {}", Lines(&message))?;
                 hint.as_ref()
                     .map_or(Ok(()), |hint| write!(f, "\nhint: {}", Lines(hint)))
             }

@@ -1,6 +1,7 @@
 //! The command line: what is typed, what is read, what is printed. The only room that puts the others together.
 
 pub mod args;
+pub mod check;
 mod config;
 mod diagnose;
 pub mod diff;
@@ -43,11 +44,22 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 
 use self::args::{Cli, Command};
+use self::check::Called;
 pub use self::failure::Failure;
 use self::words::Intent;
 
-/// Runs the program with the arguments behind its name.
-pub fn run(arguments: Vec<OsString>) -> ExitCode {
+/// Runs the program: the first of the arguments is the name by which it was called.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut arguments = arguments.into_iter();
+    let name = arguments.next().unwrap_or_default();
+    let arguments: Vec<OsString> = arguments.collect();
+    // A plugin has its own ways to read options and to fail.
+    if check::is_plugin(&name) {
+        return ExitCode::from(check::run(Called::Plugin, arguments));
+    }
+    if let Some(arguments) = words::check(&arguments) {
+        return ExitCode::from(check::run(Called::Command, arguments));
+    }
     let done = match dispatch(arguments) {
         // Help and version are no failure, but writing them may be one.
         Err(Failure::Clap(page)) if !page.use_stderr() => page
@@ -102,6 +114,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
 fn execute(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Diagnose(args) => return diagnose::run(&args),
+        Command::Check(args) => return Ok(check::run_with(args)),
         Command::Status(args) => status::run(&args),
         Command::List(args) => list::run(&args),
         Command::Explain(args) => explain::run(&args),

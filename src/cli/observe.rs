@@ -136,12 +136,28 @@ impl Observation {
 /// # Errors
 /// When the sockets cannot be read.
 pub fn look(common: &Common, plan: Plan, settings: &Settings) -> Result<Observation, Failure> {
+    look_after(common, plan, settings, History::default())
+}
+
+/// As [`look`], after the looks in `history`, which were into the same namespace.
+///
+/// # Errors
+/// As [`look`].
+pub fn look_after(
+    common: &Common,
+    plan: Plan,
+    settings: &Settings,
+    history: History,
+) -> Result<Observation, Failure> {
     if source::is_all(common) {
         return everywhere::look(common, plan, settings);
     }
     let mut machine = source::open(common)?;
     let machine = machine.as_mut();
-    let mut watch = Watch::new(plan, settings);
+    let mut watch = Watch {
+        history,
+        ..Watch::new(plan, settings)
+    };
     let looks = if machine.is_capture() {
         let last = plan.recorded.map_or(usize::MAX, |last| last as usize);
         replay(&mut watch, machine, last)?;

@@ -61,6 +61,40 @@ impl Options {
     }
 }
 
+/// The arguments of `check`, which has a parser of its own, if that is the command. Common options may stand before it.
+pub fn check(arguments: &[OsString]) -> Option<Vec<OsString>> {
+    if arguments.iter().all(|word| word != "check") {
+        return None;
+    }
+    let cli = Cli::command();
+    let status = Options::of(cli.find_subcommand("status")?);
+    let mut at = 0;
+    while let Some(text) = arguments.get(at).and_then(|word| word.to_str()) {
+        if text == "check" {
+            let mut rest = arguments.to_vec();
+            rest.remove(at);
+            return Some(rest);
+        }
+        let takes = match text.strip_prefix("--") {
+            Some(long) => !long.contains('=') && status.long(long)?,
+            // The value of a letter is what follows it, or the next word.
+            None => {
+                let letters = text.strip_prefix('-').filter(|rest| !rest.is_empty())?;
+                let mut takes = false;
+                for (place, letter) in letters.char_indices() {
+                    if status.short(letter)? {
+                        takes = place + letter.len_utf8() == letters.len();
+                        break;
+                    }
+                }
+                takes
+            }
+        };
+        at += if takes { 2 } else { 1 };
+    }
+    None
+}
+
 /// Reads the arguments behind the program's name.
 pub fn intent(arguments: Vec<OsString>) -> Intent {
     let cli = Cli::command();

@@ -20,6 +20,7 @@ use self::thin::{KEPT, spare};
 pub use self::top::top;
 use crate::model::{
     Cpu, Endpoint, Facts, Family, Listener, Pulse, Queue, Snapshot, Socket, Subject, TcpInfo,
+    TcpState,
 };
 
 /// A destination that has taken fewer ports than this is not remembered.
@@ -138,6 +139,8 @@ pub struct Sample {
     pub unix: Option<Vec<Queue>>,
     /// path of a control group -> what it got of the processors
     pub cpu: BTreeMap<String, Cpu>,
+    /// TCP sockets per state, in the order of [`TcpState::SHOWN`]
+    pub states: [u64; TcpState::SHOWN.len()],
 }
 
 impl Sample {
@@ -223,7 +226,7 @@ impl Sample {
                 .into_iter()
                 .map(|held| (held.cookie, held.remote))
                 .collect(),
-            established: peers(|counts| counts.of(crate::model::TcpState::Established) > 0),
+            established: peers(|counts| counts.of(TcpState::Established) > 0),
             talking: peers(|counts| counts.heard_ms.is_some_and(|ms| ms < TALKING_MS)),
             probed: held(&tally.probed),
             flows,
@@ -243,6 +246,7 @@ impl Sample {
                 .as_ref()
                 .map(|unix| sorted(unix.iter().filter_map(Queue::of_local).collect())),
             cpu: snapshot.cpu.clone(),
+            states: *tally.states(),
         }
     }
 

@@ -360,6 +360,12 @@ impl Analysis {
         (!parts.is_empty()).then(|| format!("{} ({})", self.muted.len(), parts.join(", ")))
     }
 
+    /// Whether anything at warning or above was found.
+    pub fn alarms(&self) -> bool {
+        let mut all = self.findings.iter();
+        all.any(|finding| finding.severity > Severity::Info)
+    }
+
     /// The verdict. What could not be judged is never OK, but it does not hide what was found.
     pub fn verdict(&self) -> Overall {
         match self.findings.iter().map(|finding| finding.severity).max() {

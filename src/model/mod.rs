@@ -20,6 +20,7 @@ pub mod owner;
 pub mod printable;
 pub mod program;
 pub mod protocol;
+pub mod range;
 pub mod sctp;
 pub mod snapshot;
 pub mod socket;

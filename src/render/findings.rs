@@ -158,7 +158,10 @@ fn who(finding: &Finding) -> String {
 }
 
 /// The evidence, one line each: name, value, limit, source; what is a series as a small bar chart.
-fn measured(evidence: &[Evidence], screen: Screen, out: &mut dyn Write) -> io::Result<()> {
+///
+/// # Errors
+/// When `out` fails.
+pub fn measured(evidence: &[Evidence], screen: Screen, out: &mut dyn Write) -> io::Result<()> {
     let longest = evidence
         .iter()
         .map(|evidence| evidence.name.chars().count());

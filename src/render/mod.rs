@@ -13,6 +13,7 @@ pub mod info;
 pub mod json;
 pub mod kill;
 pub mod machine;
+pub mod nagios;
 pub mod paint;
 pub mod pairs;
 pub mod prometheus;

@@ -1,9 +1,10 @@
 //! The definitions for Nagios and Icinga, read by these programs themselves.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
@@ -141,4 +142,98 @@ fn icinga_accepts_the_definitions_and_makes_the_services() {
     let broken = definitions.replace("check_command = \"linger\"", "check_command = \"lingers\"");
     let output = icinga(directory.path(), &broken).output().unwrap();
     assert!(!output.status.success(), "{}", said(&output));
+}
+
+/// The plugin, called by its name, that finds and leaves nothing on this machine.
+fn plugin(directory: &Path, arguments: &[&str]) -> Output {
+    let path = directory.join("check_linger");
+    if !path.exists() {
+        symlink(env!("CARGO_BIN_EXE_linger"), &path).unwrap();
+    }
+    Command::new(path)
+        .args(arguments)
+        .env_remove("LINGER_CONFIG")
+        .env("HOME", directory)
+        .env("STATE_DIRECTORY", directory)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn icinga_gives_the_plugin_options_that_it_has() {
+    let directory = readable();
+    let help = said(&plugin(directory.path(), &["--help"]));
+    let known: BTreeSet<&str> = help
+        .split(|c: char| c.is_whitespace() || c == ',' || c == '=')
+        .filter(|word| word.starts_with('-'))
+        .collect();
+    let text = text("icinga/linger.conf");
+    let given: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("    \"-")?.split_once('"'))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(given.len() > 10, "{given:?}");
+    for name in given {
+        assert!(known.contains(&*format!("-{name}")), "-{name}: {help}");
+    }
+    let needed = [
+        "--only",
+        "--skip",
+        "--threshold",
+        "--expect-listener",
+        "--metric",
+        "-w",
+        "-c",
+        "-t",
+        "-v",
+    ];
+    for option in needed {
+        assert!(text.contains(&format!("\"{option}\" = {{")), "{option}");
+    }
+}
+
+/// The words of a line that begins with this one.
+fn value<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let rest = line.trim().strip_prefix(name)?;
+    rest.starts_with(' ').then(|| rest.trim())
+}
+
+/// What Nagios would run for a service: the command's line with the arguments filled in, from the plugin's options on.
+fn options(text: &str, check: &str) -> String {
+    let mut arguments = check.split('!');
+    let name = arguments.next().unwrap();
+    let mut lines = text
+        .lines()
+        .skip_while(|line| value(line, "command_name") != Some(name));
+    let line = lines.find_map(|line| value(line, "command_line")).unwrap();
+    let (_, options) = line.split_once("/check_linger ").unwrap();
+    let fill = |options: String, (at, argument): (usize, &str)| {
+        options.replace(&format!("$ARG{}$", at + 1), argument)
+    };
+    arguments.enumerate().fold(options.to_owned(), fill)
+}
+
+#[test]
+fn the_plugin_judges_what_the_services_of_nagios_ask() {
+    let directory = readable();
+    let text = text("nagios/linger.cfg");
+    let checks: Vec<&str> = text
+        .lines()
+        .filter_map(|line| value(line, "check_command"))
+        .collect();
+    assert_eq!(checks.len(), 3);
+    for check in checks {
+        let options = options(&text, check);
+        let words: Vec<&str> = options
+            .split_whitespace()
+            .map(|word| word.trim_matches('\''))
+            .collect();
+        let output = plugin(directory.path(), &words);
+        let said = said(&output);
+        assert!(said.starts_with("LINGER "), "{options}: {said}");
+        // Whether somebody listens on 22 here is not the question; that it judges is.
+        let code = output.status.code();
+        assert!(matches!(code, Some(0..=2)), "{options}: {said}");
+    }
 }

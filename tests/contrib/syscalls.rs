@@ -121,6 +121,25 @@ fn the_exporter_calls_what_its_unit_allows() {
 }
 
 #[test]
+fn the_check_calls_what_its_unit_allows() {
+    if !have_all() {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let log = scratch.path().join("check.log");
+    let start = text("systemd/linger-check.service");
+    let start = start
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart=/usr/bin/linger "));
+    let arguments: Vec<&str> = start.unwrap().split(' ').collect();
+    let output = traced(&log, &arguments).output().unwrap();
+    // It finds what it finds on this machine; that it judges is what matters.
+    assert!(matches!(output.status.code(), Some(0..=2)), "{output:?}");
+    let refused = &called(&log) - &allowed("linger-check.service");
+    assert_eq!(refused, BTreeSet::new());
+}
+
+#[test]
 fn the_filter_refuses_what_the_capability_would_be_good_for() {
     if !have("systemd-analyze", "systemd") {
         return;

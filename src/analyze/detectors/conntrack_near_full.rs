@@ -74,20 +74,39 @@ fn is_child(facts: &Facts) -> bool {
         .all(|path| !facts.sysctls.contains_key(*path))
 }
 
+/// The entries of this namespace and how many the table takes; `None` where connections are not tracked.
+fn entries(facts: &Facts) -> Result<Option<(u64, u64)>, String> {
+    let number = |path| facts.sysctl(path).and_then(|n| u64::try_from(n).ok());
+    if let (Some(count), Some(max)) = (number(COUNT), number(MAX).filter(|max| *max > 0)) {
+        return Ok(Some((count, max)));
+    }
+    // Where connection tracking is loaded, every namespace has these files.
+    if facts.sysctls.contains_key("net/core/somaxconn") && !facts.sysctls.contains_key(MAX) {
+        return Ok(None);
+    }
+    Err("nf_conntrack_count and nf_conntrack_max could not be read".to_owned())
+}
+
+/// The entries of the host's table and how many it takes; `None` where connections are not tracked.
+pub(in crate::analyze) fn conntrack_table(facts: &Facts) -> Result<Option<(u64, u64)>, String> {
+    match entries(facts)? {
+        Some((count, max)) if is_child(facts) => Err(format!(
+            "this namespace has {} of {} entries, but the table of the host, through which its packets may pass too, \
+             cannot be seen from here",
+            words::thousands(count),
+            words::thousands(max)
+        )),
+        entries => Ok(entries),
+    }
+}
+
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let facts = &context.snapshot.facts;
     let number = |path| facts.sysctl(path).and_then(|n| u64::try_from(n).ok());
-    let (Some(count), Some(max)) = (number(COUNT), number(MAX).filter(|max| *max > 0)) else {
-        // Where connection tracking is loaded, every namespace has these files.
-        return if facts.sysctls.contains_key("net/core/somaxconn")
-            && !facts.sysctls.contains_key(MAX)
-        {
-            Verdict::Quiet
-        } else {
-            Verdict::CannotTell(
-                "nf_conntrack_count and nf_conntrack_max could not be read".to_owned(),
-            )
-        };
+    let (count, max) = match entries(facts) {
+        Ok(Some(entries)) => entries,
+        Ok(None) => return Verdict::Quiet,
+        Err(reason) => return Verdict::CannotTell(reason),
     };
     let share = words::percent(count, max);
     let dropped = Rate::of(context, &["Conntrack.drop"]);
@@ -97,13 +116,8 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
         Severity::Critical
     } else if above("warn") || drops {
         Severity::Warning
-    } else if is_child(facts) {
-        return Verdict::CannotTell(format!(
-            "this namespace has {} of {} entries, but the table of the host, through which its packets may pass too, \
-             cannot be seen from here",
-            words::thousands(count),
-            words::thousands(max)
-        ));
+    } else if let Err(reason) = conntrack_table(facts) {
+        return Verdict::CannotTell(reason);
     } else {
         return Verdict::Quiet;
     };

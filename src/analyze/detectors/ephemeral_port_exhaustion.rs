@@ -101,6 +101,11 @@ impl Used<'_> {
     }
 }
 
+/// How many local ports a new connection with these siblings will not get.
+pub(in crate::analyze) fn ports_taken(context: &Context<'_>, counts: &Counts) -> u64 {
+    u64::from(counts.ephemeral - counts.reusable) + context.tally.bound.len() as u64
+}
+
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let range = context.snapshot.facts.ephemeral_ports();
     // A port that is bound without a connection is taken for every destination.
@@ -108,7 +113,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let mut used: Vec<Used<'_>> = Vec::new();
     for (dial, counts) in context.tally.dialled() {
         let taken = match range {
-            Some(_) => u64::from(counts.ephemeral - counts.reusable) + bound,
+            Some(_) => ports_taken(context, counts),
             None => u64::from(counts.total()),
         };
         if taken as f64 >= limits.get("min") {

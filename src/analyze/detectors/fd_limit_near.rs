@@ -77,18 +77,26 @@ pub const DETECTOR: Detector = Detector {
     },
 };
 
+/// How many descriptors a process of this network namespace has open, and may have; `u64::MAX` is unlimited.
+pub(in crate::analyze) fn descriptors_of(
+    context: &Context<'_>,
+    process: &Process,
+) -> Option<(u64, u64)> {
+    // Descriptors are seen of every network namespace; this one's programs are judged.
+    let here = context.snapshot.host.netns;
+    let elsewhere = matches!((process.netns, here), (Some(a), Some(b)) if a != b);
+    process.fds.zip(process.nofile).filter(|_| !elsewhere)
+}
+
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let snapshot = context.snapshot;
     let mut findings = Vec::new();
     findings.extend(host(context, limits));
     for (place, process) in (0u32..).zip(snapshot.owners.processes()) {
-        let Some((open, limit)) = process.fds.zip(process.nofile) else {
+        let Some((open, limit)) = descriptors_of(context, process) else {
             continue;
         };
-        // Descriptors are seen of every network namespace; this one's programs are judged.
-        let elsewhere =
-            matches!((process.netns, snapshot.host.netns), (Some(a), Some(b)) if a != b);
-        if elsewhere || limit == u64::MAX || (limit as f64) < limits.get("min") {
+        if limit == u64::MAX || (limit as f64) < limits.get("min") {
             continue;
         }
         let used = Use::new(open, limit, &looks(context, |s| s.descriptors(process.pid)));

@@ -56,6 +56,12 @@ detectors! {
     unix_backlog_full,
 }
 
+// What measures share with the detectors that judge it.
+pub(super) use conntrack_near_full::conntrack_table;
+pub(super) use ephemeral_port_exhaustion::ports_taken;
+pub(super) use fd_limit_near::descriptors_of;
+pub(super) use orphan_pile_up::Orphans;
+
 /// The detector with this id, or with an alias of this name.
 pub fn find(name: &str) -> Option<&'static Detector> {
     let folded = name.to_ascii_lowercase().replace('_', "-");

@@ -75,23 +75,49 @@ struct Here {
     bytes: u64,
 }
 
+/// The orphans of the machine, and those of this namespace.
+pub(in crate::analyze) struct Orphans {
+    here: Here,
+    /// of the machine
+    pub(in crate::analyze) count: u64,
+    /// whether the machine's own count was read
+    pub(in crate::analyze) known: bool,
+    /// `tcp_max_orphans`
+    pub(in crate::analyze) max: Option<u64>,
+}
+
+impl Orphans {
+    pub(in crate::analyze) fn new(context: &Context<'_>) -> Self {
+        let facts = &context.snapshot.facts;
+        let here = here(context);
+        let known = facts
+            .gauge("TCP.orphan")
+            .and_then(|orphans| u64::try_from(orphans).ok());
+        let max = facts
+            .sysctl("net/ipv4/tcp_max_orphans")
+            .and_then(|max| u64::try_from(max).ok());
+        Self {
+            // The gauge and the table are read one after the other.
+            count: known.unwrap_or(0).max(here.rows.len() as u64),
+            known: known.is_some(),
+            max: max.filter(|max| *max > 0),
+            here,
+        }
+    }
+}
+
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
-    let facts = &context.snapshot.facts;
-    let here = here(context);
+    let Orphans {
+        here,
+        count: orphans,
+        known,
+        max,
+    } = Orphans::new(context);
     let count = here.rows.len() as u64;
-    let known = facts
-        .gauge("TCP.orphan")
-        .and_then(|orphans| u64::try_from(orphans).ok());
-    // The gauge and the table are read one after the other.
-    let orphans = known.unwrap_or(0).max(count);
-    let max = facts
-        .sysctl("net/ipv4/tcp_max_orphans")
-        .and_then(|max| u64::try_from(max).ok())
-        .filter(|max| *max > 0);
     let severity = match max.map(|max| orphans as f64 * 100.0 / max as f64) {
         Some(share) if share >= limits.get("critical") => Severity::Critical,
         Some(share) if share >= limits.get("warn") => Severity::Warning,
-        Some(_) if known.is_some() => return Verdict::Quiet,
+        Some(_) if known => return Verdict::Quiet,
         _ if count as f64 >= limits.get("info") => Severity::Info,
         _ if (orphans as f64) < limits.get("info") => return Verdict::Quiet,
         _ => {
