@@ -4,6 +4,7 @@ use std::process::Command;
 
 use linger::analyze::detectors::ALL;
 use linger::model::Severity;
+use linger::render::prometheus::metrics::METRICS;
 use serde_yaml_ng::Value;
 
 use crate::alerts::{self, Alert};
@@ -121,4 +122,49 @@ fn the_example_scrapes_where_the_programs_listen() {
         "the default of --web.listen-address"
     );
     assert_eq!(config["rule_files"][0], "linger.rules.yml");
+}
+
+/// The words of linger's metrics in a text, with what stands in braces behind them.
+fn metrics(text: &str) -> Vec<(&str, &str)> {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.match_indices("linger_")
+        .filter(|(at, _)| !text[..*at].ends_with(|c: char| word(c) || c == '"' || c == '$'))
+        .map(|(at, _)| {
+            let rest = &text[at..];
+            let end = rest.find(|c| !word(c)).unwrap_or(rest.len());
+            let labels = rest[end..].strip_prefix('{');
+            let labels = labels.and_then(|labels| labels.split_once('}'));
+            (&rest[..end], labels.map_or("", |(labels, _)| labels))
+        })
+        .collect()
+}
+
+#[test]
+fn rules_and_dashboard_ask_for_metrics_and_labels_that_there_are() {
+    let dashboard: serde_json::Value = serde_json::from_str(&text("grafana/linger.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let mut exprs: Vec<String> = targets
+        .map(|target| target["expr"].as_str().unwrap().to_owned())
+        .collect();
+    let rules = alerts::rules();
+    let lines = rules.lines().map(str::trim);
+    exprs.extend(lines.filter_map(|line| line.strip_prefix("expr: ").map(str::to_owned)));
+    assert!(exprs.len() > 90);
+    let mut seen = 0;
+    for expr in &exprs {
+        for (name, labels) in metrics(expr) {
+            let metric = METRICS.iter().find(|metric| metric.name == name);
+            let metric = metric.unwrap_or_else(|| panic!("there is no {name}: {expr}"));
+            for label in labels.split(',').filter(|label| !label.is_empty()) {
+                let label = label.split(['=', '!']).next().unwrap();
+                let known = metric.labels.contains(&label) || ["instance", "job"].contains(&label);
+                assert!(known, "{name} has no {label}: {expr}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > exprs.len() - 5, "{seen}");
 }
