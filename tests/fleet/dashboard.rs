@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::stored::Stored;
-use crate::{PATIENCE, contrib};
+use crate::programs::contrib;
+use crate::stored::{PATIENCE, Stored};
 
 /// Puts in what Grafana would put in for variables.
 fn filled(expr: &str) -> String {

@@ -10,7 +10,11 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::contrib;
+/// The text of a file under `contrib/`.
+pub fn contrib(name: &str) -> String {
+    let path = format!("{}/contrib/{name}", env!("CARGO_MANIFEST_DIR"));
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
 
 /// What is missing here, and how to get it.
 pub fn missing() -> Option<String> {
