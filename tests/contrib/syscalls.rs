@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::tools::{accepts, have, text};
+use crate::units::setting;
 
 /// The system calls in a set of systemd's, which may hold others.
 fn members(set: &str) -> BTreeSet<String> {
@@ -64,6 +65,27 @@ fn called(log: &Path) -> BTreeSet<String> {
     names.collect()
 }
 
+/// What else the units refuse by arguments: RestrictAddressFamilies=, RestrictNamespaces=, MemoryDenyWriteExecute=.
+fn is_within(log: &Path, unit: &str) {
+    let families = setting(unit, "RestrictAddressFamilies").unwrap();
+    let families: Vec<&str> = families.split(' ').collect();
+    let text = fs::read_to_string(log).unwrap();
+    let mut sockets = 0;
+    for line in text.lines() {
+        if let Some((_, arguments)) = line.split_once(" socket(") {
+            let family = arguments.split(',').next().unwrap();
+            assert!(families.contains(&family), "{line}");
+            sockets += 1;
+        }
+        let namespaces = [" setns(", " unshare(", "CLONE_NEW"];
+        assert!(!namespaces.iter().any(|call| line.contains(call)), "{line}");
+        let maps = line.contains(" mmap(") && line.contains("PROT_WRITE|PROT_EXEC");
+        let protects = line.contains(" mprotect(") && line.contains("PROT_EXEC");
+        assert!(!maps && !protects, "{line}");
+    }
+    assert!(sockets > 0, "the log is read");
+}
+
 fn traced(log: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("strace");
     command
@@ -112,6 +134,7 @@ fn the_exporter_calls_what_its_unit_allows() {
     let traced = Pid::from_raw(traced.trim().parse().unwrap()).unwrap();
     kill_process(traced, Signal::TERM).unwrap();
     assert!(child.wait().unwrap().success());
+    is_within(&log, "linger-export.service");
     let refused = &called(&log) - &allowed("linger-export.service");
     assert_eq!(refused, BTreeSet::new());
     let known = called(&log);
@@ -135,6 +158,7 @@ fn the_check_calls_what_its_unit_allows() {
     let output = traced(&log, &arguments).output().unwrap();
     // It finds what it finds on this machine; that it judges is what matters.
     assert!(matches!(output.status.code(), Some(0..=2)), "{output:?}");
+    is_within(&log, "linger-check.service");
     let refused = &called(&log) - &allowed("linger-check.service");
     assert_eq!(refused, BTreeSet::new());
 }
