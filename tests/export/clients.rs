@@ -11,8 +11,11 @@ use crate::exporter::{CAPTURE, Exporter, PATIENCE, after, connect, is_whole, lin
 /// How many there are.
 const HOSTILE: usize = 200;
 
-/// How long a scrape may take beside them.
+/// How long a scrape may take beside them, without the time in which others had the processors.
 const BOUND: Duration = Duration::from_secs(1);
+
+/// How long Prometheus waits for a scrape, unless told otherwise.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a client does to hurt; it ends when the server has ended it, or with the test.
 type Hurt = fn(&mut TcpStream, &AtomicBool) -> std::io::Result<()>;
@@ -91,8 +94,32 @@ fn hurt(address: SocketAddr, kind: Hurt, stop: &AtomicBool) {
             let _ = stream.set_write_timeout(timeout);
             let _ = kind(&mut stream, stop);
         }
-        thread::sleep(Duration::from_millis(20));
+        // These are many machines in one: it must have some time for the server too.
+        thread::sleep(Duration::from_millis(250));
     }
+}
+
+/// Ends what hurts, however the test ends.
+struct Peace<'a>(&'a AtomicBool);
+
+impl Drop for Peace<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// For how long the threads of a process, and this one, have been ready to run and had no processor: a busy machine is not
+/// the server's fault.
+fn starved(exporter: &Exporter) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", exporter.child.id())).unwrap();
+    let theirs = tasks.map(|task| task.unwrap().path().join("schedstat"));
+    let files = theirs.chain(["/proc/thread-self/schedstat".into()]);
+    let waited = files.map(|file| {
+        let text = std::fs::read_to_string(file).unwrap();
+        let nanoseconds = text.split(' ').nth(1).unwrap();
+        Duration::from_nanos(nanoseconds.parse().unwrap())
+    });
+    waited.sum()
 }
 
 fn descriptors(exporter: &Exporter) -> usize {
@@ -108,6 +135,7 @@ fn a_good_client_is_served_beside_two_hundred_that_are_not() {
     let mut took = Vec::new();
     let mut most = 0;
     thread::scope(|scope| {
+        let _peace = Peace(&stop);
         for (n, kind) in (0..HOSTILE).zip(KINDS.iter().cycle()) {
             let stop = &stop;
             let thread = thread::Builder::new()
@@ -119,23 +147,18 @@ fn a_good_client_is_served_beside_two_hundred_that_are_not() {
         }
         let until = Instant::now() + Duration::from_secs(12);
         while Instant::now() < until {
-            let began = Instant::now();
-            let served = thread::scope(|inner| {
-                let get = inner.spawn(|| exporter.get("/metrics"));
-                get.join()
-            });
-            took.push(began.elapsed());
-            match served {
-                Ok(answer) if answer.status == 200 && is_whole(&answer.body) => {}
-                other => {
-                    stop.store(true, Ordering::Relaxed);
-                    panic!("after {} scrapes: {other:?}", took.len());
-                }
-            }
+            let (began, before) = (Instant::now(), starved(&exporter));
+            let answer = exporter.get("/metrics");
+            let elapsed = began.elapsed();
+            assert!(
+                elapsed < TIMEOUT,
+                "Prometheus would have given up: {elapsed:?}"
+            );
+            took.push(elapsed.saturating_sub(starved(&exporter) - before));
+            assert!(answer.status == 200 && is_whole(&answer.body), "{answer:?}");
             most = most.max(descriptors(&exporter));
             thread::sleep(Duration::from_millis(100));
         }
-        stop.store(true, Ordering::Relaxed);
     });
     let longest = took.iter().max().unwrap();
     let memory = exporter.most_memory();
@@ -190,22 +213,19 @@ fn an_idle_connection_lives_longer_than_a_header_may_take() {
 }
 
 #[test]
-fn an_answer_that_nobody_takes_is_not_kept() {
+fn questions_that_do_not_wait_for_answers_are_not_all_answered() {
     let exporter = Exporter::start(&["--from", CAPTURE]);
-    let stream = connect(exporter.address());
-    stream.set_nonblocking(true).unwrap();
-    let began = Instant::now();
-    let ended = loop {
-        assert!(began.elapsed() < PATIENCE, "it is not ended");
-        match (&stream).write(&b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100)) {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                thread::sleep(Duration::from_millis(50));
-            }
-            Err(_) => break began.elapsed(),
-        }
-    };
-    assert!(ended > Duration::from_secs(9), "{ended:?}");
+    let mut stream = connect(exporter.address());
+    let question = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
+    let _ = stream.write_all(&question.repeat(100));
+    let mut text = Vec::new();
+    // It is closed, perhaps with a reset because of what was not read.
+    let _ = stream.read_to_end(&mut text);
+    let answers = String::from_utf8_lossy(&text)
+        .matches("HTTP/1.1 200 OK")
+        .count();
+    assert!(answers <= 2, "{answers}");
+    assert_eq!(exporter.get("/-/healthy").status, 200);
 }
 
 #[test]

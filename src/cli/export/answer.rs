@@ -58,9 +58,7 @@ impl Site {
     pub async fn answer<B: Body>(&self, request: &Request<B>) -> Answer {
         let mut answer = self.choose(request).await;
         if !request.body().is_end_stream() {
-            answer
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
+            close_behind(&mut answer);
         }
         answer
     }
@@ -105,6 +103,12 @@ impl Site {
             ),
         }
     }
+}
+
+/// Has the connection closed behind the answer.
+pub fn close_behind(answer: &mut Answer) {
+    let headers = answer.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 /// How long to wait for a reading: less than whoever asks does.

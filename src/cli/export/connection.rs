@@ -129,3 +129,36 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_phase_has_its_time_and_waiting_ends_by_itself() {
+        let watched = Watched::new();
+        assert_eq!(watched.phase().0, Phase::Reading);
+        for (phase, seconds) in [
+            (Phase::Idle, 120),
+            (Phase::Reading, 5),
+            (Phase::Writing, 10),
+        ] {
+            watched.enter(phase);
+            let (_, since) = watched.phase();
+            let end = since + Duration::from_secs(seconds);
+            assert!(
+                !watched.is_late(end - Duration::from_millis(1)),
+                "{phase:?}"
+            );
+            assert!(watched.is_late(end), "{phase:?}");
+        }
+        watched.enter(Phase::Waiting);
+        assert!(!watched.is_late(Instant::now() + Duration::from_secs(86_400)));
+        watched.turn(Phase::Idle, Phase::Reading);
+        assert_eq!(
+            watched.phase().0,
+            Phase::Waiting,
+            "from another phase it does not turn"
+        );
+    }
+}

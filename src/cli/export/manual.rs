@@ -30,7 +30,8 @@ pub fn write(out: &mut Vec<u8>) -> io::Result<()> {
         out,
         "The metrics are at --web.telemetry-path, / has a link to them, and /-/healthy answers 200 as long as requests are \
         answered. GET and HEAD only; bodies of requests are not read. A header may have 16 KiB and take 5 s, an answer has to \
-        be taken within 10 s, and a connection may be idle for 120 s. There are 64 connections at a time; when another comes, \
+        be taken within 10 s, and a connection may be idle for 120 s; it is closed behind a question that did not wait for the \
+        answer before it. There are 64 connections at a time; when another comes, \
         the one that has done nothing for the longest gives way, and never one that waits for its metrics.",
     )?;
     again(

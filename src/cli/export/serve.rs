@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::answer::Site;
+use super::answer::{Site, close_behind};
 use super::args::{ADDRESS, Args};
 use super::collector::{Collector, ended_early};
 use super::connection::{Connection, Phase, Watched};
@@ -334,9 +334,15 @@ async fn converse(connection: Connection, site: Site, mut end: watch::Receiver<(
     let watched = connection.watched.clone();
     let service = service_fn(move |request| {
         let (site, watched) = (site.clone(), watched.clone());
+        // Sent before the answer to the one before it was there. Nobody who means well does, and thousands of questions that
+        // are there at once would keep others waiting.
+        let pipelined = watched.phase().0 != Phase::Reading;
         watched.enter(Phase::Waiting);
         async move {
-            let answer = site.answer(&request).await;
+            let mut answer = site.answer(&request).await;
+            if pipelined {
+                close_behind(&mut answer);
+            }
             watched.enter(Phase::Writing);
             Ok::<_, Infallible>(answer)
         }
