@@ -21,6 +21,8 @@ mod attributes;
 mod blame;
 #[path = "live/bytecode.rs"]
 mod bytecode;
+#[path = "live/check.rs"]
+mod check;
 #[path = "live/closing.rs"]
 mod closing;
 #[path = "live/collect.rs"]
@@ -120,6 +122,7 @@ fn main() -> ExitCode {
         protocols::TESTS,
         findings::TESTS,
         blame::TESTS,
+        check::TESTS,
         closing::TESTS,
         healthy::TESTS,
         controls::TESTS,

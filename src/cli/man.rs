@@ -7,6 +7,7 @@ use clap::CommandFactory;
 use clap_mangen::Man;
 
 use super::args::Cli;
+use super::check;
 use super::config::{self, Key};
 use super::explain;
 use super::export;
@@ -161,12 +162,18 @@ fn command_page(command: clap::Command, title: &str) -> Result<Vec<u8>, Failure>
     if dashboard {
         watch::manual::write(&mut out)?;
     }
+    let plugin = title == "LINGER-CHECK";
+    if plugin {
+        check::manual::write(&mut out)?;
+    }
     verbatim(&mut out, Some("EXAMPLES"), &examples)?;
     section(&mut out, "EXIT STATUS")?;
     if dashboard {
         watch::manual::end(&mut out)?;
     } else if exporter {
         export::manual::end(&mut out)?;
+    } else if plugin {
+        check::manual::end(&mut out)?;
     } else {
         paragraph(
             &mut out,

@@ -121,6 +121,15 @@ impl Coverage {
         })
     }
 
+    /// The first part that could not be read and may have sockets of this protocol. Who holds them is no part of it.
+    pub fn gap(&self, protocol: Protocol) -> Option<&str> {
+        let mut parts = self.missing.iter().map(String::as_str);
+        parts.find(|part| match Protocol::of_part(part) {
+            Some(other) => other == protocol,
+            None => !part.starts_with("owners:"),
+        })
+    }
+
     /// What it says of the tables of one protocol.
     #[must_use]
     pub fn about(&self, protocol: Protocol) -> Self {

@@ -3,6 +3,8 @@
 //! made.
 
 #[cfg(test)]
+mod check;
+#[cfg(test)]
 mod columns;
 #[cfg(test)]
 mod config;
@@ -19,6 +21,8 @@ mod filters;
 mod fingers;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod plugin;
 #[cfg(test)]
 mod resolved;
 #[cfg(test)]

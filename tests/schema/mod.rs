@@ -17,6 +17,7 @@ pub const SCHEMAS: &[(&str, &str)] = &[
     ("linger.status/1", "linger.status.1.json"),
     ("linger.subject/1", "linger.subject.1.json"),
     ("linger.findings/1", "linger.findings.1.json"),
+    ("linger.check/1", "linger.check.1.json"),
     ("linger.explain/1", "linger.explain.1.json"),
     ("linger.record/1", "linger.record.1.json"),
     ("linger.kill/1", "linger.kill.1.json"),

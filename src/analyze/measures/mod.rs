@@ -195,10 +195,7 @@ impl Asked {
 /// Why the number of sockets in `states` is not known, if it is not.
 fn unseen(context: &Context<'_>, states: StateSet) -> Option<String> {
     let coverage = &context.snapshot.coverage;
-    let of_tcp = |part: &&String| {
-        Protocol::of_part(part.as_str()).is_none_or(|protocol| protocol == Protocol::Tcp)
-    };
-    if let Some(part) = coverage.missing.iter().find(of_tcp) {
+    if let Some(part) = coverage.gap(Protocol::Tcp) {
         return Some(format!("the socket table was not read whole: {part}"));
     }
     if coverage.lost > 0 {

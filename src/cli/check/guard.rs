@@ -16,6 +16,9 @@ pub enum Ended<T> {
     Broken(String),
 }
 
+/// As much as the first thread of a process usually has, bytes.
+const STACK: usize = 8 << 20;
+
 /// Does the work, and waits for it no longer than `limit`.
 pub fn within<T: Send + 'static>(
     limit: Duration,
@@ -24,6 +27,7 @@ pub fn within<T: Send + 'static>(
     let (done, is_done) = mpsc::sync_channel(1);
     let started = thread::Builder::new()
         .name("check".to_owned())
+        .stack_size(STACK)
         .spawn(move || {
             // Nobody listens any more if it was late.
             let _ = done.send(work());

@@ -121,7 +121,8 @@ pub fn judge(args: &Args, past: &mut Past) -> Result<Checked, Failure> {
     if judged {
         let plan = Plan {
             samples: 1,
-            interval: INTERVAL,
+            // Who has less time than two looks take gets a shorter one.
+            interval: INTERVAL.min(args.timeout / 4),
             pulse: args.samples != Some(1),
             owners: !args.no_owners,
             recorded: args.samples,
@@ -303,9 +304,7 @@ fn unjudged(seen: &Observation, settings: &Settings) -> Option<String> {
 
 /// What is missing of the table of TCP. Where other protocols could not be read, their checks say so themselves.
 fn gap(coverage: &Coverage) -> Option<String> {
-    let of_tcp =
-        |part: &&String| Protocol::of_part(part.as_str()).is_none_or(|one| one == Protocol::Tcp);
-    if let Some(part) = coverage.missing.iter().find(of_tcp) {
+    if let Some(part) = coverage.gap(Protocol::Tcp) {
         return Some(format!("not everything could be read: {part}"));
     }
     if coverage.lost > 0 {

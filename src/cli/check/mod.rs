@@ -7,6 +7,7 @@ pub mod args;
 mod document;
 mod guard;
 mod judge;
+pub mod manual;
 mod narrow;
 mod past;
 mod say;
