@@ -21,7 +21,8 @@
 //!
 //! Where do I add ...
 //!
-//! * a detector: its file in `analyze/detectors/` and its line in `analyze/detectors/mod.rs`
+//! * a detector: its file in `analyze/detectors/` and its line in `analyze/detectors/mod.rs`; then its alerts are made by
+//!   `UPDATE_CONTRIB=1 cargo test --test contrib`
 //! * a measure of `linger check`: its line in `analyze/measures/mod.rs`, and how it is read in a file beside that
 //! * a column: its line in one of the files of `fields/`
 //! * a state's or topic's text: `knowledge/`

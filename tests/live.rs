@@ -41,6 +41,8 @@ mod differential;
 mod differential_filters;
 #[path = "live/everywhere.rs"]
 mod everywhere;
+#[path = "live/export.rs"]
+mod export;
 #[path = "live/findings.rs"]
 mod findings;
 #[path = "live/fingers.rs"]
@@ -136,6 +138,7 @@ fn main() -> ExitCode {
         record::TESTS,
         series::TESTS,
         diff::TESTS,
+        export::TESTS,
         ssdump::TESTS,
         stories::TESTS,
         silence::TESTS,

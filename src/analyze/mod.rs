@@ -24,7 +24,7 @@ mod silence;
 mod stuck;
 mod triage;
 mod unanswered;
-mod waiting;
+pub mod waiting;
 mod words;
 
 pub use self::expected::Expected;
@@ -33,7 +33,7 @@ pub use self::settings::{Limits, Settings};
 use crate::history::{Deltas, History, Sample, Tally};
 use crate::model::coverage::{NO_FACTS, UNSURE};
 use crate::model::finding::{Analysis, Unknown};
-use crate::model::{AgeFacts, Coverage, Finding, Snapshot, StateSet, TcpState};
+use crate::model::{AgeFacts, Coverage, Finding, Severity, Snapshot, StateSet, TcpState};
 
 /// What the detectors read.
 #[derive(Debug)]
@@ -244,6 +244,8 @@ pub struct Detector {
     pub folklore: &'static [&'static str],
     /// the states that it is about
     pub states: &'static [TcpState],
+    /// the worst that it calls what it finds, once confirmed by a second look
+    pub worst: Severity,
     /// its limits
     pub thresholds: &'static [Threshold],
     /// what older kernels cannot tell
@@ -318,6 +320,15 @@ pub fn run(
         }
     }
     persist::confirm(&mut analysis.findings, history);
+    for finding in &analysis.findings {
+        let worst = detectors::find(finding.id).map(|detector| detector.worst);
+        debug_assert!(
+            Some(finding.severity) <= worst,
+            "{} may not be {}",
+            finding.id,
+            finding.severity.name()
+        );
+    }
     running::explain(&mut analysis.findings, &context);
     mute::apply(&mut analysis, settings, &context);
     order(&mut analysis.findings);
@@ -413,7 +424,7 @@ fn order(findings: &mut Vec<Finding>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Actor, Severity, Subject};
+    use crate::model::{Actor, Subject};
 
     #[test]
     fn the_first_override_that_fits_a_subject_sets_its_limits() {

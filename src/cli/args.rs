@@ -8,7 +8,7 @@ use clap::{
     Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
 };
 
-use super::{check, diff, history, watch};
+use super::{check, diff, export, history, watch};
 
 /// The program.
 #[derive(Debug, Parser)]
@@ -109,6 +109,9 @@ pub enum Command {
     /// Destroy sockets: a preview first, then with --yes
     #[command(after_help = KILL_EXAMPLES)]
     Kill(Kill),
+    /// Metrics for Prometheus: served over HTTP, or written to a file for node_exporter
+    #[command(after_help = export::EXAMPLES, mut_args = export::hidden)]
+    Export(export::Args),
     /// Everything about one port, program, pid or address
     #[command(name = "subject", hide = true)]
     Subject(SubjectArgs),

@@ -10,6 +10,7 @@ use super::args::Cli;
 use super::check;
 use super::config::{self, Key};
 use super::explain;
+use super::export;
 use super::failure::Failure;
 use super::list_page;
 use super::listed;
@@ -153,6 +154,10 @@ fn command_page(command: clap::Command, title: &str) -> Result<Vec<u8>, Failure>
         paragraph(&mut out, DIFFERENCES)?;
         list_page::flags(&mut out)?;
     }
+    let exporter = title == "LINGER-EXPORT";
+    if exporter {
+        export::manual::write(&mut out)?;
+    }
     let dashboard = title == "LINGER-WATCH";
     if dashboard {
         watch::manual::write(&mut out)?;
@@ -165,6 +170,8 @@ fn command_page(command: clap::Command, title: &str) -> Result<Vec<u8>, Failure>
     section(&mut out, "EXIT STATUS")?;
     if dashboard {
         watch::manual::end(&mut out)?;
+    } else if exporter {
+        export::manual::end(&mut out)?;
     } else if plugin {
         check::manual::end(&mut out)?;
     } else {

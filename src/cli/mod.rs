@@ -8,6 +8,7 @@ pub mod diff;
 mod document;
 mod everywhere;
 mod explain;
+pub mod export;
 mod failure;
 mod fingers;
 mod fold;
@@ -124,6 +125,7 @@ fn execute(command: Command) -> Result<u8, Failure> {
         Command::History(args) => history::run(&args),
         Command::Kill(args) => kill::run(&args),
         Command::Watch(args) => watch::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Subject(args) => match subject::find(&args.subject, &args)? {
             Some(found) => subject::run(&args, &found),
             None => Err(not_understood(&args.subject)),

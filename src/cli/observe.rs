@@ -189,6 +189,33 @@ fn replay(watch: &mut Watch<'_>, source: &mut dyn Source, last: usize) -> Result
     Ok(())
 }
 
+/// A look, judged by those before it.
+pub struct Judged {
+    /// its counts
+    pub tally: Tally,
+    /// its reduction, by which later looks are judged once it is pushed into the history
+    pub sample: Sample,
+    /// what the detectors say
+    pub analysis: Analysis,
+}
+
+impl Judged {
+    /// Judges one of many looks.
+    pub fn new(snapshot: &Snapshot, history: &mut History, settings: &Settings) -> Self {
+        // The same frame may be read again, for more of it.
+        history.forget_since(snapshot.taken);
+        let tally = Tally::new(snapshot);
+        let mut sample = Sample::new(snapshot, &tally);
+        let analysis = analyze::run(snapshot, &tally, &sample, history, settings);
+        sample.marks = analyze::marks(&analysis);
+        Self {
+            tally,
+            sample,
+            analysis,
+        }
+    }
+}
+
 /// What is remembered of one source from look to look.
 pub struct Watch<'s> {
     plan: Plan,

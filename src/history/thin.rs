@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use super::{History, Sample};
+
 /// How many earlier samples are kept.
 pub const KEPT: usize = 60;
 
@@ -34,10 +36,49 @@ pub fn spare<T>(samples: &[T], taken: fn(&T) -> Timestamp) -> usize {
     closest.map_or(0, |(at, _)| at)
 }
 
+impl History {
+    /// Forgets samples until those that are left remember `most` identities at most, or one only is left: many stuck sockets
+    /// make samples large, and whoever looks for days must not keep sixty of them.
+    pub fn bound(&mut self, most: usize) {
+        let mut kept: usize = self.earlier.iter().map(Sample::identities).sum();
+        while kept > most && self.earlier.len() > 1 {
+            let spared = spare(&self.earlier, |sample| sample.taken).min(self.earlier.len() - 2);
+            kept -= self.earlier.remove(spared).identities();
+        }
+    }
+}
+
+impl Sample {
+    /// How many sockets, processes and destinations it remembers.
+    fn identities(&self) -> usize {
+        let held = [
+            &self.close_wait,
+            &self.fin_wait_2,
+            &self.closing,
+            &self.probed,
+        ];
+        let queues = [&self.udp, &self.unix];
+        held.iter().map(|held| held.len()).sum::<usize>()
+            + queues
+                .iter()
+                .filter_map(|queues| Some(queues.as_ref()?.len()))
+                .sum::<usize>()
+            + self.listeners.len()
+            + self.listening.len()
+            + self.bound.len()
+            + self.descriptors.len()
+            + self.syn_sent.len()
+            + self.established.len()
+            + self.talking.len()
+            + self.flows.len()
+            + self.ports.len()
+            + self.resent.len()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{History, Sample};
 
     fn remembered(seconds: impl Iterator<Item = i64>) -> Vec<i64> {
         let mut history = History::default();
@@ -50,6 +91,25 @@ mod tests {
         }
         let taken = history.earlier().iter();
         taken.map(|sample| sample.taken.as_second()).collect()
+    }
+
+    #[test]
+    fn large_samples_are_kept_fewer_and_the_last_one_always() {
+        let of = |n: u64| {
+            let mut history = History::default();
+            for second in 0..10 {
+                history.push(Sample {
+                    taken: Timestamp::from_second(second).unwrap(),
+                    bound: (0..n).collect(),
+                    ..Sample::default()
+                });
+                history.bound(100);
+            }
+            let last = history.earlier().last().unwrap();
+            assert_eq!(last.taken.as_second(), 9);
+            history.earlier().len()
+        };
+        assert_eq!([of(10), of(11), of(50), of(51), of(500)], [10, 9, 2, 1, 1]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod machine;
 pub mod nagios;
 pub mod paint;
 pub mod pairs;
+pub mod prometheus;
 pub mod rows;
 pub mod sample;
 pub mod status;

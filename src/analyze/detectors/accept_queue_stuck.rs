@@ -30,6 +30,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["a longer backlog only lets more clients wait"],
     states: &[TcpState::Listen, TcpState::Established, TcpState::CloseWait],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "age",

@@ -32,6 +32,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["keepalive proves only that the other kernel lives, not its program"],
     states: &[TcpState::Established],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "age",

@@ -25,6 +25,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["a huge somaxconn without a faster accept() only lets more clients wait"],
     states: &[TcpState::Listen],
+    worst: Severity::Warning,
     thresholds: &[
         Threshold {
             key: "queue",

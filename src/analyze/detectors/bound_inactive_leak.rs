@@ -26,6 +26,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["a wider ip_local_port_range only gives the leak more room"],
     states: &[TcpState::BoundInactive],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "count",

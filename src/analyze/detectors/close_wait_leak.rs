@@ -35,6 +35,7 @@ pub const DETECTOR: Detector = Detector {
         "killing the sockets leaves the descriptors open too, and takes the evidence away",
     ],
     states: &[TcpState::CloseWait],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "age",

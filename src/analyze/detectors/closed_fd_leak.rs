@@ -28,6 +28,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["no tcp_* sysctl closes a descriptor"],
     states: &[TcpState::Closed],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "min",

@@ -3,7 +3,7 @@
 use crate::analyze::scenario::{Example, Scenario};
 use crate::analyze::unanswered::{self, Kind};
 use crate::analyze::{Context, Detector, Limits, Needs, Verdict, role};
-use crate::model::TcpState;
+use crate::model::{Severity, TcpState};
 
 pub const DETECTOR: Detector = Detector {
     id: KIND.id,
@@ -22,6 +22,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["no sysctl shortens CLOSING without cutting off living peers"],
     states: &[TcpState::Closing],
+    worst: Severity::Critical,
     thresholds: &[
         unanswered::AGE,
         unanswered::RETRIES,

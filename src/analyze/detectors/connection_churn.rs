@@ -37,6 +37,7 @@ pub const DETECTOR: Detector = Detector {
         "tcp_fin_timeout does not shorten TIME-WAIT, and tcp_tw_recycle does not exist any more",
     ],
     states: &[TcpState::Established, TcpState::TimeWait],
+    worst: Severity::Warning,
     thresholds: &[
         Threshold {
             key: "rate",

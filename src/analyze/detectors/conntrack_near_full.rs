@@ -28,6 +28,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["notrack on a host with NAT rules breaks their connections"],
     states: &[],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "warn",

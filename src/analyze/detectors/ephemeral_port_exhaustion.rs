@@ -35,6 +35,7 @@ pub const DETECTOR: Detector = Detector {
         "tcp_fin_timeout does not free ports in TIME-WAIT",
     ],
     states: &[TcpState::TimeWait, TcpState::SynSent, TcpState::Established],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "warn",

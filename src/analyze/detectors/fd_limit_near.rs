@@ -25,6 +25,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["a higher limit does not end a leak: it takes longer, and then more is lost"],
     states: &[TcpState::CloseWait, TcpState::Established],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "warn",

@@ -33,6 +33,7 @@ pub const DETECTOR: Detector = Detector {
         "tcp_fin_timeout a little above 60 does the contrary: with 61 a socket stays for 2 s; useful is up to 60, or 120 and more",
     ],
     states: &[TcpState::FinWait2],
+    worst: Severity::Warning,
     thresholds: &[
         Threshold {
             key: "min",

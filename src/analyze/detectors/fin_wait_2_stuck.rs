@@ -28,6 +28,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["tcp_fin_timeout does not end a FIN-WAIT-2 that a program holds"],
     states: &[TcpState::FinWait2],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "age",

@@ -31,6 +31,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["TCP's buffer sizes do not help: the packets never reach TCP"],
     states: &[],
+    worst: Severity::Warning,
     thresholds: &[
         Threshold {
             key: "rate",

@@ -32,6 +32,7 @@ pub const DETECTOR: Detector = Detector {
     advice: &["set SO_KEEPALIVE and TCP_KEEPIDLE in the program, or a heartbeat of its protocol"],
     folklore: &["net.ipv4.tcp_keepalive_time does nothing for sockets without SO_KEEPALIVE"],
     states: &[TcpState::Established],
+    worst: Severity::Warning,
     thresholds: &[
         Threshold {
             key: "age",

@@ -5,7 +5,7 @@ use crate::analyze::role::{self, Towards};
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
 use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
 use crate::history::holds;
-use crate::model::{Actor, Endpoint, Evidence, Finding, Socket, TcpState, Timer};
+use crate::model::{Actor, Endpoint, Evidence, Finding, Severity, Socket, TcpState, Timer};
 
 /// Seconds between probes and their number where the sysctls could not be read: the kernel's own defaults.
 const INTERVAL: i64 = 75;
@@ -29,6 +29,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["keepalive does not keep a dead connection alive; it only finds out"],
     states: &[TcpState::Established],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "probes",

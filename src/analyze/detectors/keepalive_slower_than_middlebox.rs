@@ -42,6 +42,7 @@ pub const DETECTOR: Detector = Detector {
         "lowering net.ipv4.tcp_keepalive_time does nothing for programs that set TCP_KEEPIDLE or no keepalive at all",
     ],
     states: &[TcpState::Established, TcpState::CloseWait],
+    worst: Severity::Warning,
     thresholds: &[
         Threshold {
             key: "middlebox-idle",

@@ -3,7 +3,7 @@
 use crate::analyze::scenario::{Example, Scenario};
 use crate::analyze::unanswered::{self, Kind};
 use crate::analyze::{Context, Detector, Limits, Needs, Verdict, role};
-use crate::model::TcpState;
+use crate::model::{Severity, TcpState};
 
 pub const DETECTOR: Detector = Detector {
     id: KIND.id,
@@ -24,6 +24,7 @@ pub const DETECTOR: Detector = Detector {
         "a lower tcp_orphan_retries also cuts off slow peers that are alive",
     ],
     states: &[TcpState::LastAck],
+    worst: Severity::Critical,
     thresholds: &[
         unanswered::AGE,
         unanswered::RETRIES,

@@ -35,6 +35,7 @@ pub const DETECTOR: Detector = Detector {
         "a huge somaxconn without a faster accept() only lets more clients wait",
     ],
     states: &[TcpState::Listen],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "warn",

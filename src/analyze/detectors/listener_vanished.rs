@@ -28,6 +28,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &[],
     states: &[TcpState::Listen],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "looks",

@@ -41,6 +41,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["tcp_timestamps=0 is no cure: it takes the protection away from every connection"],
     states: &[],
+    worst: Severity::Warning,
     thresholds: &[
         Threshold {
             key: "min",

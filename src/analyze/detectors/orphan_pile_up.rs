@@ -35,6 +35,7 @@ pub const DETECTOR: Detector = Detector {
         "a higher tcp_max_orphans alone only lets them take more memory: 64 KB each and more",
     ],
     states: &[TcpState::FinWait1, TcpState::LastAck, TcpState::Closing],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "info",

@@ -34,6 +34,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["a peer that answers ping with small packets is no proof that the path is sound"],
     states: &[TcpState::Established, TcpState::CloseWait],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "retries",

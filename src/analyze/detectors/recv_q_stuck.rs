@@ -29,6 +29,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["a larger receive buffer only lets more data lie unread"],
     states: &[TcpState::Established, TcpState::CloseWait],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "age",

@@ -35,6 +35,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["SO_LINGER 0 avoids TIME-WAIT by losing data"],
     states: &[],
+    worst: Severity::Warning,
     thresholds: &[
         Threshold {
             key: "rate",

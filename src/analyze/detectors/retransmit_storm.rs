@@ -29,6 +29,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["buffer and congestion sysctls do not mend a link that loses packets"],
     states: &[TcpState::Established],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "warn",

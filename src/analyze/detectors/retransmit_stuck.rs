@@ -9,7 +9,7 @@ use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
 use crate::analyze::triage::{self, Queue, Stall, Triage};
 use crate::analyze::{Blind, Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
 use crate::knowledge::lifetimes;
-use crate::model::{Actor, Endpoint, Evidence, Finding, TcpState, Timer};
+use crate::model::{Actor, Endpoint, Evidence, Finding, Severity, TcpState, Timer};
 
 pub const DETECTOR: Detector = Detector {
     id: "retransmit-stuck",
@@ -35,6 +35,7 @@ pub const DETECTOR: Detector = Detector {
         "keepalive does not find a dead peer while data waits: its timer runs only on idle connections",
     ],
     states: &[TcpState::Established, TcpState::CloseWait],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "retries",

@@ -21,6 +21,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["a larger backlog does not help: the stuck queue only gets longer"],
     states: &[TcpState::Listen],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "warn",

@@ -31,6 +31,7 @@ pub const DETECTOR: Detector = Detector {
         "tcp_tw_reuse concerns outgoing connections only, and does nothing for a server",
     ],
     states: &[TcpState::TimeWait, TcpState::Listen],
+    worst: Severity::Warning,
     thresholds: &[
         Threshold {
             key: "tw-buckets",

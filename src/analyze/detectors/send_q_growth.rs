@@ -29,6 +29,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["a full Send-Q is no fault: a bulk transfer keeps it full on purpose"],
     states: &[TcpState::Established, TcpState::CloseWait],
+    worst: Severity::Warning,
     thresholds: &[
         Threshold {
             key: "share",
@@ -283,7 +284,8 @@ fn tell_limited(
         ],
         rows: group.rows.iter().copied().take(10).collect(),
         caused_by: None,
-        one_sample: life,
+        // A warning rests on the sockets that three looks agree on.
+        one_sample: life && !warns,
     }
 }
 

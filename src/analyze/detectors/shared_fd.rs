@@ -26,6 +26,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["close() sends a FIN only if no other descriptor refers to the socket"],
     states: &[TcpState::Listen, TcpState::Established, TcpState::CloseWait],
+    worst: Severity::Info,
     thresholds: &[Threshold {
         key: "min",
         default: 1.0,

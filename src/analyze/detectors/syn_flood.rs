@@ -42,6 +42,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["more tcp_synack_retries keep what is dead for longer"],
     states: &[TcpState::SynReceived],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "full",

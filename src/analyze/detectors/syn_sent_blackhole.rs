@@ -35,6 +35,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["lowering tcp_syn_retries for the whole machine hits every program"],
     states: &[TcpState::SynSent],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "age",

@@ -29,6 +29,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["tcp_syncookies is no tuning knob: 2 is for tests, 0 drops the SYNs instead"],
     states: &[TcpState::Listen, TcpState::SynReceived],
+    worst: Severity::Warning,
     thresholds: &[
         Threshold {
             key: "rate",

@@ -33,6 +33,7 @@ pub const DETECTOR: Detector = Detector {
         TcpState::CloseWait,
         TcpState::FinWait1,
     ],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "critical",

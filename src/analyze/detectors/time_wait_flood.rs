@@ -30,6 +30,7 @@ pub const DETECTOR: Detector = Detector {
         "SO_LINGER with 0 sends a reset and loses data; lowering tcp_max_tw_buckets makes resets of late FINs",
     ],
     states: &[TcpState::TimeWait],
+    worst: Severity::Warning,
     thresholds: &[
         Threshold {
             key: "info",

@@ -33,6 +33,7 @@ pub const DETECTOR: Detector = Detector {
         "tcp_fin_timeout does not change TIME-WAIT",
     ],
     states: &[TcpState::TimeWait, TcpState::FinWait2],
+    worst: Severity::Warning,
     thresholds: &[Threshold {
         key: "warn",
         default: 1.0,

@@ -31,6 +31,7 @@ pub const DETECTOR: Detector = Detector {
         "tcp_tw_recycle was removed in Linux 4.12; it broke clients behind NAT",
     ],
     states: &[TcpState::TimeWait],
+    worst: Severity::Warning,
     thresholds: &[
         Threshold {
             key: "min",

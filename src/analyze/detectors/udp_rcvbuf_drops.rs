@@ -33,6 +33,7 @@ pub const DETECTOR: Detector = Detector {
         "a huge buffer does not help a reader that is too slow on average; it only makes the data older",
     ],
     states: &[],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "drops",

@@ -23,6 +23,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     folklore: &["net.unix.max_dgram_qlen is about datagrams and changes nothing here"],
     states: &[TcpState::Listen],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "warn",

@@ -5,7 +5,9 @@ use crate::analyze::role::{BACKGROUND, MIN, SHARE};
 use crate::analyze::scenario::{Example, HERE, Scenario, THERE};
 use crate::analyze::triage::{self, Queue, Stall, Triage};
 use crate::analyze::{Blind, Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
-use crate::model::{Actor, Endpoint, Evidence, Finding, Socket, TcpInfo, TcpState, Timer};
+use crate::model::{
+    Actor, Endpoint, Evidence, Finding, Severity, Socket, TcpInfo, TcpState, Timer,
+};
 
 pub const DETECTOR: Detector = Detector {
     id: "zero-window-peer",
@@ -34,6 +36,7 @@ pub const DETECTOR: Detector = Detector {
         TcpState::CloseWait,
         TcpState::FinWait1,
     ],
+    worst: Severity::Critical,
     thresholds: &[
         Threshold {
             key: "age",

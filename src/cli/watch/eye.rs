@@ -12,12 +12,12 @@ use crate::analyze::{self, Settings};
 use crate::cli::args::Common;
 use crate::cli::everywhere::{self, Gaps};
 use crate::cli::failure::Failure;
-use crate::cli::observe::{Observation, Part};
+use crate::cli::observe::{Judged, Observation, Part};
 use crate::cli::source;
 use crate::collect::netns::Inside;
 use crate::collect::{self, Also, Keep, Source, Want, netlink};
 use crate::fields::Needed;
-use crate::history::{History, Sample, Tally, Tracks};
+use crate::history::{History, Tally, Tracks};
 use crate::model::{AgeFacts, Moves, Namespace, Snapshot, StateSet, TcpState};
 use crate::tui::look::{Frame, Pace, Ranks};
 use crate::tui::msg::{Seek, Wish};
@@ -284,15 +284,14 @@ impl Asked<'_> {
             cookie: self.wish.cookie.and_then(NonZeroU64::new),
         };
         let snapshot = collect::snapshot_with(source, &want, also, keep)?;
-        // The same frame may be read again, for more of it.
-        memory.history.forget_since(snapshot.taken);
         memory
             .tracks
             .retain(|tracks| tracks.taken() < snapshot.taken);
-        let tally = Tally::new(&snapshot);
-        let mut sample = Sample::new(&snapshot, &tally);
-        let analysis = analyze::run(&snapshot, &tally, &sample, &memory.history, self.settings);
-        sample.marks = analyze::marks(&analysis);
+        let Judged {
+            tally,
+            sample,
+            analysis,
+        } = Judged::new(&snapshot, &mut memory.history, self.settings);
         let counters = memory.history.deltas(&sample).map(|deltas| {
             let names = snapshot.facts.counters.keys();
             let rose = names.filter_map(|name| Some((name.clone(), deltas.counter(name)?)));
