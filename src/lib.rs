@@ -10,7 +10,7 @@
 //! * [`cli`]: the command line, the only composer.
 //! * [`tui`]: the dashboard, pure: messages in, effects out.
 //! * [`record`]: captures: what a machine said, to be read again anywhere.
-//! * [`render`]: text and JSON from data.
+//! * [`render`]: text, JSON and metrics from data.
 //! * [`analyze`]: the detectors, their registry and thresholds.
 //! * [`query`]: what a FILTER means.
 //! * [`collect`]: the only place that reads the system: netlink, `/proc`, other network namespaces.
@@ -29,6 +29,8 @@
 //! * a part of a capture: `record/`, with a section of its own
 //! * a table or column of the history: the next step in `history/store/schema.rs`; a member of what is kept of a look:
 //!   another number in `history/store/blob.rs`
+//! * a metric: its line in `render/prometheus/metrics.rs`, from which the manual page is made, and where it is written in
+//!   `render/prometheus/mod.rs`
 //! * a tab of the dashboard: its file in `tui/tabs/` and its line in `tui::tabs::TabId`; the compiler asks for the rest
 //! * a key of the dashboard: its line in `tui::keys::BINDINGS`, from which `?`, `--help` and the manual page are made, and
 //!   what its action does in `tui/app.rs` or in the tab

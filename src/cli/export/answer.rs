@@ -10,7 +10,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use super::collector::Collector;
 use crate::render::prometheus;
 
-/// Answers as long as requests are.
+/// The page that says whether requests are answered.
 pub const HEALTHY: &str = "/-/healthy";
 
 /// How long a scrape waits that does not say how long it can.

@@ -34,7 +34,7 @@ pub fn open(text: &str) -> Result<Vec<TcpListener>, Failure> {
     let resolved = text.to_socket_addrs().map_err(|error| {
         Failure::failed(
             format!("cannot listen on '{text}': {error}"),
-            Some("an address is looked up nowhere: 127.0.0.1:9995, [::1]:9995, :9995".to_owned()),
+            Some("only names are looked up: 127.0.0.1:9995, [::1]:9995, :9995".to_owned()),
         )
     })?;
     let mut addresses: Vec<SocketAddr> = resolved.collect();

@@ -37,7 +37,8 @@ pub fn write(out: &mut Vec<u8>) -> io::Result<()> {
     again(
         out,
         "The first reading is made at the start, so that the first scrape has rates. All readings are made one after the other: \
-        scrapes that come during one share the next, so that each has what was read after it asked.",
+        scrapes that come during one share the next, so that each has what was read after it asked. Findings and rates are judged \
+        by readings that are at least 5 s older, so that several Prometheus servers may scrape as they like.",
     )?;
     section(out, "TEXTFILE")?;
     paragraph(

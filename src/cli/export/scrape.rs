@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::Args;
 use super::figures::figures;
 use crate::analyze::{self, Context, Settings, detectors};
@@ -17,6 +19,10 @@ use crate::render::prometheus::{self, Seen};
 
 /// How many sockets, processes and destinations all earlier looks together may remember: some megabytes.
 const REMEMBERED: usize = 100_000;
+
+/// What is younger judges no scrape, seconds: two Prometheus servers that scrape one after the other would else make the
+/// second compare with a moment ago, and see nothing happen.
+const APART: f64 = 5.0;
 
 /// The time between two looks at counters, where there are only two.
 const PULSE: Duration = Duration::from_secs(1);
@@ -120,12 +126,38 @@ impl Setup {
     }
 }
 
+/// The looks by which others are judged.
+#[derive(Default)]
+struct Looks {
+    history: History,
+    /// the last one that was kept, until it is old enough
+    young: Option<Sample>,
+}
+
+impl Looks {
+    /// Those by which a look at this time is judged. What was seen first judges the next one, however soon that comes.
+    fn before(&mut self, taken: Timestamp) -> &mut History {
+        let alone = self.history.earlier().is_empty();
+        let old = |sample: &mut Sample| taken.duration_since(sample.taken).as_secs_f64() >= APART;
+        if let Some(sample) = self.young.take_if(|sample| alone || old(sample)) {
+            self.history.push(sample);
+            self.history.bound(REMEMBERED);
+        }
+        &mut self.history
+    }
+
+    /// Keeps a look for later ones, unless there is one that is as good.
+    fn keep(&mut self, sample: Sample) {
+        self.young.get_or_insert(sample);
+    }
+}
+
 /// Looks again and again, each time judged by the times before.
 pub struct Scraper {
     setup: Setup,
     /// `None` where a capture is read
     machine: Option<Live>,
-    history: History,
+    looks: Looks,
 }
 
 impl Scraper {
@@ -146,7 +178,7 @@ impl Scraper {
         Ok(Self {
             setup,
             machine,
-            history: History::default(),
+            looks: Looks::default(),
         })
     }
 
@@ -162,14 +194,17 @@ impl Scraper {
                 tally,
                 sample,
                 analysis,
-            } = Judged::new(&snapshot, &mut self.history, &self.setup.settings);
+            } = Judged::new(
+                &snapshot,
+                self.looks.before(snapshot.taken),
+                &self.setup.settings,
+            );
             let text = self
                 .setup
                 .text(&snapshot, (&tally, &sample, &analysis), began)?;
             let mut notes = snapshot.coverage.warnings();
             notes.extend(analysis.warnings);
-            self.history.push(sample);
-            self.history.bound(REMEMBERED);
+            self.looks.keep(sample);
             Ok((text, notes))
         });
         scraped(seen, began)
@@ -195,4 +230,43 @@ fn scraped(made: Result<(String, Vec<String>), Failure>, began: Instant) -> Scra
 fn written(seen: Option<&Seen<'_>>, began: Instant) -> Result<String, Failure> {
     prometheus::text(seen, began.elapsed())
         .map_err(|error| Failure::failed(format!("cannot write metrics: {error}"), None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scrapes_one_upon_the_other_are_judged_by_what_was_before_both() {
+        let mut looks = Looks::default();
+        let mut windows = Vec::new();
+        // At the start, a first scrape, then two servers 50 ms apart every 15 s, then one that never stops.
+        let pairs = [0, 100, 15_000, 15_050, 30_000, 30_050];
+        let flood = (31_000..45_000).step_by(1000);
+        for at in pairs.into_iter().chain(flood) {
+            let taken = Timestamp::from_millisecond(at).unwrap();
+            let last = looks.before(taken).earlier().last();
+            windows.push(last.map(|last| at - last.taken.as_millisecond()));
+            looks.keep(Sample {
+                taken,
+                ..Sample::default()
+            });
+        }
+        let first = [
+            None,
+            Some(100),
+            Some(14_900),
+            Some(14_950),
+            Some(15_000),
+            Some(15_050),
+        ];
+        assert_eq!(windows[..6], first);
+        assert!(
+            windows[11..]
+                .iter()
+                .flatten()
+                .all(|ms| (5_000..11_000).contains(ms)),
+            "{windows:?}"
+        );
+    }
 }

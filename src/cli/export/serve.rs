@@ -82,12 +82,13 @@ pub fn run(args: &Args, setup: Setup) -> Result<(), Failure> {
         listeners.append(&mut listen::open(text)?);
     }
     let (events, happened) = mpsc::channel(1);
-    hear(events.clone())?;
     let broken = events.clone();
     let collector = Collector::start(
         move || opened(setup),
         move || drop(broken.blocking_send(Event::Broken)),
     )?;
+    // Until here a signal ends it as any program, however long the first look takes.
+    hear(events.clone())?;
     serve(args, listeners, collector, events, happened)
 }
 
