@@ -1,5 +1,7 @@
 //! What a run knows of the runs before it, and leaves to those after it.
 
+mod diary;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use clap::ValueHint;
 use jiff::Timestamp;
 
+pub use self::diary::Diary;
 use super::args::Common;
 use super::failure::Failure;
 use super::observe::Observation;
@@ -15,7 +18,7 @@ use crate::analyze::{Context, measures};
 use crate::history::store::{
     Active, Error, Options, Place, Producer, Run, Series, Store, Transition,
 };
-use crate::history::{Count, History, Sample};
+use crate::history::{Count, History, Sample, Tally};
 use crate::model::{AgeFacts, Analysis, Finding, Host, Snapshot, Subject, TcpState};
 
 /// Earlier looks count for so long: afterwards sockets and processes have come and gone.
@@ -154,14 +157,14 @@ impl Memory {
     pub fn keep(
         &mut self,
         producer: Producer,
-        seen: &Observation,
+        seen: Seen<'_>,
         kept: Kept<'_>,
     ) -> Option<Vec<Transition>> {
         let look = self.look.take().filter(|_| kept.look);
         let store = self.store.as_mut()?;
         let place = place(&seen.snapshot.host)?;
         let findings: Vec<Active> = seen.analysis.findings.iter().map(active).collect();
-        let mut judged = judged(&seen.analysis);
+        let mut judged = judged(seen.analysis);
         judged.extend(kept.asked);
         let written = store.write(
             &place,
@@ -189,6 +192,27 @@ impl Memory {
     }
 }
 
+/// A look that was judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// the rows
+    pub snapshot: &'a Snapshot,
+    /// their counts
+    pub tally: &'a Tally,
+    /// what the detectors say
+    pub analysis: &'a Analysis,
+}
+
+impl<'a> From<&'a Observation> for Seen<'a> {
+    fn from(seen: &'a Observation) -> Self {
+        Self {
+            snapshot: &seen.snapshot,
+            tally: &seen.tally,
+            analysis: &seen.analysis,
+        }
+    }
+}
+
 /// What is kept beside the findings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kept<'a> {
@@ -207,10 +231,10 @@ pub struct Kept<'a> {
 }
 
 /// The measures that are kept of a look.
-pub fn values(seen: &Observation) -> Vec<(String, f64)> {
+pub fn values(seen: Seen<'_>) -> Vec<(String, f64)> {
     let context = Context {
-        snapshot: &seen.snapshot,
-        tally: &seen.tally,
+        snapshot: seen.snapshot,
+        tally: seen.tally,
         sample: &Sample::default(),
         history: &History::default(),
         ages: AgeFacts::new(&seen.snapshot.facts),

@@ -64,7 +64,7 @@ impl Past {
         let values = if narrowed {
             Vec::new()
         } else {
-            values(&checked.seen)
+            values((&checked.seen).into())
         };
         let own: Vec<Active> = checked.measured.iter().filter_map(crossed).collect();
         let told = checked.measured.iter();
@@ -80,7 +80,7 @@ impl Past {
             asked: &asked,
             apart: !select.threshold.is_empty(),
         };
-        let changes = self.memory.keep(Producer::Check, &checked.seen, kept);
+        let changes = self.memory.keep(Producer::Check, (&checked.seen).into(), kept);
         self.notes.extend(self.memory.messages());
         changes
     }

@@ -7,6 +7,7 @@ use clap::{Arg, ValueHint};
 
 use crate::cli::args::{Common, Select, duration};
 use crate::cli::failure::Failure;
+use crate::cli::remember;
 use crate::cli::source;
 
 /// Where it listens unless told otherwise: on loopback, at a port of the range that exporters use.
@@ -59,6 +60,9 @@ pub struct Args {
     /// Do not read who holds the sockets
     #[arg(long)]
     pub no_owners: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its members speak for themselves")]
+    pub past: remember::Args,
     #[command(flatten)]
     #[expect(missing_docs, reason = "its members speak for themselves")]
     pub select: Select,

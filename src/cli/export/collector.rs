@@ -12,6 +12,21 @@ use crate::cli::failure::Failure;
 /// Where an answer is awaited.
 type Waiting = oneshot::Sender<Bytes>;
 
+/// What reads the machine.
+pub trait Read {
+    /// Reads it.
+    fn read(&mut self) -> String;
+
+    /// Does what is left to do once those who waited have their answer.
+    fn rest(&mut self) {}
+}
+
+impl<F: FnMut() -> String> Read for F {
+    fn read(&mut self) -> String {
+        self()
+    }
+}
+
 /// The way to ask for a reading.
 #[derive(Clone, Debug)]
 pub struct Collector(Sender<Waiting>);
@@ -27,7 +42,7 @@ impl Collector {
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Failure>
     where
-        R: FnMut() -> String,
+        R: Read,
     {
         let (asks, asked) = channel();
         let (opened, is_open) = channel();
@@ -76,7 +91,7 @@ impl<F: FnOnce()> Drop for LastWord<F> {
 }
 
 /// Answers all who wait with one reading, until nobody can ask any more.
-fn answer(asked: &Receiver<Waiting>, mut read: impl FnMut() -> String) {
+fn answer(asked: &Receiver<Waiting>, mut reader: impl Read) {
     while let Ok(first) = asked.recv() {
         let mut all = vec![first];
         all.extend(asked.try_iter());
@@ -85,10 +100,11 @@ fn answer(asked: &Receiver<Waiting>, mut read: impl FnMut() -> String) {
         if all.is_empty() {
             continue;
         }
-        let text = Bytes::from(read());
+        let text = Bytes::from(reader.read());
         for waiting in all {
             let _ = waiting.send(text.clone());
         }
+        reader.rest();
     }
 }
 

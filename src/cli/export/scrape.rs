@@ -7,12 +7,14 @@ use jiff::Timestamp;
 use super::Args;
 use super::figures::figures;
 use crate::analyze::{self, Context, Settings, detectors};
-use crate::cli::args::Common;
+use crate::cli::args::{Common, Select};
 use crate::cli::failure::Failure;
 use crate::cli::observe::{self, Judged, Plan};
+use crate::cli::remember::{self, Diary};
 use crate::cli::source;
 use crate::collect::live::Live;
 use crate::collect::{self, Also, Want};
+use crate::history::store::Producer;
 use crate::history::{History, Sample, Tally};
 use crate::model::{AgeFacts, Analysis, Snapshot, StateSet};
 use crate::render::prometheus::{self, Seen};
@@ -44,6 +46,8 @@ pub struct Setup {
     common: Common,
     settings: Settings,
     owners: bool,
+    select: Select,
+    past: remember::Args,
 }
 
 impl Setup {
@@ -56,6 +60,8 @@ impl Setup {
             common: args.common.clone(),
             settings: observe::settings(&args.select, &args.common)?,
             owners: !args.no_owners,
+            select: args.select.clone(),
+            past: args.past.clone(),
         })
     }
 
@@ -158,6 +164,9 @@ pub struct Scraper {
     /// `None` where a capture is read
     machine: Option<Live>,
     looks: Looks,
+    diary: Diary,
+    /// whether nothing was looked at yet
+    first: bool,
 }
 
 impl Scraper {
@@ -175,10 +184,18 @@ impl Scraper {
             live.remember_owners(true);
             Some(live)
         };
+        let Setup {
+            past,
+            common,
+            select,
+            ..
+        } = &setup;
         Ok(Self {
+            diary: Diary::open(past, common, Producer::Export, select),
             setup,
             machine,
             looks: Looks::default(),
+            first: true,
         })
     }
 
@@ -190,6 +207,9 @@ impl Scraper {
         let began = Instant::now();
         let seen = self.setup.snapshot(live).map_err(Failure::from);
         let seen = seen.and_then(|snapshot| {
+            if std::mem::take(&mut self.first) {
+                self.looks.history = self.diary.recall(&snapshot);
+            }
             let Judged {
                 tally,
                 sample,
@@ -203,11 +223,20 @@ impl Scraper {
                 .setup
                 .text(&snapshot, (&tally, &sample, &analysis), began)?;
             let mut notes = snapshot.coverage.warnings();
+            self.diary.take(&snapshot, &tally, &analysis, &sample);
             notes.extend(analysis.warnings);
             self.looks.keep(sample);
             Ok((text, notes))
         });
         scraped(seen, began)
+    }
+}
+
+impl Scraper {
+    /// Writes down what is kept of the last scrape: whoever asked for it has it by now. Returns what went wrong with that.
+    pub fn rest(&mut self) -> &[String] {
+        self.diary.write();
+        self.diary.notes()
     }
 }
 

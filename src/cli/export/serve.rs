@@ -92,18 +92,44 @@ pub fn run(args: &Args, setup: Setup) -> Result<(), Failure> {
     serve(args, listeners, collector, events, happened)
 }
 
+/// A machine that is read again and again.
+struct Reader {
+    scraper: Scraper,
+    said: Said,
+    /// what was said of the history
+    notes: Vec<String>,
+}
+
+impl Read for Reader {
+    fn read(&mut self) -> String {
+        let scraped = self.scraper.scrape();
+        self.said.say(&scraped);
+        scraped.text
+    }
+
+    fn rest(&mut self) {
+        let notes = self.scraper.rest();
+        if notes != self.notes {
+            source::notes(notes);
+            self.notes = notes.to_vec();
+        }
+    }
+}
+
 /// Opens the machine and looks once, so that the first scrape has something to compare with.
-fn opened(setup: Setup) -> Result<impl FnMut() -> String, Failure> {
+fn opened(setup: Setup) -> Result<Reader, Failure> {
     let mut scraper = Scraper::open(setup)?;
     let mut said = Said::default();
     let first = scraper.scrape();
     source::notes(&first.notes);
     said.say(&first);
-    Ok(move || {
-        let scraped = scraper.scrape();
-        said.say(&scraped);
-        scraped.text
-    })
+    let mut reader = Reader {
+        scraper,
+        said,
+        notes: Vec::new(),
+    };
+    reader.rest();
+    Ok(reader)
 }
 
 /// Hears signals, on a thread of its own. Others than these do what they do to any program.

@@ -44,11 +44,17 @@ pub fn run(args: &Args, path: &Path, setup: Setup) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format!("cannot start a thread: {error}"), None))?;
     let mut scraper = Scraper::open(setup)?;
     let mut said = super::Said::default();
+    let mut notes: Vec<String> = Vec::new();
     loop {
         let began = Instant::now();
         let scraped = scraper.scrape();
         said.say(&scraped);
         write(path, scraped.text.as_bytes())?;
+        let noted = scraper.rest();
+        if noted != notes {
+            source::notes(noted);
+            notes = noted.to_vec();
+        }
         super::notify(sd_notify::NotifyState::Ready);
         let left = interval.saturating_sub(began.elapsed());
         match ended.recv_timeout(left.max(Duration::from_millis(1))) {

@@ -77,7 +77,7 @@ fn a_state_directory_that_cannot_be_is_a_message_and_no_failure() {
         messages[0].contains("nothing is remembered"),
         "{messages:?}"
     );
-    assert!(memory.recall(&Snapshot::default()).is_empty());
+    assert!(memory.recall(&Snapshot::default()).earlier().is_empty());
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_listener_that_was_there_in_the_run_before_is_missed() {
         watch.look(source.as_mut(), true).unwrap();
         let seen = watch.finish().unwrap();
         let age = memory.age();
-        let changes = memory.keep(Producer::Check, &seen, &[]);
+        let changes = memory.keep(Producer::Check, (&seen).into(), Kept { look: true, ..Kept::default() });
         assert_eq!(memory.messages(), Vec::<String>::new());
         (seen.analysis, age, changes.unwrap())
     };

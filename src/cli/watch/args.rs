@@ -6,6 +6,7 @@ use clap::ValueHint;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::cli::args::{Common, Select, duration};
+use crate::cli::remember;
 use crate::tui::tabs::TabId;
 
 /// What the help says beside the options.
@@ -13,6 +14,8 @@ pub const EXAMPLES: &str = "Keys: ? shows all of them; Tab and 1 to 5 change the
 
 A look that takes more than a tenth of the interval makes the next ones rarer, and the screen says so. Owners are read \
 for new sockets only, all of them once in a while.
+
+The dashboard reads and keeps the history that `linger history` shows; --once and --batch do not.
 
 --once and --batch draw as wide and high as the terminal, or as COLUMNS and LINES \
 say, else 80x24; they look twice before the first frame, because one look shows no change. With --json they print \
@@ -55,6 +58,8 @@ pub struct Args {
     /// Which sockets to show, in the language of `linger list`
     #[arg(value_name = "FILTER", value_hint = ValueHint::Other)]
     pub filter: Vec<String>,
+    #[command(flatten)]
+    pub past: remember::Args,
     #[command(flatten)]
     pub select: Select,
     #[command(flatten)]

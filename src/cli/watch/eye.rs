@@ -12,6 +12,7 @@ use crate::analyze::{self, Settings};
 use crate::cli::args::Common;
 use crate::cli::everywhere::{self, Gaps};
 use crate::cli::failure::Failure;
+use crate::cli::remember::Diary;
 use crate::cli::observe::{Judged, Observation, Part};
 use crate::cli::source;
 use crate::collect::netns::Inside;
@@ -64,6 +65,7 @@ pub struct Eye {
     names: Known,
     owners: bool,
     wish: Wish,
+    diary: Option<Diary>,
 }
 
 impl Eye {
@@ -98,7 +100,20 @@ impl Eye {
             names: Known::default(),
             owners,
             wish: Wish::default(),
+            diary: None,
         })
+    }
+
+    /// Reads what is remembered of this machine, and keeps what it sees.
+    pub fn remember(&mut self, diary: Diary) {
+        self.diary = Some(diary);
+    }
+
+    /// Writes down what is kept of the last look: whoever waits for that has it by now.
+    pub fn rest(&mut self) {
+        if let Some(diary) = &mut self.diary {
+            diary.write();
+        }
     }
 
     /// What is to be collected from now on beside what the detectors ask for.
@@ -204,6 +219,7 @@ impl Eye {
             names,
             owners,
             wish,
+            diary,
         } = self;
         let asked = Asked {
             settings,
@@ -212,7 +228,8 @@ impl Eye {
         };
         let mut look = match place {
             Where::One(machine) => {
-                let seen = asked.look(machine.as_mut(), memory.entry(0).or_default())?;
+                let memory = memory.entry(0).or_default();
+                let seen = asked.look(machine.as_mut(), memory, diary.as_mut())?;
                 names.look(common, machine.as_ref(), wish.needed.cgroup);
                 names.users([&seen.snapshot]);
                 one(seen, names)
@@ -227,7 +244,7 @@ impl Eye {
                         settings: if namespace.own { settings } else { &elsewhere },
                         ..asked
                     };
-                    match asked.look(inside, memory.entry(namespace.inode).or_default()) {
+                    match asked.look(inside, memory.entry(namespace.inode).or_default(), None) {
                         Ok(seen) => all.push((namespace, seen)),
                         Err(error) => missed.add(&namespace, error),
                     }
@@ -238,6 +255,8 @@ impl Eye {
             }
         };
         look.owners = *owners;
+        let notes = diary.iter().flat_map(Diary::notes);
+        look.warnings.extend(notes.cloned());
         look.frame = frame;
         look.pace.took = began.elapsed();
         Ok(look)
@@ -253,7 +272,12 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    fn look(self, source: &mut dyn Source, memory: &mut Memory) -> Result<Seen, collect::Error> {
+    fn look(
+        self,
+        source: &mut dyn Source,
+        memory: &mut Memory,
+        diary: Option<&mut Diary>,
+    ) -> Result<Seen, collect::Error> {
         let needs = analyze::needs(self.settings);
         let Needed {
             extended,
@@ -287,11 +311,18 @@ impl Asked<'_> {
         memory
             .tracks
             .retain(|tracks| tracks.taken() < snapshot.taken);
+        let mut diary = diary;
+        if let Some(diary) = diary.as_mut().filter(|_| memory.tracks.is_empty()) {
+            memory.history = diary.recall(&snapshot);
+        }
         let Judged {
             tally,
             sample,
             analysis,
         } = Judged::new(&snapshot, &mut memory.history, self.settings);
+        if let Some(diary) = diary {
+            diary.take(&snapshot, &tally, &analysis, &sample);
+        }
         let counters = memory.history.deltas(&sample).map(|deltas| {
             let names = snapshot.facts.counters.keys();
             let rose = names.filter_map(|name| Some((name.clone(), deltas.counter(name)?)));

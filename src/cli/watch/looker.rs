@@ -8,8 +8,10 @@ use super::Event;
 use super::eye::Eye;
 use super::screen::LastWord;
 use crate::analyze::Settings;
-use crate::cli::args::Common;
+use crate::cli::args::{Common, Select};
 use crate::cli::failure::Failure;
+use crate::cli::remember::{self, Diary};
+use crate::history::store::Producer;
 use crate::tui::Msg;
 use crate::tui::msg::{Seek, Wish};
 
@@ -46,6 +48,8 @@ pub struct Setup {
     pub owners: bool,
     /// how often
     pub interval: Duration,
+    /// which detectors, and where history is
+    pub past: (Select, remember::Args),
 }
 
 /// Begins to look. The first look, and what else happens, comes as events.
@@ -63,7 +67,9 @@ pub fn start(setup: Setup, events: SyncSender<Event>) -> Result<(Sender<Order>, 
         let interval = setup.interval;
         match Eye::open(&setup.common, setup.settings, setup.owners) {
             Err(failure) => drop(opened.send(Err(failure))),
-            Ok(eye) => {
+            Ok(mut eye) => {
+                let (select, past) = &setup.past;
+                eye.remember(Diary::open(past, &setup.common, Producer::Watch, select));
                 let _ = opened.send(Ok(eye.frame().is_some()));
                 let playing = eye.frame().is_some_and(|frame| frame.of > 1);
                 let mut looker = Looker {
@@ -124,6 +130,7 @@ impl Looker {
             if self.events.send(Event::Msg(msg)).is_err() {
                 return;
             }
+            self.eye.rest();
             // Two looks at most are alive: the one that is drawn, and the one that is on its way.
             if matches!(self.wait(began, looked), Next::End) {
                 return;
