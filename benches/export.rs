@@ -123,7 +123,12 @@ fn measure(wanted: usize) -> Done<()> {
 
 fn exporter() -> Done<(Running, String)> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_linger"))
-        .args(["export", "--web.listen-address", "127.0.0.1:0"])
+        .args([
+            "export",
+            "--no-history",
+            "--web.listen-address",
+            "127.0.0.1:0",
+        ])
         .stderr(Stdio::piped())
         .spawn()?;
     let stderr = child.stderr.take().ok_or("no stderr")?;

@@ -64,8 +64,9 @@ fn measure(sockets: usize) -> Result<(), Box<dyn Error>> {
         Ok(String::from_utf8(output.stdout)?)
     };
     let line = format!(
-        "LC_ALL=C.UTF-8 exec {} watch --interval 1s",
-        env!("CARGO_BIN_EXE_linger")
+        "LC_ALL=C.UTF-8 exec {} watch --interval 1s --state-dir {}",
+        env!("CARGO_BIN_EXE_linger"),
+        scratch.path().join("state").display()
     );
     tmux(&["new-session", "-d", "-x", "120", "-y", "40", &line])?;
     let pid = tmux(&["display-message", "-p", "#{pane_pid}"])?

@@ -51,6 +51,9 @@ fn kept(directory: &Path) {
             findings: &findings,
             judged: &["close-wait-leak"],
             sample: None,
+            reader: 0,
+            own: &[],
+            apart: false,
         };
         store.write(place, &run).unwrap();
     };

@@ -34,6 +34,10 @@ pub fn linger(arguments: &[&str]) -> Command {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env_clear()
         .envs([("COLUMNS", "80"), ("LANG", "C.UTF-8"), ("TZ", "UTC")])
+        .env(
+            "STATE_DIRECTORY",
+            concat!(env!("CARGO_TARGET_TMPDIR"), "/state"),
+        )
         .args(arguments);
     command
 }

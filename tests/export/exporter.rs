@@ -3,8 +3,10 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,9 +34,19 @@ pub fn through(program: &str, arguments: &[&str]) -> Command {
             ("TZ", "UTC"),
             ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
         ])
+        .env("STATE_DIRECTORY", state_directory())
         .args(arguments)
         .stdin(Stdio::null());
     command
+}
+
+/// A history for this run alone, which is begun anew.
+fn state_directory() -> PathBuf {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("export-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&path);
+    path
 }
 
 /// The program in a shell that has set something first.

@@ -228,8 +228,11 @@ fn run_all(chosen: &[Test], asked: &Asked) -> ExitCode {
 /// Runs one test. Its output goes to a file, not a pipe, so that a grandchild that stays behind keeps nobody waiting.
 fn attempt(test: &Test, nocapture: bool) -> Result<Verdict> {
     let mut output = tempfile::tempfile().context("cannot keep the output of a test")?;
+    // No test touches the history of this machine.
+    let state = tempfile::tempdir().context("no room for what the program remembers")?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--exec", test.name]).stdin(Stdio::null());
+    command.env("STATE_DIRECTORY", state.path().join("linger"));
     // A group of its own, so that what the test started ends with it.
     command.process_group(0);
     if !nocapture {

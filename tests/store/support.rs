@@ -49,6 +49,9 @@ pub fn run(second: i64) -> Run<'static> {
         findings: &[],
         judged: &[],
         sample: None,
+        reader: 0,
+        own: &[],
+        apart: false,
     }
 }
 

@@ -146,6 +146,24 @@ pub static ALL: &[Measure] = &[
         ..PLAIN
     },
     Measure {
+        name: "unit[UNIT].STATE",
+        doc: "sockets in a state that processes of a systemd unit hold",
+        unit: "sockets",
+        narrows: true,
+        needs: OWNERS,
+        read: process::in_state,
+        ..PLAIN
+    },
+    Measure {
+        name: "unit[UNIT].total",
+        doc: "TCP sockets that processes of a systemd unit hold",
+        unit: "sockets",
+        narrows: true,
+        needs: OWNERS,
+        read: process::total,
+        ..PLAIN
+    },
+    Measure {
         name: "ports.used-ratio",
         doc: "ports of ip_local_port_range that are taken towards the destination that takes most",
         read: host::ports,

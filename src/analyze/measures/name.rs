@@ -17,6 +17,8 @@ pub struct Asked {
     pub port: Option<u16>,
     /// of processes of which name
     pub comm: Option<String>,
+    /// of processes of which systemd unit
+    pub unit: Option<String>,
 }
 
 /// A name that is none.
@@ -141,7 +143,7 @@ pub(super) fn parse(text: &str) -> Result<Asked, Error> {
         value: parameter.unwrap_or_default().to_owned(),
         wanted,
     };
-    let (mut port, mut comm) = (None, None);
+    let (mut port, mut comm, mut unit) = (None, None, None);
     if measure.name.contains("PORT") {
         let number = parameter.map(|text| text.strip_prefix(':').unwrap_or(text));
         let number = number.and_then(|text| text.parse::<u16>().ok());
@@ -151,9 +153,16 @@ pub(super) fn parse(text: &str) -> Result<Asked, Error> {
                 .ok_or_else(|| wrong("port"))?,
         );
     }
-    if measure.name.contains("COMM") {
+    let is_unit = measure.name.contains("UNIT");
+    if is_unit || measure.name.contains("COMM") {
         let name = parameter.filter(|name| !name.trim().is_empty());
-        comm = Some(name.ok_or_else(|| wrong("name of a program"))?.to_owned());
+        let wanted = if is_unit {
+            "name of a unit"
+        } else {
+            "name of a program"
+        };
+        let name = Some(name.ok_or_else(|| wrong(wanted))?.to_owned());
+        *(if is_unit { &mut unit } else { &mut comm }) = name;
         if let Some(state @ (TcpState::TimeWait | TcpState::SynReceived)) = state {
             return Err(Error::NobodyHolds {
                 text: text.to_owned(),
@@ -172,12 +181,16 @@ pub(super) fn parse(text: &str) -> Result<Asked, Error> {
         // A program may be called STATE.
         label = label.replacen("COMM", comm, 1);
     }
+    if let Some(unit) = &unit {
+        label = label.replacen("UNIT", unit, 1);
+    }
     Ok(Asked {
         measure,
         label,
         state,
         port,
         comm,
+        unit,
     })
 }
 

@@ -25,9 +25,24 @@ pub(super) fn total(context: &Context<'_>, asked: &Asked) -> Reading {
     held(context, asked, None)
 }
 
+/// Whether the process is of the unit; `nginx` is short for `nginx.service`.
+fn is_of(process: &Process, unit: &str) -> bool {
+    process
+        .unit()
+        .is_some_and(|own| own == unit || own.strip_suffix(".service") == Some(unit))
+}
+
 fn held(context: &Context<'_>, asked: &Asked, state: Option<TcpState>) -> Reading {
     let snapshot = context.snapshot;
-    let name = asked.comm.as_deref().unwrap_or_default();
+    let wanted = |process: &Process| match &asked.unit {
+        Some(unit) => is_of(process, unit),
+        None => asked
+            .comm
+            .as_deref()
+            .is_some_and(|name| is_named(process, name)),
+    };
+    let name = asked.unit.as_ref().or(asked.comm.as_ref());
+    let name = name.map_or("", String::as_str);
     if !snapshot.coverage.owners_read {
         return Reading::CannotTell("who holds the sockets was not read".to_owned());
     }
@@ -36,7 +51,7 @@ fn held(context: &Context<'_>, asked: &Asked, state: Option<TcpState>) -> Readin
     }
     let processes = (0u32..).zip(snapshot.owners.processes());
     let named: FxHashSet<u32> = processes
-        .filter(|(_, process)| is_named(process, name))
+        .filter(|(_, process)| wanted(process))
         .map(|(place, _)| place)
         .collect();
     let links = snapshot.owners.links().iter();
@@ -44,11 +59,11 @@ fn held(context: &Context<'_>, asked: &Asked, state: Option<TcpState>) -> Readin
         .filter(|link| named.contains(&link.process))
         .map(|link| link.inode)
         .collect();
-    let wanted = |socket: &&Socket| {
+    let is_counted = |socket: &&Socket| {
         socket.inode != 0 && state.is_none_or(|state| socket.state.shown() == state.shown())
     };
     let (mut count, mut hidden) = (0u64, 0u64);
-    for socket in snapshot.sockets.iter().filter(wanted) {
+    for socket in snapshot.sockets.iter().filter(is_counted) {
         if inodes.contains(&socket.inode) {
             count += 1;
         } else if snapshot.owners.links_of(socket.inode).is_empty() {

@@ -21,7 +21,7 @@ or none can.
 
 With --metric numbers are held against ranges. Only they are judged then, unless --only asks for findings too. Each -w \
 and -c belongs to the --metric before it. A FILTER, in the language of `linger list`, narrows the metrics tcp.STATE, \
-tcp.total, process[COMM].STATE, process[COMM].total and closes.rate to the sockets that fit.
+tcp.total, closes.rate, and STATE and total of process[COMM] and unit[UNIT] to the sockets that fit.
 
 RANGE alerts outside of START:END, ends included within; with @ before it inside:
   10        below 0 and above 10

@@ -206,7 +206,7 @@ fn check(args: &Args, limits: &[Limited]) -> Result<(), Failure> {
                 "--metric {} is not of some sockets only, and there is a FILTER",
                 one.asked.label
             ),
-            "a FILTER narrows tcp.STATE, tcp.total, process[COMM].STATE, process[COMM].total and closes.rate",
+            "a FILTER narrows tcp.STATE, tcp.total, closes.rate, and STATE and total of process[COMM] and unit[UNIT]",
         );
     }
     let owned = limits.iter().find(|one| one.asked.measure.needs.owners);

@@ -80,7 +80,9 @@ impl Past {
             asked: &asked,
             apart: !select.threshold.is_empty(),
         };
-        let changes = self.memory.keep(Producer::Check, (&checked.seen).into(), kept);
+        let changes = self
+            .memory
+            .keep(Producer::Check, (&checked.seen).into(), kept);
         self.notes.extend(self.memory.messages());
         changes
     }

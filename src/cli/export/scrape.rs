@@ -10,7 +10,7 @@ use crate::analyze::{self, Context, Settings, detectors};
 use crate::cli::args::{Common, Select};
 use crate::cli::failure::Failure;
 use crate::cli::observe::{self, Judged, Plan};
-use crate::cli::remember::{self, Diary};
+use crate::cli::remember::{self, Diary, Kept, Memory, values};
 use crate::cli::source;
 use crate::collect::live::Live;
 use crate::collect::{self, Also, Want};
@@ -75,14 +75,25 @@ impl Setup {
             owners: self.owners,
             recorded: None,
         };
-        let seen = observe::look(&self.common, plan, &self.settings).and_then(|seen| {
+        let mut memory = Memory::open(&self.past, &self.common);
+        let seen = observe::look_again(&self.common, plan, &self.settings, &mut memory);
+        let seen = seen.and_then(|seen| {
             let sample = Sample::default();
             let text = self.text(
                 &seen.snapshot,
                 (&seen.tally, &sample, &seen.analysis),
                 began,
             )?;
-            Ok((text, seen.warnings()))
+            let kept = Kept {
+                values: &values((&seen).into()),
+                look: self.select.only.is_empty() && self.select.skip.is_empty(),
+                apart: !self.select.threshold.is_empty(),
+                ..Kept::default()
+            };
+            let _ = memory.keep(Producer::Export, (&seen).into(), kept);
+            let mut notes = seen.warnings();
+            notes.extend(memory.messages());
+            Ok((text, notes))
         });
         scraped(seen, began)
     }

@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 
 use super::answer::{Site, close_behind};
 use super::args::{ADDRESS, Args};
+use super::collector::Read;
 use super::collector::{Collector, ended_early};
 use super::connection::{Connection, Phase, Watched};
 use super::scrape::{Scraper, Setup};

@@ -14,6 +14,7 @@ use signal_hook::iterator::Signals;
 use super::Args;
 use super::scrape::{Scraped, Scraper, Setup};
 use crate::cli::failure::Failure;
+use crate::cli::source;
 use crate::cli::terminal;
 
 /// node_exporter runs as a user of its own.

@@ -36,7 +36,12 @@ pub struct Diary {
 
 impl Diary {
     /// Opens the history.
-    pub fn open(args: &Args, common: &Common, producer: Producer, select: &crate::cli::args::Select) -> Self {
+    pub fn open(
+        args: &Args,
+        common: &Common,
+        producer: Producer,
+        select: &crate::cli::args::Select,
+    ) -> Self {
         let mut memory = Memory::open(args, common);
         let notes = memory.messages();
         Self {
@@ -61,12 +66,24 @@ impl Diary {
     }
 
     /// Takes a look, if it is time to keep one. Nothing is written yet: whoever waits for the look comes first.
-    pub fn take(&mut self, snapshot: &Snapshot, tally: &Tally, analysis: &Analysis, sample: &Sample) {
-        let due = self.written.is_none_or(|written| written.elapsed() >= EVERY);
+    pub fn take(
+        &mut self,
+        snapshot: &Snapshot,
+        tally: &Tally,
+        analysis: &Analysis,
+        sample: &Sample,
+    ) {
+        let due = self
+            .written
+            .is_none_or(|written| written.elapsed() >= EVERY);
         if !due || !self.memory.is_kept() {
             return;
         }
-        let seen = Seen { snapshot, tally, analysis };
+        let seen = Seen {
+            snapshot,
+            tally,
+            analysis,
+        };
         self.memory.take(sample.clone());
         self.entry = Some(Entry {
             values: values(seen),

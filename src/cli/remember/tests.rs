@@ -104,7 +104,14 @@ fn a_listener_that_was_there_in_the_run_before_is_missed() {
         watch.look(source.as_mut(), true).unwrap();
         let seen = watch.finish().unwrap();
         let age = memory.age();
-        let changes = memory.keep(Producer::Check, (&seen).into(), Kept { look: true, ..Kept::default() });
+        let changes = memory.keep(
+            Producer::Check,
+            (&seen).into(),
+            Kept {
+                look: true,
+                ..Kept::default()
+            },
+        );
         assert_eq!(memory.messages(), Vec::<String>::new());
         (seen.analysis, age, changes.unwrap())
     };

@@ -58,6 +58,7 @@ pub fn run(args: &Args, settings: Settings, filter: Filter) -> Result<(), Failur
         settings,
         owners: !args.no_owners,
         interval: args.interval,
+        past: (args.select.clone(), args.past.clone()),
     };
     let (orders, replay) = looker::start(asked, events.clone())?;
     let size = ratatui::crossterm::terminal::size()?;
