@@ -27,6 +27,7 @@ const REACH: Duration = Duration::from_secs(7200);
 /// Where the history is.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "History")]
+#[group(skip)]
 pub struct Args {
     /// Where the history is kept [default: $STATE_DIRECTORY, else /var/lib/linger for root, else $XDG_STATE_HOME/linger]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
