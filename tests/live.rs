@@ -51,6 +51,8 @@ mod fingers;
 mod harness;
 #[path = "live/healthy.rs"]
 mod healthy;
+#[path = "live/history.rs"]
+mod history;
 #[path = "live/host.rs"]
 mod host;
 #[path = "live/hostile.rs"]
@@ -123,6 +125,7 @@ fn main() -> ExitCode {
         findings::TESTS,
         blame::TESTS,
         check::TESTS,
+        history::TESTS,
         closing::TESTS,
         healthy::TESTS,
         controls::TESTS,

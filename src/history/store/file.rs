@@ -64,6 +64,8 @@ pub fn open(dir: &Path, options: Options) -> Result<Store, Error> {
                 });
             }
             Ok(_) => {}
+            // It was set aside between one step and the next, or a new one has been made.
+            Err(_) if identity != self::identity(&path) => {}
             Err(Error::Damaged { why, .. }) => {
                 messages.extend(set_aside(&dir, identity, &why)?);
             }
