@@ -41,6 +41,8 @@ pub struct Args {
 #[derive(Debug, Default)]
 pub struct Memory {
     store: Option<Store>,
+    /// whether nothing can be written to it
+    read_only: bool,
     messages: Vec<String>,
     age: Option<Duration>,
     /// what runs before this one saw, once it was asked for
@@ -74,7 +76,12 @@ impl Memory {
                 memory.store = Some(store);
                 memory.messages = messages;
             }
-            Ok((_, Err(error))) => memory.failed(&error),
+            Ok((directory, Err(error))) => {
+                memory.failed(&error);
+                // What others have kept can be read where nothing can be written.
+                memory.store = Store::open_to_read(&directory).ok().flatten();
+                memory.read_only = true;
+            }
             Err(Failure::Said { message, .. }) => memory
                 .messages
                 .push(format!("{message}: nothing is remembered")),
@@ -162,7 +169,7 @@ impl Memory {
         kept: Kept<'_>,
     ) -> Option<Vec<Transition>> {
         let look = self.look.take().filter(|_| kept.look);
-        let store = self.store.as_mut()?;
+        let store = self.store.as_mut().filter(|_| !self.read_only)?;
         let place = place(&seen.snapshot.host)?;
         let findings: Vec<Active> = seen.analysis.findings.iter().map(active).collect();
         let mut judged = judged(seen.analysis);

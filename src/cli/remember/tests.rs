@@ -136,3 +136,51 @@ fn a_listener_that_was_there_in_the_run_before_is_missed() {
         "no news"
     );
 }
+
+#[test]
+fn what_others_have_kept_is_read_where_nothing_can_be_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let seen = Observation {
+        snapshot: Snapshot {
+            taken: jiff::Timestamp::now(),
+            host: Host {
+                boot_id: Some("a".to_owned()),
+                netns: Some(7),
+                ..Host::default()
+            },
+            ..Snapshot::default()
+        },
+        tally: Tally::default(),
+        analysis: Analysis::default(),
+        parts: Vec::new(),
+    };
+    let values = [
+        ("tcp.total".to_owned(), 7.0),
+        ("tcp.listen".to_owned(), 7.0),
+    ];
+    let kept = Kept {
+        values: &values,
+        ..Kept::default()
+    };
+    let changes = memory(directory.path()).keep(Producer::Check, (&seen).into(), kept);
+    assert_eq!(changes, Some(Vec::new()));
+    let readable = Store::open_to_read(directory.path()).unwrap().unwrap();
+    let mut memory = Memory {
+        store: Some(readable),
+        read_only: true,
+        ..Memory::default()
+    };
+    let later = Snapshot {
+        taken: jiff::Timestamp::now() + Duration::from_secs(300),
+        ..seen.snapshot
+    };
+    assert_eq!(memory.recall(&later).counts().count(), 1);
+    let seen = Observation {
+        snapshot: later,
+        tally: Tally::default(),
+        analysis: Analysis::default(),
+        parts: Vec::new(),
+    };
+    assert_eq!(memory.keep(Producer::Check, (&seen).into(), kept), None);
+    assert_eq!(memory.messages(), [""; 0], "it was said when it was opened");
+}
