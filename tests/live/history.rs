@@ -99,11 +99,11 @@ fn changes(world: &mut World) -> Result<()> {
     let document: Value = serde_json::from_str(&document)?;
     let faults = crate::schema::faults(&document);
     world.expect(faults.is_empty(), || format!("{faults:?}"));
-    let change = &document["changes"][0];
-    world.expect(
-        change["from"] == "critical" && change["to"].is_null(),
-        || format!("{document:#}"),
-    );
+    let change = document.pointer("/changes/0").context("no change")?;
+    let of = |end: &str| change.get(end).and_then(Value::as_str);
+    world.expect(of("from") == Some("critical") && of("to").is_none(), || {
+        format!("{document:#}")
+    });
     let (said, code) = run(world, "check --on-change --no-history")?;
     world.expect(code == Some(3) && said.contains("--on-change"), || said);
     Ok(())
@@ -221,7 +221,9 @@ fn kept_by_all(world: &mut World) -> Result<()> {
             return Ok(None);
         }
         let document: Value = serde_json::from_str(&document)?;
-        Ok(document["measures"][0]["points"][0]["value"].as_f64())
+        Ok(document
+            .pointer("/measures/0/points/0/value")
+            .and_then(Value::as_f64))
     };
     let directory = |name: &str| world.scratch.path().join(name).display().to_string();
 

@@ -1,12 +1,11 @@
 //! What is kept, of whom, and for how long.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use linger::history::store::{NAME, Options, Place, Producer, Run, Store};
-use linger::history::{Held, Sample};
-use linger::model::{Endpoint, Severity};
+use linger::model::Severity;
 
 use super::support::*;
 

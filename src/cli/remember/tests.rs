@@ -142,7 +142,7 @@ fn what_others_have_kept_is_read_where_nothing_can_be_written() {
     let directory = tempfile::tempdir().unwrap();
     let seen = Observation {
         snapshot: Snapshot {
-            taken: jiff::Timestamp::now(),
+            taken: Timestamp::now(),
             host: Host {
                 boot_id: Some("a".to_owned()),
                 netns: Some(7),
@@ -171,7 +171,7 @@ fn what_others_have_kept_is_read_where_nothing_can_be_written() {
         ..Memory::default()
     };
     let later = Snapshot {
-        taken: jiff::Timestamp::now() + Duration::from_secs(300),
+        taken: Timestamp::now() + Duration::from_secs(300),
         ..seen.snapshot
     };
     assert_eq!(memory.recall(&later).counts().count(), 1);
