@@ -14,7 +14,7 @@ use super::args::Common;
 use super::failure::Failure;
 use super::observe::Observation;
 use super::{source, state_dir};
-use crate::analyze::{Context, measures};
+use crate::analyze::{self, Context, Settings, measures};
 use crate::history::store::{
     Active, Error, Options, Place, Producer, Run, Series, Store, Transition,
 };
@@ -44,9 +44,9 @@ pub struct Memory {
     /// whether nothing can be written to it
     read_only: bool,
     messages: Vec<String>,
+    /// files that were set aside, and why
+    aside: Vec<String>,
     age: Option<Duration>,
-    /// what runs before this one saw, once it was asked for
-    recalled: Option<History>,
     /// the last look, once it was judged
     look: Option<Sample>,
 }
@@ -62,25 +62,34 @@ pub fn place(host: &Host) -> Option<Place> {
 impl Memory {
     /// Opens the history, unless there is none to be used: of a capture, of all namespaces together, or where the user
     /// wants none.
-    pub fn open(args: &Args, common: &Common) -> Self {
+    /// Waits no longer than `patience` for others who write to it.
+    pub fn open(args: &Args, common: &Common, patience: Duration) -> Self {
         let mut memory = Self::default();
         if args.no_history || common.from.is_some() || source::is_all(common) {
             return memory;
         }
         let opened = state_dir::prepare(args.state_dir.as_deref()).map(|directory| {
-            let opened = Store::open(&directory, Options::default());
+            let opened = Store::open(
+                &directory,
+                Options {
+                    patience,
+                    ..Options::default()
+                },
+            );
             (directory, opened)
         });
         match opened {
             Ok((_, Ok((store, messages)))) => {
                 memory.store = Some(store);
-                memory.messages = messages;
+                memory.aside = messages;
             }
             Ok((directory, Err(error))) => {
                 memory.failed(&error);
                 // What others have kept can be read where nothing can be written.
-                memory.store = Store::open_to_read(&directory).ok().flatten();
-                memory.read_only = true;
+                if matches!(error, Error::ReadOnly { .. }) {
+                    memory.store = Store::open_to_read(&directory).ok().flatten();
+                    memory.read_only = true;
+                }
             }
             Err(Failure::Said { message, .. }) => memory
                 .messages
@@ -100,6 +109,16 @@ impl Memory {
         self.age
     }
 
+    /// Whether something can be left to later runs.
+    pub const fn is_writable(&self) -> bool {
+        self.store.is_some() && !self.read_only
+    }
+
+    /// The files that were set aside since the last call: something is lost, which everybody has to hear.
+    pub fn aside(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.aside)
+    }
+
     /// What went wrong since the last call.
     pub fn messages(&mut self) -> Vec<String> {
         std::mem::take(&mut self.messages)
@@ -114,13 +133,6 @@ impl Memory {
 
     /// What was seen where and before `snapshot` was taken.
     pub fn recall(&mut self, snapshot: &Snapshot) -> History {
-        if self.recalled.is_none() {
-            self.recalled = Some(self.recollect(snapshot));
-        }
-        self.recalled.clone().unwrap_or_default()
-    }
-
-    fn recollect(&mut self, snapshot: &Snapshot) -> History {
         let mut history = History::default();
         let Some(store) = &self.store else {
             return history;
@@ -149,10 +161,7 @@ impl Memory {
         self.age = samples
             .last()
             .and_then(|last| Duration::try_from(now.duration_since(last.taken)).ok());
-        for sample in samples {
-            history.push(sample);
-        }
-        history.set_counts(counts(&series));
+        history.recall(samples, counts(&series));
         history
     }
 
@@ -168,18 +177,28 @@ impl Memory {
         seen: Seen<'_>,
         kept: Kept<'_>,
     ) -> Option<Vec<Transition>> {
-        let look = self.look.take().filter(|_| kept.look);
+        let whole = kept.look && seen.snapshot.coverage.rows_complete();
+        let mut look = self.look.take().filter(|_| whole);
+        if let Some(look) = look.as_mut().filter(|_| kept.apart) {
+            // What limits of its own have found confirms nothing for others.
+            look.marks.clear();
+        }
         let store = self.store.as_mut().filter(|_| !self.read_only)?;
         let place = place(&seen.snapshot.host)?;
         let findings: Vec<Active> = seen.analysis.findings.iter().map(active).collect();
-        let mut judged = judged(seen.analysis);
+        let coverage = &seen.snapshot.coverage;
+        // What was not seen may be there all the same.
+        let mut judged = match coverage.rows_complete() {
+            true => judged(seen.analysis),
+            false => Vec::new(),
+        };
         judged.extend(kept.asked);
         let written = store.write(
             &place,
             &Run {
                 taken: seen.snapshot.taken,
                 producer,
-                complete: seen.snapshot.coverage.complete(),
+                complete: coverage.complete(),
                 values: kept.values,
                 findings: &findings,
                 judged: &judged,
@@ -189,7 +208,7 @@ impl Memory {
                 apart: kept.apart,
             },
         );
-        self.messages.extend(store.messages());
+        self.aside.extend(store.messages());
         match written {
             Ok(changes) => Some(changes),
             Err(error) => {
@@ -219,6 +238,11 @@ impl<'a> From<&'a Observation> for Seen<'a> {
             analysis: &seen.analysis,
         }
     }
+}
+
+/// Whether looks for these settings hold all that later ones may be compared by.
+pub fn is_whole(settings: &Settings) -> bool {
+    analyze::needs(settings) == analyze::needs(&Settings::default())
 }
 
 /// What is kept beside the findings.
@@ -253,7 +277,7 @@ pub fn values(seen: Seen<'_>) -> Vec<(String, f64)> {
 
 /// The sockets in each state, run by run.
 fn counts(series: &[Series]) -> Vec<Count> {
-    let mut runs: BTreeMap<Timestamp, [u64; TcpState::SHOWN.len()]> = BTreeMap::new();
+    let mut runs: BTreeMap<Timestamp, [Option<u64>; TcpState::SHOWN.len()]> = BTreeMap::new();
     for series in series {
         let state = series.name.strip_prefix("tcp.").and_then(TcpState::parse);
         let Some(index) = state.and_then(TcpState::index) else {
@@ -262,7 +286,7 @@ fn counts(series: &[Series]) -> Vec<Count> {
         for point in &series.points {
             let states = runs.entry(point.taken).or_default();
             if let Some(count) = states.get_mut(index) {
-                *count = point.value as u64;
+                *count = Some(point.value as u64);
             }
         }
     }
@@ -272,7 +296,7 @@ fn counts(series: &[Series]) -> Vec<Count> {
 }
 
 /// The detectors that could judge.
-fn judged(analysis: &Analysis) -> Vec<&'static str> {
+fn judged(analysis: &Analysis) -> Vec<&str> {
     let found = analysis.findings.iter().map(|finding| finding.id);
     let muted = analysis.muted.iter().map(|muted| muted.finding.id);
     let mut judged: Vec<&str> = found.chain(muted).collect();

@@ -310,14 +310,19 @@ pub fn listeners(snapshot: &Snapshot, rows: &[u32]) -> Vec<Listener> {
 pub struct Count {
     /// when
     pub taken: Timestamp,
-    /// in the order of [`TcpState::SHOWN`]
-    pub states: [u64; TcpState::SHOWN.len()],
+    /// in the order of [`TcpState::SHOWN`]; `None` where it was not seen
+    pub states: [Option<u64>; TcpState::SHOWN.len()],
 }
+
+/// Counters of a run before this one are compared with for so long; what happened in more time says little of now.
+const BASELINE: Duration = Duration::from_secs(600);
 
 /// The looks before and after the snapshot that is judged.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     earlier: Vec<Sample>,
+    /// the last of the samples that runs before this one have taken
+    recalled: Option<Timestamp>,
     counts: Vec<Count>,
     pulse: Option<Pulse>,
 }
@@ -458,8 +463,12 @@ impl History {
         }
     }
 
-    /// Remembers what runs before this one have counted, oldest first.
-    pub fn set_counts(&mut self, counts: Vec<Count>) {
+    /// Remembers what runs before this one have seen and counted, oldest first.
+    pub fn recall(&mut self, samples: Vec<Sample>, counts: Vec<Count>) {
+        self.recalled = samples.last().map(|sample| sample.taken);
+        for sample in samples {
+            self.push(sample);
+        }
         self.counts = counts;
     }
 
@@ -472,7 +481,7 @@ impl History {
             .filter(move |sample| Some(sample.taken) > last);
         let count = |sample: &Sample| Count {
             taken: sample.taken,
-            states: sample.states,
+            states: sample.states.map(Some),
         };
         self.counts.iter().copied().chain(since.map(count))
     }
@@ -526,7 +535,9 @@ impl History {
         if let Some(pulse) = &self.pulse {
             return deltas(current.into(), pulse.into());
         }
-        deltas(self.earlier.last()?.into(), current.into())
+        let last = self.earlier.last()?;
+        let own = self.recalled.is_none_or(|recalled| last.taken > recalled);
+        deltas(last.into(), current.into()).filter(|deltas| own || deltas.window <= BASELINE)
     }
 }
 

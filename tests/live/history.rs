@@ -94,7 +94,10 @@ fn changes(world: &mut World) -> Result<()> {
     let ended = ["LINGER OK", "OK (ended, was warning)"];
     expect("ended", asked("-w 0", "--quiet")?, &ended, 0);
     expect("all is well", asked("-w 0", "--quiet")?, &[], 0);
-    expect("and was told", asked("-w 0", "--on-change")?, &[], 0);
+    // Who asks one way does not take the news from who asks another.
+    expect("told both", asked("-w 0", "--on-change")?, &ended, 0);
+    expect("and once", asked("-w 0", "--on-change")?, &[], 0);
+    expect("without either", asked("-w 0", "")?, &["LINGER OK"], 0);
     let (document, _) = asked("-c 0", "--on-change --json")?;
     let document: Value = serde_json::from_str(&document)?;
     let faults = crate::schema::faults(&document);
@@ -104,6 +107,17 @@ fn changes(world: &mut World) -> Result<()> {
     world.expect(of("from") == Some("critical") && of("to").is_none(), || {
         format!("{document:#}")
     });
+    // That a check goes blind is news, once.
+    let blind = format!(
+        "check --metric tcp.total.growth -w 1 --on-change --state-dir {}x",
+        at.display()
+    );
+    let (said, code) = run(world, &blind)?;
+    world.expect(
+        code == Some(3) && said.contains("LINGER UNKNOWN") && said.contains("(new)"),
+        || said,
+    );
+    expect("still blind", run(world, &blind)?, &[], 3);
     let (said, code) = run(world, "check --on-change --no-history")?;
     world.expect(code == Some(3) && said.contains("--on-change"), || said);
     Ok(())
@@ -197,6 +211,14 @@ fn listener(world: &mut World) -> Result<()> {
     world.expect(!said.contains(missed), || said);
     let (said, _) = run(world, &asked)?;
     world.expect(!said.contains(missed), || said);
+    // What measures a little, right before, keeps no look, and nobody from keeping one.
+    let little = format!(
+        "check --metric tcp.total -w 1000 --state-dir {}",
+        at.display()
+    );
+    fs::remove_dir_all(&at)?;
+    run(world, &little)?;
+    run(world, &asked)?;
     drop(listener);
     let (said, _) = run(world, &asked)?;
     world.expect(
@@ -210,12 +232,16 @@ fn kept_by_all(world: &mut World) -> Result<()> {
     let listener = listen(Family::V4.near(PORT), 16)?;
     let mut held = Vec::new();
     for _ in 0..3 {
-        held.push(world.serve(&listener)?);
+        let connection = world.serve(&listener)?;
+        world.far.close(connection.far)?;
+        held.push(connection.near);
     }
+    // Not of those that are established: who asks the exporter is one of them.
+    until_count(kernel::CLOSE_WAIT, 3)?;
     let count = |directory: &str| -> Result<Option<f64>> {
         let (document, code) = run(
             world,
-            &format!("history tcp.established --json --state-dir {directory}"),
+            &format!("history tcp.close-wait --json --state-dir {directory}"),
         )?;
         if code != Some(0) {
             return Ok(None);

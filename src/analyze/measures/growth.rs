@@ -11,31 +11,48 @@ pub(super) fn in_state(context: &Context<'_>, asked: &Asked) -> Reading {
     let state = asked.state.unwrap_or(TcpState::Established);
     let at = state.index().unwrap_or_default();
     growth(context, StateSet::of(state), |count| {
-        count.states.get(at).copied().unwrap_or(0)
+        count.states.get(at).copied().flatten()
     })
 }
 
 pub(super) fn total(context: &Context<'_>, _: &Asked) -> Reading {
-    growth(context, StateSet::ALL, |count| count.states.iter().sum())
+    let coverage = &context.snapshot.coverage;
+    let seen = TcpState::SHOWN.map(|state| coverage.sees(state));
+    growth(context, StateSet::ALL, |count| {
+        let known = |count: &Count| count.states.map(|state| state.is_some());
+        // What was not seen in one of them is no growth.
+        (known(count) == seen).then(|| count.states.iter().flatten().sum())
+    })
+}
+
+/// How many are in each state now, where that is seen.
+fn counted(context: &Context<'_>) -> [Option<u64>; TcpState::SHOWN.len()] {
+    let coverage = &context.snapshot.coverage;
+    let sees = |state: TcpState| coverage.sees(state).then(|| context.tally.of(state));
+    TcpState::SHOWN.map(sees)
 }
 
 /// Sockets a minute, by the line that fits the earlier looks and this one best: one look between two deployments then
 /// weighs no more than any other.
-fn growth(context: &Context<'_>, states: StateSet, count: impl Fn(&Count) -> u64) -> Reading {
+fn growth(
+    context: &Context<'_>,
+    states: StateSet,
+    count: impl Fn(&Count) -> Option<u64>,
+) -> Reading {
     if let Some(reason) = unseen(context, states) {
         return Reading::CannotTell(reason);
     }
     let now = context.sample.taken;
     let this = Count {
         taken: now,
-        states: *context.tally.states(),
+        states: counted(context),
     };
     let before = context.history.counts().filter(|look| look.taken < now);
     let looks: Vec<(f64, f64)> = before
         .chain([this])
-        .map(|look| {
+        .filter_map(|look| {
             let seconds = look.taken.duration_since(now).as_secs_f64();
-            (seconds, count(&look) as f64)
+            Some((seconds, count(&look)? as f64))
         })
         .collect();
     let span = looks.iter().map(|(at, _)| -at).fold(0.0, f64::max);

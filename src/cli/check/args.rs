@@ -121,7 +121,9 @@ impl Args {
             &self.filter,
         ];
         let mut hasher = rustc_hash::FxHasher::default();
-        (lists, self.no_owners, &self.limits.0).hash(&mut hasher);
+        // Who asks without these must not take the news from who asks with them.
+        let how = (self.on_change, self.quiet, self.no_owners);
+        (lists, how, &self.limits.0).hash(&mut hasher);
         hasher.finish()
     }
 }

@@ -9,6 +9,7 @@ use crate::analyze::measures::Reading;
 use crate::analyze::{Context, Settings, detectors};
 use crate::cli::failure::Failure;
 use crate::cli::observe::{self, Observation, Plan};
+use crate::cli::remember;
 use crate::cli::source;
 use crate::collect::{self, Also, Source, Want};
 use crate::history::{History, Sample, Tally};
@@ -63,6 +64,8 @@ pub struct Checked {
     pub seen: Observation,
     /// whether the detectors were asked
     pub judged: bool,
+    /// whether the look holds all that later ones may be compared by
+    pub whole: bool,
     /// why the findings alone are UNKNOWN, if they are
     pub unjudged: Option<String>,
     /// the measures, in the order in which they were asked for
@@ -137,12 +140,12 @@ pub fn judge(args: &Args, past: &mut Past) -> Result<Checked, Failure> {
     let (measured, own) = if args.filter.is_empty() {
         match &seen {
             Some(seen) => {
-                let history = past.history(&seen.snapshot);
+                let history = history(&limits, past, &seen.snapshot);
                 (measure(limits, &seen.snapshot, &history, None), None)
             }
             None => {
                 let own = look(args, owners)?;
-                let history = past.history(&own);
+                let history = history(&limits, past, &own);
                 (measure(limits, &own, &history, None), Some(own))
             }
         }
@@ -164,11 +167,22 @@ pub fn judge(args: &Args, past: &mut Past) -> Result<Checked, Failure> {
     };
     Ok(Checked {
         unjudged: judged.then(|| unjudged(&seen, &settings)).flatten(),
+        whole: remember::is_whole(&settings),
         seen,
         judged,
         measured,
         took: begun.elapsed(),
     })
+}
+
+/// What earlier runs saw, if a measure is over time.
+fn history(limits: &[Limited], past: &mut Past, snapshot: &Snapshot) -> History {
+    let over_time = limits.iter().any(|one| one.asked.measure.history);
+    let mut history = History::default();
+    if over_time {
+        history = past.history(snapshot);
+    }
+    history
 }
 
 /// That the options go together.

@@ -6,9 +6,16 @@ use super::args::Args;
 use super::judge::{Checked, Measured};
 use crate::cli::failure::Failure;
 use crate::cli::remember::{Kept, Memory, values};
+use crate::cli::source;
 use crate::history::History;
 use crate::history::store::{Active, Producer, Transition};
 use crate::model::{Overall, Severity, Snapshot};
+
+/// How long others who write to the history are waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What stands for a check that cannot tell, among findings.
+const BLIND: &str = "unknown";
 
 /// The history of one place.
 #[derive(Debug, Default)]
@@ -27,7 +34,7 @@ impl Past {
         let never = [
             ("--no-history", args.past.no_history),
             ("--from", args.common.from.is_some()),
-            ("--netns all", crate::cli::source::is_all(&args.common)),
+            ("--netns all", source::is_all(&args.common)),
         ];
         if let Some((option, _)) = never.iter().find(|(_, given)| *given && args.on_change) {
             return Err(Failure::usage(
@@ -37,9 +44,20 @@ impl Past {
                 "leave one of them out; --quiet prints what is wrong at every run".to_owned(),
             ));
         }
-        let mut memory = Memory::open(&args.past, &args.common);
+        // The answer comes first: others may write for as long as they like.
+        let patience = PATIENCE.min(args.timeout / 5);
+        let mut memory = Memory::open(&args.past, &args.common, patience);
         let notes = memory.messages();
-        Ok(Self { memory, notes })
+        let mut past = Self { memory, notes };
+        past.aside();
+        Ok(past)
+    }
+
+    /// Says on standard error what is lost for good, however little was asked for: cron sends it, schedulers pass it over.
+    fn aside(&mut self) {
+        let lost = self.memory.aside();
+        source::notes(&lost);
+        self.notes.extend(lost);
     }
 
     /// What a look remembers with.
@@ -66,25 +84,42 @@ impl Past {
         } else {
             values((&checked.seen).into())
         };
-        let own: Vec<Active> = checked.measured.iter().filter_map(crossed).collect();
+        let mut own: Vec<Active> = checked.measured.iter().filter_map(crossed).collect();
+        if checked.status() == Overall::Unknown {
+            own.push(blind(checked));
+        }
         let told = checked.measured.iter();
-        let asked: Vec<&str> = told
+        let known = told
             .filter(|one| one.status() != Overall::Unknown)
-            .map(|one| one.limited.asked.label.as_str())
-            .collect();
+            .map(|one| one.limited.asked.label.as_str());
+        let asked: Vec<&str> = known.chain([BLIND]).collect();
         let kept = Kept {
             values: &values,
-            look: checked.judged && select.only.is_empty() && select.skip.is_empty(),
+            look: checked.judged && checked.whole,
             reader: args.question(),
             own: &own,
             asked: &asked,
-            apart: !select.threshold.is_empty(),
+            apart: args.no_owners
+                || !select.threshold.is_empty()
+                || !select.expect_listener.is_empty(),
         };
         let changes = self
             .memory
             .keep(Producer::Check, (&checked.seen).into(), kept);
         self.notes.extend(self.memory.messages());
+        self.aside();
         changes
+    }
+}
+
+/// That a check cannot tell is news, too.
+fn blind(checked: &Checked) -> Active {
+    Active {
+        id: BLIND.to_owned(),
+        variant: None,
+        subject: String::new(),
+        severity: Severity::Warning,
+        title: super::say::text(checked),
     }
 }
 

@@ -1,40 +1,23 @@
 //! The figures of the whole machine that metrics tell.
 
-use crate::analyze::Context;
-use crate::analyze::waiting::{SECONDS, Table};
+use crate::analyze::{Context, measures};
 use crate::history::Tally;
-use crate::model::{Facts, TcpState};
+use crate::model::Facts;
 use crate::render::prometheus::{Figures, RANKS};
 
 /// Counts what was seen.
 pub fn figures(context: &Context<'_>) -> Figures {
-    let (facts, coverage) = (&context.snapshot.facts, &context.snapshot.coverage);
-    let number = |path| facts.sysctl(path).map(|n| n as f64);
-    let table = Table::new(context);
-    let waits = context.tally.of(TcpState::TimeWait) as f64;
-    let sees_waits = coverage.sees(TcpState::TimeWait);
+    let facts = &context.snapshot.facts;
+    // What a check would say.
+    let measure = |name| measures::parse(name).ok()?.read(context).value();
     Figures {
         ephemeral_ports: facts.ephemeral_ports(),
         ports_used: ports_used(context.tally, facts),
-        closes: sees_waits.then_some(waits / SECONDS),
-        time_wait_table: share(
-            sees_waits.then_some(table.used as f64),
-            table.size.map(|size| size as f64),
-        ),
-        orphans: share(
-            facts.gauge("TCP.orphan").map(|n| n as f64),
-            number("net/ipv4/tcp_max_orphans"),
-        ),
-        conntrack: share(
-            number("net/netfilter/nf_conntrack_count"),
-            number("net/netfilter/nf_conntrack_max"),
-        ),
+        closes: measure("closes.rate"),
+        time_wait_table: measure("time-wait.table-ratio"),
+        orphans: measure("orphans.ratio"),
+        conntrack: measure("conntrack.ratio"),
     }
-}
-
-fn share(used: Option<f64>, limit: Option<f64>) -> Option<f64> {
-    let limit = limit.filter(|limit| *limit > 0.0)?;
-    Some(used? / limit)
 }
 
 /// What the destinations that have taken most have taken of the range: ports that nobody else may take over, and those
@@ -61,7 +44,7 @@ mod tests {
     use super::*;
     use crate::analyze::scenario::{HERE, Scenario};
     use crate::history::{History, Sample};
-    use crate::model::{AgeFacts, Endpoint};
+    use crate::model::{AgeFacts, Endpoint, TcpState};
 
     fn of(scenario: &Scenario) -> Figures {
         let tally = Tally::new(&scenario.snapshot);

@@ -75,7 +75,7 @@ impl Setup {
             owners: self.owners,
             recorded: None,
         };
-        let mut memory = Memory::open(&self.past, &self.common);
+        let mut memory = Memory::open(&self.past, &self.common, Duration::from_secs(1));
         let seen = observe::look_again(&self.common, plan, &self.settings, &mut memory);
         let seen = seen.and_then(|seen| {
             let sample = Sample::default();
@@ -86,12 +86,13 @@ impl Setup {
             )?;
             let kept = Kept {
                 values: &values((&seen).into()),
-                look: self.select.only.is_empty() && self.select.skip.is_empty(),
-                apart: !self.select.threshold.is_empty(),
+                look: remember::is_whole(&self.settings),
+                apart: !self.select.threshold.is_empty() || !self.select.expect_listener.is_empty(),
                 ..Kept::default()
             };
             let _ = memory.keep(Producer::Export, (&seen).into(), kept);
             let mut notes = seen.warnings();
+            notes.extend(memory.aside());
             notes.extend(memory.messages());
             Ok((text, notes))
         });
@@ -147,6 +148,8 @@ impl Setup {
 #[derive(Default)]
 struct Looks {
     history: History,
+    /// whether one of its own is among them
+    own: bool,
     /// the last one that was kept, until it is old enough
     young: Option<Sample>,
 }
@@ -154,10 +157,11 @@ struct Looks {
 impl Looks {
     /// Those by which a look at this time is judged. What was seen first judges the next one, however soon that comes.
     fn before(&mut self, taken: Timestamp) -> &mut History {
-        let alone = self.history.earlier().is_empty();
+        let alone = !self.own;
         let old = |sample: &mut Sample| taken.duration_since(sample.taken).as_secs_f64() >= APART;
         if let Some(sample) = self.young.take_if(|sample| alone || old(sample)) {
             self.history.push(sample);
+            self.own = true;
             self.history.bound(REMEMBERED);
         }
         &mut self.history
@@ -202,7 +206,7 @@ impl Scraper {
             ..
         } = &setup;
         Ok(Self {
-            diary: Diary::open(past, common, Producer::Export, select),
+            diary: Diary::open(past, common, Producer::Export, (select, &setup.settings)),
             setup,
             machine,
             looks: Looks::default(),
@@ -220,6 +224,7 @@ impl Scraper {
         let seen = seen.and_then(|snapshot| {
             if std::mem::take(&mut self.first) {
                 self.looks.history = self.diary.recall(&snapshot);
+                self.looks.history.bound(REMEMBERED);
             }
             let Judged {
                 tally,

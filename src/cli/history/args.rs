@@ -10,11 +10,11 @@ use jiff::{SignedDuration, Span, Timestamp};
 use crate::cli::args::Common;
 
 /// What stands below the options.
-pub const EXAMPLES: &str = "What is kept are the measures of `linger check --list-metrics` for this machine, its listeners, units and \
-processes, and when findings began, changed and ended. `linger check`, `linger export` and `linger watch` write it down as they look, \
+pub const EXAMPLES: &str = "What is kept are the sockets in each state, the ratios and rates of `linger check --list-metrics`, the queues of \
+listeners, the sockets of the units and processes that hold most, and when findings began, changed and ended. `linger check`, `linger export` and `linger watch` write it down as they look, \
 at most every ten seconds; what is older than a day is kept every five minutes, after a week every half hour, for thirty days.
 
-WHAT is a measure, a pattern of measures with * and ?, a finding, or the word findings.
+WHAT is a measure, a pattern of measures with *, a finding, or the word findings.
 
 Examples:
   linger history                               every measure of the last day, and the findings
@@ -40,7 +40,7 @@ pub struct Args {
     /// Print comma-separated values: one line a value, or a change of a finding
     #[arg(long, conflicts_with = "json")]
     pub csv: bool,
-    /// Where history is kept [default: /var/lib/linger, for others than root ~/.local/state/linger]
+    /// Where the history is kept [default: $STATE_DIRECTORY, else /var/lib/linger for root, else $XDG_STATE_HOME/linger]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state_dir: Option<PathBuf>,
     #[command(flatten)]

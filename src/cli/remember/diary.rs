@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Args, Kept, Memory, Seen, values};
-use crate::cli::args::Common;
+use super::{Args, Kept, Memory, Seen, is_whole, values};
+use crate::analyze::Settings;
+use crate::cli::args::{Common, Select};
 use crate::history::store::Producer;
 use crate::history::{History, Sample, Tally};
 use crate::model::{Analysis, Snapshot};
@@ -11,26 +12,37 @@ use crate::model::{Analysis, Snapshot};
 /// No more than this is written: a look in so much time.
 const EVERY: Duration = Duration::from_secs(10);
 
+/// How long after a failure to open the history another try is made.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// How long others who write are waited for: somebody waits for the next look.
+const PATIENCE: Duration = Duration::from_millis(200);
+
 /// A look that is to be written once there is time for it.
 struct Entry {
     snapshot: Snapshot,
-    tally: Tally,
     analysis: Analysis,
     values: Vec<(String, f64)>,
 }
 
 /// The history as one keeps it who looks again and again.
 pub struct Diary {
+    args: Args,
+    common: Common,
     memory: Memory,
     producer: Producer,
+    /// when the history was last opened, or tried to be
+    opened: Instant,
     /// when something was written last
     written: Option<Instant>,
     entry: Option<Entry>,
-    /// whether all detectors are asked, so that later looks may be compared with these
+    /// whether looks hold all that later ones may be compared by
     whole: bool,
-    /// whether they are asked with limits of its own
+    /// whether findings are judged by limits of its own
     apart: bool,
-    /// what went wrong the last time that something was written
+    /// looks so far
+    looks: u64,
+    /// what is wrong with the history
     notes: Vec<String>,
 }
 
@@ -40,17 +52,21 @@ impl Diary {
         args: &Args,
         common: &Common,
         producer: Producer,
-        select: &crate::cli::args::Select,
+        (select, settings): (&Select, &Settings),
     ) -> Self {
-        let mut memory = Memory::open(args, common);
-        let notes = memory.messages();
+        let mut memory = Memory::open(args, common, PATIENCE);
+        let notes = said(&mut memory);
         Self {
+            args: args.clone(),
+            common: common.clone(),
             memory,
             producer,
+            opened: Instant::now(),
             written: None,
             entry: None,
-            whole: select.only.is_empty() && select.skip.is_empty(),
-            apart: !select.threshold.is_empty(),
+            whole: is_whole(settings),
+            apart: !select.threshold.is_empty() || !select.expect_listener.is_empty(),
+            looks: 0,
             notes,
         }
     }
@@ -60,12 +76,13 @@ impl Diary {
         self.memory.recall(snapshot)
     }
 
-    /// What went wrong, which stops nobody.
+    /// What is wrong with the history, which stops nobody.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Takes a look, if it is time to keep one. Nothing is written yet: whoever waits for the look comes first.
+    /// Takes a look, if it is time to keep one. Nothing is written yet: whoever waits for the look comes first. The first
+    /// look is not kept: it may be judged by counters of long ago.
     pub fn take(
         &mut self,
         snapshot: &Snapshot,
@@ -73,20 +90,21 @@ impl Diary {
         analysis: &Analysis,
         sample: &Sample,
     ) {
+        self.looks += 1;
         let due = self
             .written
             .is_none_or(|written| written.elapsed() >= EVERY);
-        if !due || !self.memory.is_kept() {
+        let lost = !self.memory.is_writable();
+        if self.looks == 1 || !due || lost && self.opened.elapsed() < AGAIN {
             return;
         }
-        let seen = Seen {
-            snapshot,
-            tally,
-            analysis,
-        };
         self.memory.take(sample.clone());
         self.entry = Some(Entry {
-            values: values(seen),
+            values: values(Seen {
+                snapshot,
+                tally,
+                analysis,
+            }),
             // Rows are not kept.
             snapshot: Snapshot {
                 taken: snapshot.taken,
@@ -94,7 +112,6 @@ impl Diary {
                 coverage: snapshot.coverage.clone(),
                 ..Snapshot::default()
             },
-            tally: Tally::default(),
             analysis: analysis.clone(),
         });
     }
@@ -104,6 +121,12 @@ impl Diary {
         let Some(entry) = self.entry.take() else {
             return;
         };
+        if !self.memory.is_writable() {
+            let look = self.memory.look.take();
+            self.memory = Memory::open(&self.args, &self.common, PATIENCE);
+            self.memory.look = look;
+            self.opened = Instant::now();
+        }
         let kept = Kept {
             values: &entry.values,
             look: self.whole,
@@ -112,11 +135,17 @@ impl Diary {
         };
         let seen = Seen {
             snapshot: &entry.snapshot,
-            tally: &entry.tally,
+            tally: &Tally::default(),
             analysis: &entry.analysis,
         };
         let _ = self.memory.keep(self.producer, seen, kept);
-        self.notes = self.memory.messages();
+        self.notes = said(&mut self.memory);
         self.written = Some(Instant::now());
     }
+}
+
+fn said(memory: &mut Memory) -> Vec<String> {
+    let mut notes = memory.aside();
+    notes.extend(memory.messages());
+    notes
 }

@@ -6,12 +6,14 @@ use crate::cli::observe::{Plan, Watch};
 use crate::collect::Source;
 use crate::model::Severity;
 
+const PATIENCE: Duration = Duration::from_secs(4);
+
 fn memory(directory: &std::path::Path) -> Memory {
     let args = Args {
         state_dir: Some(directory.to_owned()),
         no_history: false,
     };
-    Memory::open(&args, &Common::default())
+    Memory::open(&args, &Common::default(), PATIENCE)
 }
 
 #[test]
@@ -57,14 +59,14 @@ fn captures_all_namespaces_and_who_wants_none_have_no_history() {
         ..args.clone()
     };
     for mut memory in [
-        Memory::open(&args, &from),
-        Memory::open(&args, &all),
-        Memory::open(&never, &Common::default()),
+        Memory::open(&args, &from, PATIENCE),
+        Memory::open(&args, &all, PATIENCE),
+        Memory::open(&never, &Common::default(), PATIENCE),
     ] {
         assert!(!memory.is_kept() && memory.messages().is_empty());
     }
     assert!(!state_dir.as_ref().is_some_and(|path| path.exists()));
-    assert!(Memory::open(&args, &Common::default()).is_kept());
+    assert!(Memory::open(&args, &Common::default(), PATIENCE).is_kept());
 }
 
 #[test]

@@ -104,6 +104,11 @@ impl Eye {
         })
     }
 
+    /// By what is judged.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Reads what is remembered of this machine, and keeps what it sees.
     pub fn remember(&mut self, diary: Diary) {
         self.diary = Some(diary);

@@ -69,7 +69,9 @@ pub fn start(setup: Setup, events: SyncSender<Event>) -> Result<(Sender<Order>, 
             Err(failure) => drop(opened.send(Err(failure))),
             Ok(mut eye) => {
                 let (select, past) = &setup.past;
-                eye.remember(Diary::open(past, &setup.common, Producer::Watch, select));
+                let asked = (select, eye.settings());
+                let diary = Diary::open(past, &setup.common, Producer::Watch, asked);
+                eye.remember(diary);
                 let _ = opened.send(Ok(eye.frame().is_some()));
                 let playing = eye.frame().is_some_and(|frame| frame.of > 1);
                 let mut looker = Looker {
@@ -130,7 +132,10 @@ impl Looker {
             if self.events.send(Event::Msg(msg)).is_err() {
                 return;
             }
+            // It is a part of what looking takes.
+            let resting = Instant::now();
             self.eye.rest();
+            self.took[0] += resting.elapsed();
             // Two looks at most are alive: the one that is drawn, and the one that is on its way.
             if matches!(self.wait(began, looked), Next::End) {
                 return;

@@ -22,7 +22,7 @@ pub const NAME: &str = "history.db";
 /// It holds the addresses of peers: its owner's business.
 const MODE: u32 = 0o600;
 
-/// How long a write of another process is waited for. A check has ten seconds.
+/// How long a write of another process is waited for by who only reads.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// No value in the file is longer, in bytes: more than any sample takes.
@@ -46,7 +46,7 @@ pub fn open(dir: &Path, options: Options) -> Result<Store, Error> {
     })?;
     let path = dir.join(NAME);
     let mut messages = Vec::new();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + options.patience;
     loop {
         make(&path, options)?;
         let identity = identity(&path);
@@ -103,7 +103,7 @@ pub fn open_to_read(dir: &Path) -> Result<Option<Store>, Error> {
     let sorted = |source| Error::of(&path, source);
     let plain = Connection::open_with_flags(&path, flags)
         .and_then(|connection| {
-            harden(&connection)?;
+            harden(&connection, PATIENCE)?;
             schema::kind(&connection).map(|kind| (connection, kind))
         })
         .map_err(sorted);
@@ -114,7 +114,7 @@ pub fn open_to_read(dir: &Path) -> Result<Option<Store>, Error> {
             let flags = flags | OpenFlags::SQLITE_OPEN_URI;
             Connection::open_with_flags(uri, flags)
                 .and_then(|connection| {
-                    harden(&connection)?;
+                    harden(&connection, PATIENCE)?;
                     schema::kind(&connection).map(|kind| (connection, kind))
                 })
                 .map_err(sorted)
@@ -196,7 +196,10 @@ fn make(path: &Path, options: Options) -> Result<(), Error> {
         .mode(MODE)
         .open(path);
     match made {
-        Ok(_) => Ok(()),
+        Ok(file) => {
+            give(&file, path);
+            Ok(())
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(match error.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -217,9 +220,23 @@ fn make(path: &Path, options: Options) -> Result<(), Error> {
     }
 }
 
+/// Gives a file that root has made to whose directory it is in: a service that runs as a user of its own shares it.
+fn give(file: &File, path: &Path) {
+    let root = rustix::process::geteuid().is_root();
+    let owner = path.parent().and_then(|dir| fs::metadata(dir).ok());
+    if let Some(owner) = owner.filter(|owner| root && owner.uid() != 0) {
+        // Where that is not allowed, root keeps it.
+        let (user, group) = (
+            rustix::fs::Uid::from_raw(owner.uid()),
+            rustix::fs::Gid::from_raw(owner.gid()),
+        );
+        let _ = rustix::fs::fchown(file, Some(user), Some(group));
+    }
+}
+
 /// What a file by others may do to whoever reads it: as little as possible.
-fn harden(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(PATIENCE)?;
+fn harden(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
+    connection.busy_timeout(patience)?;
     for (config, value) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
         (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
@@ -239,7 +256,7 @@ fn connect(path: &Path, options: Options) -> Result<Connection, Error> {
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let sorted = |source| Error::of(path, source);
     let mut connection = Connection::open_with_flags(path, flags).map_err(sorted)?;
-    harden(&connection).map_err(sorted)?;
+    harden(&connection, options.patience).map_err(sorted)?;
     if connection.is_readonly("main").map_err(sorted)? {
         return Err(Error::ReadOnly {
             path: path.to_owned(),

@@ -50,6 +50,8 @@ pub struct Options {
     /// whether a write that was acknowledged survives a machine that loses its power a moment later, as far as
     /// SQLite's `synchronous=NORMAL` goes; it survives the end of this process at any rate
     pub synchronous: bool,
+    /// how long a write of another process is waited for
+    pub patience: Duration,
 }
 
 impl Default for Options {
@@ -59,6 +61,7 @@ impl Default for Options {
             max_bytes: 64 << 20,
             least_free: 64 << 20,
             synchronous: true,
+            patience: Duration::from_secs(1),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Reading what was kept.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -9,6 +11,9 @@ use crate::history::Sample;
 
 /// Bytes that the looks of a place may take together, unpacked.
 const LARGEST: usize = 64 << 20;
+
+/// So many measures are read one after the other.
+const FEW: usize = 24;
 
 /// Rows of one answer.
 const ROWS: i64 = 5_000_000;
@@ -23,8 +28,6 @@ pub struct Point {
     pub taken: Timestamp,
     /// how much
     pub value: f64,
-    /// whether that run saw everything that it asked for
-    pub complete: bool,
 }
 
 /// A measure over time, at one place.
@@ -128,42 +131,85 @@ impl Store {
         until: Timestamp,
         place: Option<&Place>,
     ) -> Result<Vec<Series>, Error> {
-        let places = self.numbered_places()?;
-        let mut names = self.names()?;
-        names.retain(|name| fits(pattern, name));
-        let read = || -> rusqlite::Result<Vec<Series>> {
-            let mut statement = self.connection.prepare_cached(
-                "SELECT run.taken, value.value, run.complete FROM run \
-                 JOIN value ON value.run = run.id AND value.name = (SELECT id FROM name WHERE name = ?1) \
-                 WHERE run.place = ?2 AND run.taken >= ?3 AND run.taken < ?4 ORDER BY run.taken LIMIT ?5",
-            )?;
-            let (mut all, mut left) = (Vec::new(), ROWS);
-            for name in names {
-                for (id, own) in places
+        let mut places = self.numbered_places()?;
+        places.retain(|(_, own)| place.is_none_or(|place| place == own));
+        let names = self.named(pattern)?;
+        let (since, until) = (micros(since), micros(until));
+        let mut points: BTreeMap<(&str, i64), Vec<Point>> = BTreeMap::new();
+        let point = |taken: i64, value: f64| Point {
+            taken: time(taken),
+            value,
+        };
+        let mut read = || -> rusqlite::Result<()> {
+            let mut left = ROWS;
+            if names.len() <= FEW {
+                let mut statement = self.connection.prepare_cached(
+                    "SELECT run.taken, value.value FROM run JOIN value ON value.run = run.id AND value.name = ?1 \
+                     WHERE run.place = ?2 AND run.taken >= ?3 AND run.taken < ?4 ORDER BY run.taken LIMIT ?5",
+                )?;
+                for ((name, text), (place, _)) in names
                     .iter()
-                    .filter(|(_, own)| place.is_none_or(|p| p == own))
+                    .flat_map(|name| places.iter().map(move |place| (name, place)))
                 {
-                    let point = |row: &Row<'_>| {
-                        Ok(Point {
-                            taken: time(row.get(0)?),
-                            value: row.get(1)?,
-                            complete: row.get(2)?,
-                        })
-                    };
-                    let points: Vec<Point> = statement
-                        .query_map(params![name, id, micros(since), micros(until), left], point)?
-                        .collect::<rusqlite::Result<_>>()?;
-                    left -= points.len() as i64;
-                    if !points.is_empty() {
-                        all.push(Series {
-                            name: name.clone(),
-                            place: own.clone(),
-                            points,
-                        });
+                    let mut rows = statement.query(params![name, place, since, until, left])?;
+                    while let Some(row) = rows.next()? {
+                        left -= 1;
+                        let own = points.entry((text, *place)).or_default();
+                        own.push(point(row.get(0)?, row.get(1)?));
+                    }
+                }
+                return Ok(());
+            }
+            // Of many measures all of a run are read at once.
+            let mut statement = self.connection.prepare_cached(
+                "SELECT value.name, run.taken, value.value FROM run JOIN value ON value.run = run.id \
+                 WHERE run.place = ?1 AND run.taken >= ?2 AND run.taken < ?3 ORDER BY run.taken LIMIT ?4",
+            )?;
+            for (place, _) in &places {
+                let mut rows = statement.query(params![place, since, until, left])?;
+                while let Some(row) = rows.next()? {
+                    left -= 1;
+                    if let Some(text) = names.get(&row.get(0)?) {
+                        let own = points.entry((text, *place)).or_default();
+                        own.push(point(row.get(1)?, row.get(2)?));
                     }
                 }
             }
-            Ok(all)
+            Ok(())
+        };
+        let read = read();
+        self.sorted(read)?;
+        let mut all = Vec::new();
+        for ((name, id), points) in points {
+            if let Some((_, place)) = places.iter().find(|(own, _)| *own == id) {
+                all.push(Series {
+                    name: name.to_owned(),
+                    place: place.clone(),
+                    points,
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// The measures whose name fits, by their numbers.
+    fn named(&self, pattern: &str) -> Result<BTreeMap<i64, String>, Error> {
+        // Others have named most of them.
+        let first = pattern.split('*').next().unwrap_or_default();
+        let read = || -> rusqlite::Result<BTreeMap<i64, String>> {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT id, name FROM name WHERE name >= ?1 AND name < ?2 AND octet_length(name) <= ?3 LIMIT ?4",
+            )?;
+            let last = format!("{first}\u{10ffff}");
+            let mut rows = statement.query(params![first, last, LONG, ROWS])?;
+            let mut names = BTreeMap::new();
+            while let Some(row) = rows.next()? {
+                let name: String = row.get(1)?;
+                if fits(pattern, &name) {
+                    names.insert(row.get(0)?, name);
+                }
+            }
+            Ok(names)
         };
         self.sorted(read())
     }

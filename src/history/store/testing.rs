@@ -93,6 +93,7 @@ pub fn full() -> Sample {
         resent: vec![(10, 11)],
         udp: Some(vec![queue(12)]),
         unix: Some(vec![queue(13)]),
+        states: std::array::from_fn(|at| at as u64 + 20),
         ..Sample::default()
     };
     sample.ports.insert(

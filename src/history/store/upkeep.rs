@@ -105,9 +105,10 @@ fn thin(connection: &mut Connection, now: Timestamp, keep: Duration) -> rusqlite
          AND id NOT IN (SELECT place FROM sample) AND id NOT IN (SELECT place FROM active WHERE since >= ?1)",
         [oldest],
     )?;
+    // Readers are questions that were asked: some are asked once.
     change.execute(
-        "DELETE FROM active WHERE place NOT IN (SELECT id FROM place)",
-        [],
+        "DELETE FROM active WHERE place NOT IN (SELECT id FROM place) OR producer < 0 AND since < ?1",
+        [oldest],
     )?;
     let names: i64 = change.query_row("SELECT count(*) FROM name", [], |row| row.get(0))?;
     if names > NAMES {
@@ -186,8 +187,13 @@ fn shrink(connection: &mut Connection, most: u64) -> rusqlite::Result<()> {
                 [(looks / 4).max(1)],
             )?;
         }
+        // Programs choose the names of what they hold.
+        change.execute(
+            "DELETE FROM name WHERE id NOT IN (SELECT name FROM value)",
+            [],
+        )?;
         change.commit()?;
-        if runs <= 1 && told == 0 && looks == 0 {
+        if runs <= 1 && told < 8 && looks == 0 {
             break;
         }
     }

@@ -102,13 +102,14 @@ fn write(
 ) -> rusqlite::Result<Vec<Transition>> {
     let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let place = place_id(&change, place)?;
-    if !is_close(&change, place, run.taken)? {
-        if !run.values.is_empty() {
-            keep_values(&change, place, run)?;
-        }
-        if let Some(body) = body {
-            keep_sample(&change, place, run.taken, body)?;
-        }
+    // Each by itself: a run that measures a little keeps no look, and must not keep others from keeping theirs.
+    if !run.values.is_empty() && !is_close(&change, "run", place, run.taken)? {
+        keep_values(&change, place, run)?;
+    }
+    if let Some(body) = body
+        && !is_close(&change, "sample", place, run.taken)?
+    {
+        keep_sample(&change, place, run.taken, body)?;
     }
     let findings = by_key(run.findings.iter());
     if !run.apart {
@@ -141,10 +142,18 @@ fn place_id(change: &Change<'_>, place: &Place) -> rusqlite::Result<i64> {
         .query_row(params![boot, netns], |row| row.get(0))
 }
 
-fn is_close(change: &Change<'_>, place: i64, taken: Timestamp) -> rusqlite::Result<bool> {
+/// Whether something was kept in `table` shortly before or after.
+fn is_close(
+    change: &Change<'_>,
+    table: &'static str,
+    place: i64,
+    taken: Timestamp,
+) -> rusqlite::Result<bool> {
     let (taken, spacing) = (micros(taken), span(SPACING));
     change
-        .prepare_cached("SELECT 1 FROM run WHERE place = ?1 AND taken > ?2 AND taken < ?3")?
+        .prepare_cached(&format!(
+            "SELECT 1 FROM {table} WHERE place = ?1 AND taken > ?2 AND taken < ?3"
+        ))?
         .exists(params![place, taken - spacing, taken + spacing])
 }
 

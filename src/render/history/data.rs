@@ -86,7 +86,9 @@ pub fn changes_csv(all: &[Transition], terminal: bool, out: &mut dyn Write) -> i
     writeln!(out, "taken,id,subject,from,to,title")?;
     for transition in all {
         let name = |severity: Option<Severity>| severity.map_or("", Severity::name);
-        write!(out, "{},{},", transition.taken, transition.id)?;
+        write!(out, "{},", transition.taken)?;
+        write_cell(out, &transition.id, terminal)?;
+        write!(out, ",")?;
         write_cell(out, &transition.subject, terminal)?;
         write!(out, ",{},{},", name(transition.from), name(transition.to))?;
         write_cell(out, &transition.title, terminal)?;
