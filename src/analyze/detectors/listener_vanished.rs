@@ -37,6 +37,12 @@ pub const DETECTOR: Detector = Detector {
             doc: "a listener of any of the last earlier looks is missed; then it counts as taken away on purpose",
         },
         Threshold {
+            key: "within",
+            default: 900.0,
+            unit: Unit::Seconds,
+            doc: "so is one of any look within this time, if it had lasted: looks may be a second apart or minutes",
+        },
+        Threshold {
             key: "age",
             default: 30.0,
             unit: Unit::Seconds,
@@ -261,9 +267,14 @@ fn seen_before<'a>(context: &Context<'a>, port: u16) -> Option<&'a Sample> {
 fn vanished(context: &Context<'_>, limits: &Limits) -> BTreeMap<u16, Finding> {
     let earlier = context.history.earlier();
     let looks = limits.get("looks") as usize;
+    let first_of_last = earlier.len().saturating_sub(looks);
+    let within = limits.ms("within");
     let recent = earlier
-        .get(earlier.len().saturating_sub(looks)..)
-        .unwrap_or_default();
+        .iter()
+        .enumerate()
+        .filter(|(i, sample)| *i >= first_of_last || since_ms(context, sample) <= within)
+        .map(|(_, sample)| sample);
+    let oldest_of_last = earlier.get(first_of_last).map(|sample| sample.taken);
     let mut gone: BTreeMap<u16, Gone<'_>> = BTreeMap::new();
     for sample in recent {
         for place in &sample.listening {
@@ -280,7 +291,12 @@ fn vanished(context: &Context<'_>, limits: &Limits) -> BTreeMap<u16, Finding> {
         }
     }
     gone.into_iter()
-        .filter_map(|(port, (last, places))| Some((port, lost(context, limits, last, &places)?)))
+        .filter_map(|(port, (last, places))| {
+            let finding = lost(context, limits, last, &places)?;
+            // What comes and goes is told for a few looks, not for a quarter of an hour.
+            let told = finding.severity >= Severity::Warning || Some(last.taken) >= oldest_of_last;
+            told.then_some((port, finding))
+        })
         .collect()
 }
 

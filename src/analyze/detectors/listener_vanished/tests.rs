@@ -68,17 +68,42 @@ fn a_restart_is_quiet_once_it_is_back() {
 }
 
 #[test]
-fn it_is_missed_for_three_looks() {
+fn it_is_missed_for_three_looks_however_far_apart() {
     let mut scenario = example(1);
-    scenario.remember(60);
-    scenario.remember(60);
+    scenario.remember(600);
+    scenario.remember(600);
     let finding = with(scenario.clone(), &[]).findings.remove(0);
     assert!(
-        finding.title.ends_with("seen 3 min ago"),
+        finding.title.ends_with("seen 21 min ago"),
         "{}",
         finding.title
     );
+    scenario.remember(600);
+    assert_eq!(severities(scenario, &[]), []);
+}
+
+#[test]
+fn it_is_missed_for_a_quarter_of_an_hour_however_many_looks_that_is() {
+    let mut scenario = example(1);
+    for _ in 0..14 {
+        scenario.remember(60);
+    }
+    assert_eq!(severities(scenario.clone(), &[]), [Severity::Warning]);
     scenario.remember(60);
+    assert_eq!(severities(scenario, &[]), []);
+}
+
+#[test]
+fn what_came_and_went_is_told_for_three_looks() {
+    let mut scenario = Scenario::default();
+    let data = Endpoint::v4([0; 4], 40_000);
+    listen(&mut scenario, data, Family::Ipv4);
+    scenario.remember(60);
+    clear(&mut scenario);
+    scenario.remember(1);
+    scenario.remember(1);
+    assert_eq!(severities(scenario.clone(), &[]), [Severity::Info]);
+    scenario.remember(1);
     assert_eq!(severities(scenario, &[]), []);
 }
 
