@@ -62,7 +62,7 @@ impl<'a> Context<'a> {
     pub fn age_ms(&self, row: u32) -> Option<u64> {
         let socket = self.snapshot.socket(row)?;
         self.ages
-            .in_state(socket, self.snapshot.info(socket))
+            .in_state(socket, self.snapshot.info(socket).as_ref())
             .map(|age| age.low_ms)
     }
 }

@@ -39,6 +39,7 @@ impl<'a> Queue<'a> {
         let age = |row: &u32| {
             let socket = context.snapshot.socket(*row)?;
             let info = context.snapshot.info(socket);
+            let info = info.as_ref();
             Some((info.map_or(0, |i| u64::from(i.last_data_sent_ms)), *row))
         };
         let mut ages: Vec<(u64, u32)> = self.waiting.iter().filter_map(age).collect();

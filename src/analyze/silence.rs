@@ -13,7 +13,7 @@ const PROMPT_MS: u64 = 1000;
 /// Why silence cannot be judged: there are connections, and nothing was read that tells when data moved on them.
 pub fn unseen(context: &Context<'_>) -> Option<String> {
     let established = context.tally.of(TcpState::Established);
-    (established > 0 && context.snapshot.infos.is_empty()).then(|| {
+    (established > 0 && !context.snapshot.has_infos()).then(|| {
         format!(
             "{}, but without tcp_info it is not known when data last moved on them",
             words::count(established, "established connection")
@@ -80,7 +80,7 @@ pub fn clients_waiting(
     let waits = |row: u32| {
         let socket = snapshot.socket(row)?;
         let info = snapshot.info(socket)?;
-        let waits = WaitingOn::new(socket, Some(info)) == Some(WaitingOn::Us)
+        let waits = WaitingOn::new(socket, Some(&info)) == Some(WaitingOn::Us)
             && (PROMPT_MS..=within_ms).contains(&u64::from(info.last_data_recv_ms))
             && matches!(Target::of(context, socket), Target::Listener(_))
             && askers.contains(&who(row)?);

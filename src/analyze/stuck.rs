@@ -378,7 +378,7 @@ fn age(context: &Context<'_>, row: u32, limit: u64, held: fn(&Sample) -> &[Held]
     let socket = context.snapshot.socket(row)?;
     let mut age = context
         .ages
-        .in_state(socket, context.snapshot.info(socket))?;
+        .in_state(socket, context.snapshot.info(socket).as_ref())?;
     let cookie = socket.cookie.map_or(0, std::num::NonZeroU64::get);
     let seen = context
         .history

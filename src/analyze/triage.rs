@@ -210,6 +210,7 @@ impl<'c, 'a> Triage<'c, 'a> {
             };
         }
         let info = self.context.snapshot.info(socket);
+        let info = info.as_ref();
         if moves.acked.is_some_and(|bytes| bytes > 0) {
             return match moves.buffer_share() {
                 Some(BUFFER_SHARE..) => Cause::Buffer,

@@ -158,6 +158,7 @@ fn measure<'a>(context: &Context<'a>, mut towards: Towards, ages: &HashMap<u32, 
         stuck.with_data += u64::from(before > 0);
         stuck.bytes = stuck.bytes.saturating_add(before);
         let info = context.snapshot.info(socket);
+        let info = info.as_ref();
         stuck.heard += u64::from(info.is_some_and(|info| is_heard(info, age(row))));
         stuck.held += u64::from(socket.inode != 0);
         if let Some(holder) = words::holder(context.snapshot, socket) {

@@ -231,6 +231,9 @@ pub struct Common {
     /// How to read sockets
     #[arg(long, value_enum, default_value_t = CollectorChoice::Auto)]
     pub collector: CollectorChoice,
+    /// Ask the kernel for TCP sockets in so many parts at once; by default in 2 to 4 if there are 50,000 or more and details of each are needed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub dump_threads: Option<u8>,
     /// The proc file system to read: a container's host mount, or a recorded tree
     #[arg(long, value_name = "DIR", default_value = "/proc", value_hint = ValueHint::DirPath)]
     pub proc_root: PathBuf,

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Write};
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -103,7 +104,10 @@ pub fn live(common: &Common) -> Result<Live, Failure> {
         root = root.entered();
         netns::enter(&netns::find(text, &root)?)?;
     }
-    Ok(Live::new(choice, root))
+    let mut live = Live::new(choice, root);
+    let slices = common.dump_threads.map(usize::from);
+    live.cut(slices.and_then(NonZeroUsize::new));
+    Ok(live)
 }
 
 /// How and where this machine is read.

@@ -45,8 +45,9 @@ pub fn run(args: &args::Explain) -> Result<(), Failure> {
     let found = find(filter, machine.as_mut())?;
     source::note(&found.snapshot.coverage);
     let stories = found.snapshot.sockets.iter().map(|socket| {
+        let info = found.snapshot.info(socket);
         let scene = Scene {
-            info: found.snapshot.info(socket),
+            info: info.as_ref(),
             facts: &found.snapshot.facts,
             listened: Some(found.listening.contains(&socket.local.port)),
         };

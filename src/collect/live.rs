@@ -1,6 +1,7 @@
 //! This machine: `sock_diag` where the kernel lets us, `/proc/net` where it does not, and always says which.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ pub struct Live {
     /// the answer of the last walk through all descriptors, where owners are remembered
     unlisted: Option<Vec<Unlisted>>,
     mixed: bool,
+    slices: Option<NonZeroUsize>,
 }
 
 impl Live {
@@ -66,7 +68,13 @@ impl Live {
             procfs,
             unlisted: None,
             mixed: false,
+            slices: None,
         }
+    }
+
+    /// In how many slices at once the TCP sockets are asked for; `None` leaves that to their number. See [`Netlink::cut`].
+    pub const fn cut(&mut self, slices: Option<NonZeroUsize>) {
+        self.slices = slices;
     }
 
     /// Whether owners are remembered from look to look ([`procfs::remembered`](super::procfs::remembered)), as a program
@@ -224,6 +232,7 @@ impl Live {
             none => none.insert(Netlink::open()?),
         };
         netlink.mix_families(self.mixed);
+        netlink.cut(self.slices);
         let mut coverage = netlink.dump(want, program, row, tee)?;
         if !self.root.is_own() && !same_namespace(&self.root) {
             coverage.missing.push(
@@ -261,6 +270,10 @@ impl Source for Live {
         row: &mut RowSink<'_>,
     ) -> Result<Coverage, Error> {
         self.read(want, program, row, None)
+    }
+
+    fn about(&self) -> Option<u64> {
+        self.root.tcp_sockets()
     }
 
     fn owners(&mut self) -> (Owners, Coverage) {

@@ -22,7 +22,7 @@ use self::netns::Namespaces;
 pub use self::want::{Table, Want};
 use crate::model::{
     Attributes, Collector, Coverage, Cpu, Datagram, Ends, Facts, Host, Listener, Local,
-    NetlinkSocket, Owners, PacketSocket, Program, Protocol, Pulse, Queue, Snapshot, Socket,
+    NetlinkSocket, Owners, PacketSocket, Program, Protocol, Pulse, Queue, Room, Snapshot, Socket,
     StateSet, TcpInfo, TcpState, UnixSocket, Unlisted, VsockSocket,
 };
 
@@ -107,6 +107,11 @@ pub trait Source {
             return Err(Error::Unfiltered("they are read from a file".to_owned()));
         }
         self.dump(want, row)
+    }
+
+    /// About how many TCP sockets there are, where that is known without reading them.
+    fn about(&self) -> Option<u64> {
+        None
     }
 
     /// Who holds which socket. Gaps are counted in the coverage, never fatal.
@@ -194,6 +199,9 @@ pub enum Error {
         /// the system's answer
         source: std::io::Error,
     },
+    /// no thread could be started
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
     /// the kernel answered a dump with an error
     #[error("the kernel ended the dump of {what} with an error: {source}")]
     Dump {
@@ -276,10 +284,10 @@ impl Keep {
 /// # Errors
 /// As [`Source::dump`], for TCP. Of the other sockets a failure is a part that is missing.
 pub fn snapshot(source: &mut dyn Source, want: &Want, also: Also) -> Result<Snapshot, Error> {
-    snapshot_with(source, want, also, Keep::default())
+    snapshot_with(source, want, also, Keep::default(), Room::default())
 }
 
-/// Reads a whole [`Snapshot`] and keeps messages in it, without the secrets that the kernel tells.
+/// Reads a whole [`Snapshot`] into `room` and keeps messages in it, without the secrets that the kernel tells.
 ///
 /// # Errors
 /// As [`snapshot`].
@@ -288,13 +296,21 @@ pub fn snapshot_with(
     want: &Want,
     also: Also,
     keep: Keep,
+    room: Room,
 ) -> Result<Snapshot, Error> {
     let mut snapshot = Snapshot {
         taken: source.now(),
         host: source.host(),
         frame: (source.looks() > 1).then(|| (source.look() + 1, source.looks())),
-        ..Snapshot::default()
+        ..Snapshot::with(room)
     };
+    // Room that grows by doubling would take more memory for a moment than all there is to keep.
+    let about = source.about().unwrap_or_default();
+    let about = usize::try_from(about + about / 64).unwrap_or_default();
+    snapshot.sockets.reserve_exact(about);
+    if want.tcp_info {
+        snapshot.at_rest.reserve_exact(about);
+    }
     // Only listeners' drops are of use, and LISTEN is a table of its own: two dumps cost no second walk.
     let listen = StateSet::of(TcpState::Listen);
     let most = Want {
@@ -314,7 +330,7 @@ pub fn snapshot_with(
             let Row::Inet { socket, attributes } = row else {
                 return ControlFlow::Continue(());
             };
-            let row = snapshot.push(socket, attributes.tcp_info.and_then(TcpInfo::parse));
+            let row = snapshot.pack(socket, attributes.tcp_info.and_then(TcpInfo::parse));
             if let Some(drops) = attributes.drops() {
                 snapshot.drops.insert(row, drops);
             }

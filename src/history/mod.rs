@@ -73,6 +73,7 @@ pub struct Flow {
 impl Flow {
     fn new(snapshot: &Snapshot, socket: &Socket) -> Option<Self> {
         let info = snapshot.info(socket);
+        let info = info.as_ref();
         Some(Self {
             cookie: socket.cookie?.get(),
             recv_q: socket.recv_q,

@@ -183,7 +183,7 @@ impl Tally {
             if shared.binary_search(&socket.inode).is_ok() {
                 tally.shared.push(row);
             }
-            tally.add(row, socket, snapshot.info(socket), &ports);
+            tally.add(row, socket, snapshot.info(socket).as_ref(), &ports);
         }
         tally
     }

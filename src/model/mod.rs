@@ -50,7 +50,7 @@ pub use options::{Md5, SockOpts};
 pub use owner::{Owners, Process};
 pub use program::{Part, Program};
 pub use protocol::Protocol;
-pub use snapshot::{Datagram, Listener, Messages, Pulse, Queue, Snapshot, Unlisted};
+pub use snapshot::{Datagram, Listener, Messages, Pulse, Queue, Room, Snapshot, Unlisted};
 pub use socket::{Attributes, Endpoint, Family, Memory, Socket, Timer};
 pub use state::{StateSet, TcpState};
 pub use tcp_info::TcpInfo;

@@ -106,13 +106,79 @@ impl Unseen {
 
 /// Every socket's holders. Several processes hold one socket after `fork`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, from = "Listed")]
 pub struct Owners {
     processes: Vec<Process>,
     links: Vec<Link>,
     /// what the coverage says, for those who ask about one socket
     #[serde(skip)]
     unseen: Unseen,
+    /// where to begin to look for an inode
+    #[serde(skip)]
+    starts: Starts,
+}
+
+/// The owners as a capture has them.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Listed {
+    processes: Vec<Process>,
+    links: Vec<Link>,
+}
+
+impl From<Listed> for Owners {
+    fn from(Listed { processes, links }: Listed) -> Self {
+        Self::new(processes, links)
+    }
+}
+
+/// Where in a sorted list of links those of an inode may be: the inodes in so many equal parts, and where each part begins.
+/// Inodes of sockets are given out one after the other, so a part holds a few links, and a look-up touches one or two lines
+/// of memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Starts {
+    lowest: u32,
+    shift: u32,
+    starts: Vec<u32>,
+}
+
+/// Links to a part, about.
+const PART: usize = 8;
+
+impl Starts {
+    fn new(links: &[Link]) -> Self {
+        let (Some(first), Some(last)) = (links.first(), links.last()) else {
+            return Self::default();
+        };
+        let lowest = first.inode;
+        let range = last.inode - lowest;
+        // Two at least: of them any range is a part of the largest shift.
+        let parts = u32::try_from(links.len() / PART + 2).unwrap_or(u32::MAX);
+        let shift = (0..u32::BITS)
+            .find(|shift| range >> shift < parts)
+            .unwrap_or(u32::BITS - 1);
+        let mut starts = Vec::with_capacity((range >> shift) as usize + 2);
+        for (at, link) in (0u32..).zip(links) {
+            let part = ((link.inode - lowest) >> shift) as usize;
+            while starts.len() <= part {
+                starts.push(at);
+            }
+        }
+        starts.push(u32::try_from(links.len()).unwrap_or(u32::MAX));
+        Self {
+            lowest,
+            shift,
+            starts,
+        }
+    }
+
+    /// The places among which the links of an inode are, if there are any.
+    fn of(&self, inode: u32) -> Option<std::ops::Range<usize>> {
+        let part = (inode.checked_sub(self.lowest)? >> self.shift) as usize;
+        let start = *self.starts.get(part)?;
+        let end = *self.starts.get(part + 1)?;
+        Some(start as usize..end as usize)
+    }
 }
 
 impl Owners {
@@ -122,6 +188,7 @@ impl Owners {
         links.sort_unstable();
         Self {
             processes,
+            starts: Starts::new(&links),
             links,
             unseen: Unseen::Nobody,
         }
@@ -137,12 +204,6 @@ impl Owners {
     /// Why a holder may be there that is not here.
     pub const fn unseen(&self) -> Unseen {
         self.unseen
-    }
-
-    /// The same after a journey through a file, whose order is not to be believed.
-    #[must_use]
-    pub fn sane(self) -> Self {
-        Self::new(self.processes, self.links)
     }
 
     /// The holders of the sockets whose inode fits, and nobody else.
@@ -180,8 +241,10 @@ impl Owners {
         if inode == 0 {
             return &[];
         }
-        let start = self.links.partition_point(|link| link.inode < inode);
-        let rest = self.links.get(start..).unwrap_or_default();
+        let part = self.starts.of(inode).unwrap_or_default();
+        let part = self.links.get(part).unwrap_or_default();
+        let start = part.partition_point(|link| link.inode < inode);
+        let rest = part.get(start..).unwrap_or_default();
         let count = rest.partition_point(|link| link.inode == inode);
         rest.get(..count).unwrap_or_default()
     }
@@ -247,6 +310,21 @@ mod tests {
             [(7, 3)]
         );
         assert_eq!(seven.processes().len(), 1);
+    }
+
+    #[test]
+    fn links_are_found_wherever_they_are() {
+        use proptest::prelude::*;
+        let inode = prop_oneof![1u32..60, 1000u32..1100, any::<u32>()];
+        proptest!(|(inodes in prop::collection::vec(inode, 0..80), other in any::<u32>())| {
+            let links = (0u32..).zip(&inodes).map(|(fd, inode)| Link { inode: *inode, process: 0, fd });
+            let owners = Owners::new(vec![Process::default()], links.collect());
+            for one in inodes.iter().copied().chain([other, 1, u32::MAX]) {
+                let count = inodes.iter().filter(|inode| **inode == one && one != 0).count();
+                let found = owners.links_of(one);
+                prop_assert!(found.len() == count && found.iter().all(|link| link.inode == one));
+            }
+        });
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::host::{Facts, Host};
 use super::namespace::Looked;
 use super::owner::{Owners, Process};
 use super::socket::{InfoId, Memory, Socket};
-use super::tcp_info::TcpInfo;
+use super::tcp_info::{AtRest, TcpInfo};
 use super::unix::Local;
 
 /// Sockets, owners and facts of one moment.
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub sockets: Vec<Socket>,
     /// digests that rows refer to
     pub infos: Vec<TcpInfo>,
+    /// the same of connections at rest
+    pub at_rest: Vec<AtRest>,
     /// row -> packets dropped since the socket was made (LISTEN rows)
     pub drops: FxHashMap<u32, u32>,
     /// the UDP sockets; `None` if they were not read
@@ -51,6 +53,15 @@ pub struct Snapshot {
     pub coverage: Coverage,
     /// the kernel's own messages about some rows, for who asked to keep them
     pub messages: Messages,
+}
+
+/// Memory for rows, of a snapshot that is not needed any more: a look at many sockets, again and again, then takes the same
+/// memory each time.
+#[derive(Debug, Default)]
+pub struct Room {
+    sockets: Vec<Socket>,
+    infos: Vec<TcpInfo>,
+    at_rest: Vec<AtRest>,
 }
 
 /// Netlink messages about rows, whole, one behind the other.
@@ -108,9 +119,44 @@ pub struct Unlisted {
 }
 
 impl Snapshot {
+    /// An empty one with room for rows.
+    pub fn with(room: Room) -> Self {
+        Self {
+            sockets: room.sockets,
+            infos: room.infos,
+            at_rest: room.at_rest,
+            ..Self::default()
+        }
+    }
+
+    /// What is left of it for the next one. Of far more room than it needed it gives some back.
+    pub fn into_room(self) -> Room {
+        fn emptied<T>(mut rows: Vec<T>) -> Vec<T> {
+            let used = rows.len();
+            rows.clear();
+            rows.shrink_to(used.saturating_mul(2));
+            rows
+        }
+        Room {
+            sockets: emptied(self.sockets),
+            infos: emptied(self.infos),
+            at_rest: emptied(self.at_rest),
+        }
+    }
+
     /// The socket in `row`.
     pub fn socket(&self, row: u32) -> Option<&Socket> {
         self.sockets.get(row as usize)
+    }
+
+    /// As [`Snapshot::push`], in as little space as it takes.
+    pub fn pack(&mut self, mut socket: Socket, info: Option<TcpInfo>) -> u32 {
+        let Some(rest) = info.as_ref().and_then(AtRest::new) else {
+            return self.push(socket, info);
+        };
+        socket.info = InfoId::at_rest(self.at_rest.len());
+        self.at_rest.push(rest);
+        self.push(socket, None)
     }
 
     /// Keeps the digest for `socket` and returns the row's number.
@@ -125,13 +171,22 @@ impl Snapshot {
     }
 
     /// The digest of a socket's `tcp_info`.
-    pub fn info(&self, socket: &Socket) -> Option<&TcpInfo> {
-        self.infos.get(socket.info?.index())
+    pub fn info(&self, socket: &Socket) -> Option<TcpInfo> {
+        let id = socket.info?;
+        if id.is_at_rest() {
+            return self.at_rest.get(id.index()).map(AtRest::info);
+        }
+        self.infos.get(id.index()).copied()
+    }
+
+    /// Whether any `tcp_info` was read.
+    pub const fn has_infos(&self) -> bool {
+        !self.infos.is_empty() || !self.at_rest.is_empty()
     }
 
     /// For how long the socket has been in its state.
     pub fn age(&self, socket: &Socket) -> Option<Age> {
-        AgeFacts::new(&self.facts).in_state(socket, self.info(socket))
+        AgeFacts::new(&self.facts).in_state(socket, self.info(socket).as_ref())
     }
 
     /// The first process that holds the socket.

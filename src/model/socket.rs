@@ -128,23 +128,37 @@ impl Timer {
     }
 }
 
-/// The place of a socket's digest in [`super::snapshot::Snapshot::infos`].
+/// The place of a socket's digest: in [`super::snapshot::Snapshot::infos`], or among those at rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InfoId(NonZeroU32);
 
 impl InfoId {
     /// The id of the digest at `index`; `None` past what an id can count.
     pub fn new(index: usize) -> Option<Self> {
-        u32::try_from(index)
-            .ok()?
-            .checked_add(1)
+        Self::made(index, false)
+    }
+
+    /// The same among those at rest.
+    pub fn at_rest(index: usize) -> Option<Self> {
+        Self::made(index, true)
+    }
+
+    fn made(index: usize, at_rest: bool) -> Option<Self> {
+        let place = u32::try_from(index).ok()?.checked_mul(2)?;
+        place
+            .checked_add(1 + u32::from(at_rest))
             .and_then(NonZeroU32::new)
             .map(Self)
     }
 
     /// The index.
     pub const fn index(self) -> usize {
-        self.0.get() as usize - 1
+        (self.0.get() as usize - 1) / 2
+    }
+
+    /// Whether it is one of those at rest.
+    pub const fn is_at_rest(self) -> bool {
+        self.0.get().is_multiple_of(2)
     }
 }
 

@@ -325,6 +325,85 @@ impl TcpInfo {
     }
 }
 
+/// The digest of a connection at rest in half the space: nothing is on its way, lost or held back, and it has moved less
+/// than 4 GiB. Of many sockets most are like that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AtRest {
+    rto_us: u32,
+    snd_mss: u32,
+    last_data_sent_ms: u32,
+    last_data_recv_ms: u32,
+    last_ack_recv_ms: u32,
+    pmtu: u32,
+    rtt_us: u32,
+    snd_cwnd: u32,
+    total_retrans: u32,
+    snd_wnd: u32,
+    rcv_wnd: u32,
+    busy_time_us: u32,
+    bytes_acked: u32,
+    bytes_received: u32,
+    length: u16,
+}
+
+impl AtRest {
+    /// The same digest, if it fits.
+    pub fn new(info: &TcpInfo) -> Option<Self> {
+        let small = |value: u64| u32::try_from(value).ok();
+        let rest = Self {
+            rto_us: info.rto_us,
+            snd_mss: info.snd_mss,
+            last_data_sent_ms: info.last_data_sent_ms,
+            last_data_recv_ms: info.last_data_recv_ms,
+            last_ack_recv_ms: info.last_ack_recv_ms,
+            pmtu: info.pmtu,
+            rtt_us: info.rtt_us,
+            snd_cwnd: info.snd_cwnd,
+            total_retrans: info.total_retrans,
+            snd_wnd: info.snd_wnd,
+            rcv_wnd: info.rcv_wnd,
+            busy_time_us: small(info.busy_time_us)?,
+            bytes_acked: small(info.bytes_acked)?,
+            bytes_received: small(info.bytes_received)?,
+            length: info.length,
+        };
+        (rest.info() == *info).then_some(rest)
+    }
+
+    /// The digest.
+    pub fn info(&self) -> TcpInfo {
+        TcpInfo {
+            ca_state: 0,
+            retransmits: 0,
+            probes: 0,
+            backoff: 0,
+            rto_us: self.rto_us,
+            snd_mss: self.snd_mss,
+            unacked: 0,
+            sacked: 0,
+            last_data_sent_ms: self.last_data_sent_ms,
+            last_data_recv_ms: self.last_data_recv_ms,
+            last_ack_recv_ms: self.last_ack_recv_ms,
+            pmtu: self.pmtu,
+            rtt_us: self.rtt_us,
+            snd_cwnd: self.snd_cwnd,
+            total_retrans: self.total_retrans,
+            length: self.length,
+            total_rto: 0,
+            total_rto_recoveries: 0,
+            notsent_bytes: 0,
+            snd_wnd: self.snd_wnd,
+            rcv_wnd: self.rcv_wnd,
+            total_rto_time_ms: 0,
+            busy_time_us: u64::from(self.busy_time_us),
+            rwnd_limited_us: 0,
+            sndbuf_limited_us: 0,
+            bytes_acked: u64::from(self.bytes_acked),
+            bytes_received: u64::from(self.bytes_received),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,6 +441,31 @@ mod tests {
             assert_eq!(info.total_rto_time_ms().is_some(), *rto, "{length}");
         }
         assert_eq!(TcpInfo::parse(&raw[..103]), None);
+    }
+
+    #[test]
+    fn a_digest_at_rest_is_the_same_in_less_space() {
+        use proptest::prelude::*;
+        assert_eq!((size_of::<TcpInfo>(), size_of::<AtRest>()), (112, 60));
+        let quiet = |kept: fn(usize) -> bool, bytes: &[u8]| -> Vec<u8> {
+            let byte = |(at, byte): (usize, &u8)| if kept(at) { *byte } else { 0 };
+            bytes.iter().enumerate().map(byte).collect()
+        };
+        proptest!(|(bytes in prop::collection::vec(any::<u8>(), 280), length in 104usize..=280)| {
+            let loud = TcpInfo::parse(&bytes[..length]).unwrap();
+            if let Some(rest) = AtRest::new(&loud) {
+                prop_assert_eq!(rest.info(), loud);
+            }
+            // Of what is at rest any of these may be anything.
+            let kept = |at| matches!(at, 8..12 | 44..64 | 68..72 | 80..84 | 120..124 | 128..132 | 168..172 | 228..236);
+            let calm = TcpInfo::parse(&quiet(kept, &bytes)[..length]).unwrap();
+            prop_assert_eq!(AtRest::new(&calm).unwrap().info(), calm);
+        });
+        let mut busy = TcpInfo::parse(&[0; 280]).unwrap();
+        busy.probes = 1;
+        assert_eq!(AtRest::new(&busy), None);
+        busy = TcpInfo::parse(&example(&[("bytes_acked", 1 << 32)])).unwrap();
+        assert_eq!(AtRest::new(&busy), None);
     }
 
     #[test]

@@ -273,7 +273,7 @@ fn of_another(part: &str) -> bool {
 /// `OWNR`. The order and the sanity that look-ups need are made here, not believed.
 fn owners(sections: &mut Sections, section: &Section) -> Result<Owners, Error> {
     let owners: Owners = sections.decode(section)?;
-    Ok(owners.sane())
+    Ok(owners)
 }
 
 /// The coverage as recorded.

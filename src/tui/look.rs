@@ -181,7 +181,8 @@ impl Look {
         let kept = place.snapshot.messages.of(row.row);
         let mut attributes =
             kept.map_or_else(Attributes::default, |message| (self.decode)(message));
-        attributes.digest = place.snapshot.info(socket);
+        let info = place.snapshot.info(socket);
+        attributes.digest = info.as_ref();
         Some(see(&Record {
             socket,
             attributes: &attributes,

@@ -128,8 +128,8 @@ fn question(context: &Context<'_>, limits: &Limits, row: u32) -> Option<(Endpoin
     // Unanswered keepalive probes mean another trouble: there the network is waited for.
     let waits = socket.inode != 0
         && asked_ms >= limits.ms("age")
-        && LastWord::new(info) == LastWord::Ours
-        && WaitingOn::new(socket, Some(info)) == Some(WaitingOn::Peer);
+        && LastWord::new(&info) == LastWord::Ours
+        && WaitingOn::new(socket, Some(&info)) == Some(WaitingOn::Peer);
     let Target::Destination(remote) = Target::of(context, socket) else {
         return None;
     };

@@ -113,6 +113,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
                 return false;
             };
             let info = snapshot.info(socket);
+            let info = info.as_ref();
             undated += u64::from(info.is_none());
             info.is_some_and(|info| u64::from(info.last_data_recv_ms) >= age)
         })

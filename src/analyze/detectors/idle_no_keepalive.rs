@@ -81,7 +81,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             && context
                 .snapshot
                 .info(socket)
-                .is_some_and(|info| idle_ms(info) >= age)
+                .is_some_and(|info| idle_ms(&info) >= age)
     });
     let idle = silence::leading_away(context, idle);
     let groups = group::merge_by_owner(group::by_owner(context, idle.into_iter()));
@@ -109,7 +109,7 @@ fn judge(context: &Context<'_>, limits: &Limits, group: &Group<'_>) -> Option<Fi
         .iter()
         .filter_map(|row| {
             let info = context.snapshot.info(context.snapshot.socket(*row)?)?;
-            Some((idle_ms(info), *row, LastWord::new(info)))
+            Some((idle_ms(&info), *row, LastWord::new(&info)))
         })
         .collect();
     rows.sort_unstable_by_key(|(ms, row, _)| (std::cmp::Reverse(*ms), *row));

@@ -113,7 +113,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             socket.timer == Timer::Keepalive
                 && socket.retransmits == 0
                 && socket.inode != 0
-                && rest_ms(info) >= limit
+                && rest_ms(&info) >= limit
         })
     });
     let idle = silence::leading_away(context, resting);
@@ -158,7 +158,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     Verdict::of(group::capped(findings))
 }
 
-fn look<'a>(context: &Context<'a>, row: u32) -> Option<(&'a crate::model::Socket, &'a TcpInfo)> {
+fn look<'a>(context: &Context<'a>, row: u32) -> Option<(&'a crate::model::Socket, TcpInfo)> {
     let socket = context.snapshot.socket(row)?;
     Some((socket, context.snapshot.info(socket)?))
 }
@@ -187,11 +187,11 @@ fn slower(
     }
     let forgotten = limits.ms("middlebox-idle");
     let infos = || rest.idle.iter().filter_map(|row| look(context, *row));
-    let longest = infos().map(|(_, info)| rest_ms(info)).max();
+    let longest = infos().map(|(_, info)| rest_ms(&info)).max();
     // The timer is set for TCP_KEEPIDLE after the last traffic, or earlier: the time so far and the time left together
     // are a lower bound of it.
     let keepidle = infos()
-        .map(|(socket, info)| rest_ms(info) + u64::from(socket.timer_ms))
+        .map(|(socket, info)| rest_ms(&info) + u64::from(socket.timer_ms))
         .max();
     let mut evidence = vec![
         Evidence::count(

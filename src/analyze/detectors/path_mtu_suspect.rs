@@ -112,6 +112,7 @@ fn suspects(context: &Context<'_>, limits: &Limits) -> (Vec<Suspect>, u64) {
             continue;
         };
         let info = snapshot.info(socket);
+        let info = info.as_ref();
         let is_stuck = matches!(socket.state, TcpState::Established | TcpState::CloseWait)
             && !socket.remote.ip().is_loopback()
             && triage::time_outs(socket, info)
@@ -179,6 +180,7 @@ fn living(context: &Context<'_>, stuck: &[Suspect]) -> HashSet<Target> {
         .filter(|socket| !context.tally.listening.contains(socket.local.port))
         .filter(|socket| {
             let info = context.snapshot.info(socket);
+            let info = info.as_ref();
             info.is_some_and(|info| heard(&socket.remote, triage::heard_ms(info)))
         })
         .map(|socket| Target::Destination(socket.remote))

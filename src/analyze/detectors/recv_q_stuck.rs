@@ -107,6 +107,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
         }
         // What is unread includes the last byte that came, and probes of a closed window do not stamp.
         let info = snapshot.info(socket);
+        let info = info.as_ref();
         undated += u64::from(info.is_none());
         let last = info.map_or(0, |info| u64::from(info.last_data_recv_ms));
         let unmoved = triage.unmoved_ms(*row);
@@ -195,7 +196,7 @@ fn blocked(context: &Context<'_>, groups: &[Group<'_>]) -> BTreeMap<Who, u64> {
         .filter_map(|row| snapshot.socket(*row))
     {
         // Who waits for one of these waits for the fault itself.
-        if !triage::is_window_closed(socket, snapshot.info(socket))
+        if !triage::is_window_closed(socket, snapshot.info(socket).as_ref())
             || readers.contains(&(socket.local, socket.remote))
         {
             continue;

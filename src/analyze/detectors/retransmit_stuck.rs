@@ -86,6 +86,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             continue;
         };
         let info = snapshot.info(socket);
+        let info = info.as_ref();
         let is_stuck = matches!(socket.state, TcpState::Established | TcpState::CloseWait)
             && triage::time_outs(socket, info)
                 .is_some_and(|n| f64::from(n) >= limits.get("retries"))
@@ -127,7 +128,7 @@ fn tell(
         )
         .limit(limits.get("age")),
     );
-    let retries = sockets().filter_map(|s| triage::time_outs(s, snapshot.info(s)));
+    let retries = sockets().filter_map(|s| triage::time_outs(s, snapshot.info(s).as_ref()));
     evidence.push(
         Evidence::count(
             "most_time_outs",
@@ -137,7 +138,7 @@ fn tell(
         )
         .limit(limits.get("retries")),
     );
-    if let Some(heard) = infos().map(triage::heard_ms).min() {
+    if let Some(heard) = infos().map(|info| triage::heard_ms(&info)).min() {
         evidence.push(Evidence::real(
             "last_heard",
             heard as f64 / 1000.0,

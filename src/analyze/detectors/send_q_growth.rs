@@ -99,6 +99,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             continue;
         };
         let info = snapshot.info(socket);
+        let info = info.as_ref();
         if info.and_then(TcpInfo::sndbuf_limited_us).is_none() {
             untold += 1;
         } else if let Some(found) = share(context, socket, info, limits) {

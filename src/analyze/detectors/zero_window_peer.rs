@@ -82,6 +82,7 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             continue;
         };
         let info = snapshot.info(socket);
+        let info = info.as_ref();
         if !triage::is_window_closed(socket, info) || triage.is_moving(*row) {
             continue;
         }
@@ -153,7 +154,7 @@ fn tell(
     let counts = counts.into_iter().filter(|(_, n, _)| *n > 0);
     evidence.extend(counts.map(|(name, n, source)| Evidence::count(name, n, "sockets", source)));
     let time = |of: fn(&TcpInfo) -> Option<u64>| {
-        let times = infos().filter_map(of);
+        let times = infos().filter_map(|info| of(&info));
         times.fold(0u64, u64::saturating_add)
     };
     let busy = time(TcpInfo::busy_time_us);

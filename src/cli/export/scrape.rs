@@ -13,10 +13,10 @@ use crate::cli::observe::{self, Judged, Plan};
 use crate::cli::remember::{self, Diary, Kept, Memory, values};
 use crate::cli::source;
 use crate::collect::live::Live;
-use crate::collect::{self, Also, Want};
+use crate::collect::{self, Also, Keep, Want};
 use crate::history::store::Producer;
 use crate::history::{History, Sample, Tally};
-use crate::model::{AgeFacts, Analysis, Snapshot, StateSet};
+use crate::model::{AgeFacts, Analysis, Room, Snapshot, StateSet};
 use crate::render::prometheus::{self, Seen};
 
 /// How many sockets, processes and destinations all earlier looks together may remember: some megabytes.
@@ -100,7 +100,7 @@ impl Setup {
     }
 
     /// Sockets as detectors want them.
-    fn snapshot(&self, live: &mut Live) -> Result<Snapshot, collect::Error> {
+    fn snapshot(&self, live: &mut Live, room: Room) -> Result<Snapshot, collect::Error> {
         let needs = analyze::needs(&self.settings);
         let want = Want {
             tcp_info: needs.tcp_info,
@@ -114,7 +114,7 @@ impl Setup {
             unix: needs.unix,
             unlisted: needs.unlisted,
         };
-        collect::snapshot(live, &want, also)
+        collect::snapshot_with(live, &want, also, Keep::default(), room)
     }
 
     fn text(
@@ -180,6 +180,8 @@ pub struct Scraper {
     machine: Option<Live>,
     looks: Looks,
     diary: Diary,
+    /// what the last snapshot has left
+    room: Room,
     /// whether nothing was looked at yet
     first: bool,
 }
@@ -210,6 +212,7 @@ impl Scraper {
             setup,
             machine,
             looks: Looks::default(),
+            room: Room::default(),
             first: true,
         })
     }
@@ -220,7 +223,8 @@ impl Scraper {
             return self.setup.once();
         };
         let began = Instant::now();
-        let seen = self.setup.snapshot(live).map_err(Failure::from);
+        let room = std::mem::take(&mut self.room);
+        let seen = self.setup.snapshot(live, room).map_err(Failure::from);
         let seen = seen.and_then(|snapshot| {
             if std::mem::take(&mut self.first) {
                 self.looks.history = self.diary.recall(&snapshot);
@@ -242,6 +246,7 @@ impl Scraper {
             self.diary.take(&snapshot, &tally, &analysis, &sample);
             notes.extend(analysis.warnings);
             self.looks.keep(sample);
+            self.room = snapshot.into_room();
             Ok((text, notes))
         });
         scraped(seen, began)

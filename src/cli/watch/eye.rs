@@ -19,7 +19,7 @@ use crate::collect::netns::Inside;
 use crate::collect::{self, Also, Keep, Source, Want, netlink};
 use crate::fields::Needed;
 use crate::history::{History, Tally, Tracks};
-use crate::model::{AgeFacts, Moves, Namespace, Snapshot, StateSet, TcpState};
+use crate::model::{AgeFacts, Moves, Namespace, Room, Snapshot, StateSet, TcpState};
 use crate::tui::look::{Frame, Pace, Ranks};
 use crate::tui::msg::{Seek, Wish};
 use crate::tui::{Look, Place};
@@ -312,7 +312,7 @@ impl Asked<'_> {
             all: extended || tos || tcp_info || congestion || congestion_info || skmem,
             cookie: self.wish.cookie.and_then(NonZeroU64::new),
         };
-        let snapshot = collect::snapshot_with(source, &want, also, keep)?;
+        let snapshot = collect::snapshot_with(source, &want, also, keep, Room::default())?;
         memory
             .tracks
             .retain(|tracks| tracks.taken() < snapshot.taken);

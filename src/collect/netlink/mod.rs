@@ -10,9 +10,12 @@ mod destroy;
 mod others;
 mod request;
 mod secrets;
+mod slices;
 mod stream;
 
 use std::io;
+use std::num::NonZeroUsize;
+use std::thread;
 use std::time::Duration;
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
@@ -22,14 +25,22 @@ use rustix::net::RecvFlags;
 pub use self::destroy::{Destroyed, Refusal, has_net_admin};
 pub use self::secrets::wipe;
 pub use self::stream::{Progress, Stream, TCPDIAG_GETSOCK, end};
+use super::procfs::ProcRoot;
 use super::{Error, Row, RowSink, Table, Tee, Want};
-use crate::model::{Attributes, Collector, Coverage, Part, Program, Protocol};
+use crate::model::{Attributes, Collector, Coverage, Part, Program, Protocol, TcpState};
 
 /// What the kernel fills at most; a larger buffer gains nothing.
 const BUFFER: usize = 32 * 1024;
 
 /// How long the kernel may be silent. It answers a dump in microseconds; silence means that no answer will come.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// So many TCP sockets in a namespace are many: they come in no order, in one walk through the kernel's table, or in
+/// several at once.
+const MANY: u64 = 50_000;
+
+/// More slices than this are not made where nobody says how many.
+const MOST_SLICES: usize = 4;
 
 /// `sizeof(struct nlmsghdr)`
 const HEADER: usize = 16;
@@ -48,6 +59,10 @@ pub struct Netlink {
     buffer: Vec<u8>,
     /// whether the TCP sockets of both families may come mixed, for one walk through the kernel's table instead of two
     mixed: bool,
+    /// in how many slices they come, where that was said
+    slices: Option<NonZeroUsize>,
+    /// the inode of the network namespace it was opened in
+    home: Option<u64>,
 }
 
 impl Netlink {
@@ -56,21 +71,13 @@ impl Netlink {
     /// # Errors
     /// [`Error::NoSockDiag`] where the kernel or a sandbox refuses it.
     pub fn open() -> Result<Self, Error> {
-        let refused = |source: io::Error| Error::NoSockDiag(describe(&source));
-        let mut socket = Socket::new(NETLINK_SOCK_DIAG).map_err(refused)?;
-        socket.bind_auto().map_err(refused)?;
-        socket.connect(&SocketAddr::new(0, 0)).map_err(refused)?;
-        rustix::net::sockopt::set_socket_timeout(
-            &socket,
-            rustix::net::sockopt::Timeout::Recv,
-            Some(SILENCE),
-        )
-        .map_err(|errno| refused(errno.into()))?;
         Ok(Self {
-            socket,
+            socket: connected()?,
             sequence: 0,
             buffer: vec![0; BUFFER],
             mixed: false,
+            slices: None,
+            home: here(),
         })
     }
 
@@ -79,6 +86,30 @@ impl Netlink {
     /// sockets there are (3 ms for 262,144 buckets).
     pub const fn mix_families(&mut self, mixed: bool) {
         self.mixed = mixed;
+    }
+
+    /// Has the TCP sockets of both families, where neither a program nor a tee says otherwise, come in so many slices at
+    /// once, and in no order. `None`: in one where there are few, or little is asked of each.
+    pub const fn cut(&mut self, slices: Option<NonZeroUsize>) {
+        self.slices = slices;
+    }
+
+    /// In how many slices to ask, and whether the families may be mixed.
+    fn way(&self, want: &Want) -> (usize, bool) {
+        // Other sockets for other slices are opened where the calling thread is now.
+        let at_home = self.home.is_some() && self.home == here();
+        let connections = want.states.contains(TcpState::Established);
+        let many =
+            connections && at_home && ProcRoot::default().tcp_sockets().is_some_and(|n| n >= MANY);
+        let slices = match self.slices {
+            Some(slices) if at_home && connections => slices.get(),
+            // Without tcp_info two walks at once get in each other's way more than they gain.
+            None if many && want.tcp_info => {
+                thread::available_parallelism().map_or(1, |cpus| cpus.get().min(MOST_SLICES))
+            }
+            _ => 1,
+        };
+        (slices, self.mixed || many)
     }
 
     /// Dumps the wanted sockets, IPv4 first. Of those that `program` does not let through the kernel sends few or none.
@@ -99,15 +130,19 @@ impl Netlink {
         };
         let mut answered = false;
         let both = want.protocol == Protocol::Tcp && want.tables().count() > 1;
-        if self.mixed && both && tee.is_none() && program.is_everything() {
-            match self.both(want, &mut coverage, row) {
-                Ok(Some(progress)) => match progress {
-                    Progress::Failed(source) => {
-                        let what = Protocol::Tcp.sockets().to_owned();
-                        return Err(Error::Dump { what, source });
-                    }
-                    _ => return Ok(coverage),
-                },
+        if both && tee.is_none() && program.is_everything() {
+            let (slices, mixed) = self.way(want);
+            let done = match slices {
+                2.. => self.sliced(want, slices, &mut coverage, row),
+                _ if mixed => self.both(want, &mut coverage, row),
+                _ => Ok(None),
+            };
+            match done {
+                Ok(Some(Progress::Failed(source))) => {
+                    let what = Protocol::Tcp.sockets().to_owned();
+                    return Err(Error::Dump { what, source });
+                }
+                Ok(Some(_)) => return Ok(coverage),
                 // Refused, or not known to this kernel: then each by itself, as ever.
                 Ok(None) | Err(Error::NoSockDiag(_)) => self.mixed = false,
                 Err(error) => return Err(error),
@@ -180,7 +215,7 @@ impl Netlink {
             row(pushing)
         };
         self.sequence = self.sequence.wrapping_add(1);
-        let request = request::of_both(want, self.sequence);
+        let request = request::of_both(want, None, self.sequence);
         let progress = self.exchange(&request, table, want, coverage, &mut row, None)?;
         Ok(match progress {
             Progress::Failed(source) if refused(&source) && !pushed => None,
@@ -226,25 +261,7 @@ impl Netlink {
                         coverage.lost += 1;
                         continue;
                     }
-                    // Refused before any answer: a sandbox that lets the socket exist but not speak.
-                    Err(errno) if stream.rows() == 0 && refused(&errno.into()) => {
-                        return Err(Error::NoSockDiag(why(table, &errno.into())));
-                    }
-                    Err(Errno::AGAIN) => {
-                        return Err(Error::Dump {
-                            what: table.label(),
-                            source: io::Error::new(
-                                io::ErrorKind::TimedOut,
-                                format!("the kernel was silent for {} s", SILENCE.as_secs()),
-                            ),
-                        });
-                    }
-                    Err(errno) => {
-                        return Err(Error::Netlink {
-                            what: "cannot receive from sock_diag",
-                            source: errno.into(),
-                        });
-                    }
+                    Err(errno) => return Err(failed(table, errno, stream.rows())),
                 };
             // With MSG_TRUNC the length is the datagram's own, so a cut is seen; the stream counts the message.
             let datagram = self
@@ -258,16 +275,54 @@ impl Netlink {
             let progress = stream.feed(datagram, want, coverage, row);
             if matches!(progress, Progress::Stopped) {
                 // The rest of the answer would be read as the answer to the next request: start afresh.
-                *self = Self {
-                    mixed: self.mixed,
-                    ..Self::open()?
-                };
+                self.socket = connected()?;
             }
             if !matches!(progress, Progress::More) {
                 return Ok(progress);
             }
         }
     }
+}
+
+/// A socket that speaks to the kernel alone.
+fn connected() -> Result<Socket, Error> {
+    let refused = |source: io::Error| Error::NoSockDiag(describe(&source));
+    let mut socket = Socket::new(NETLINK_SOCK_DIAG).map_err(refused)?;
+    socket.bind_auto().map_err(refused)?;
+    socket.connect(&SocketAddr::new(0, 0)).map_err(refused)?;
+    rustix::net::sockopt::set_socket_timeout(
+        &socket,
+        rustix::net::sockopt::Timeout::Recv,
+        Some(SILENCE),
+    )
+    .map_err(|errno| refused(errno.into()))?;
+    Ok(socket)
+}
+
+/// Why no more can be received of a dump that has brought so many rows.
+fn failed(table: Table, errno: Errno, rows: u64) -> Error {
+    match errno {
+        // Refused before any answer: a sandbox that lets the socket exist but not speak.
+        errno if rows == 0 && refused(&errno.into()) => {
+            Error::NoSockDiag(why(table, &errno.into()))
+        }
+        Errno::AGAIN => Error::Dump {
+            what: table.label(),
+            source: io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("the kernel was silent for {} s", SILENCE.as_secs()),
+            ),
+        },
+        errno => Error::Netlink {
+            what: "cannot receive from sock_diag",
+            source: errno.into(),
+        },
+    }
+}
+
+/// The inode of the network namespace of the calling thread.
+fn here() -> Option<u64> {
+    ProcRoot::default().netns_inode()
 }
 
 /// Whether the answer means that this kernel, or the sandbox around us, has no `sock_diag` for us: no module
@@ -337,7 +392,7 @@ mod tests {
     use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
-    use crate::model::{StateSet, TcpState};
+    use crate::model::StateSet;
 
     fn ports(want: &Want) -> Vec<(TcpState, u16)> {
         let mut seen = Vec::new();

@@ -70,8 +70,8 @@ pub fn of(table: Table, want: &Want, form: Option<&[u8]>, sequence: u32) -> Vec<
 
 /// The request for the TCP sockets of both families at once: `struct inet_diag_req` of the type before
 /// `SOCK_DIAG_BY_FAMILY`, which has no protocol and, to the kernel, no family (`inet_diag_dump_compat` in
-/// `net/ipv4/inet_diag.c`).
-pub fn of_both(want: &Want, sequence: u32) -> Vec<u8> {
+/// `net/ipv4/inet_diag.c`). With a program that says which rows the kernel leaves out.
+pub fn of_both(want: &Want, form: Option<&[u8]>, sequence: u32) -> Vec<u8> {
     let mut request = vec![0; INET_DIAG_REQ];
     let extensions = extensions(want).bits();
     for (at, value) in [(0, AF_INET), (3, extensions)] {
@@ -82,7 +82,11 @@ pub fn of_both(want: &Want, sequence: u32) -> Vec<u8> {
     if let Some(states) = request.get_mut(INET_DIAG_REQ - 8..INET_DIAG_REQ - 4) {
         states.copy_from_slice(&want.states.mask().to_ne_bytes());
     }
-    framed(TCPDIAG_GETSOCK, &request, sequence)
+    let mut bytes = framed(TCPDIAG_GETSOCK, &request, sequence);
+    if let Some(form) = form {
+        append(&mut bytes, INET_DIAG_REQ_BYTECODE, form);
+    }
+    bytes
 }
 
 /// The protocol's number for `sdiag_protocol`.

@@ -24,6 +24,9 @@ pub const TCPDIAG_GETSOCK: u16 = 18;
 /// Alignment of messages within a datagram (`NLMSG_ALIGNTO`).
 const ALIGN: usize = 4;
 
+/// How many sockets of one hash chain the kernel looks at in one go (`SKARR_SZ` in `net/ipv4/inet_diag.c`).
+const RECENT: usize = 16;
+
 /// What a datagram brought the dump to.
 #[derive(Debug)]
 pub enum Progress {
@@ -45,6 +48,9 @@ pub struct Stream {
     rows: u64,
     /// sockets that have come, of the protocols of which the kernel tells twice
     met: FxHashSet<NonZeroU64>,
+    /// the last TCP sockets that have come, and where the next one goes
+    recent: [Option<NonZeroU64>; RECENT],
+    next: usize,
 }
 
 impl Stream {
@@ -55,6 +61,8 @@ impl Stream {
             interrupted: false,
             rows: 0,
             met: FxHashSet::default(),
+            recent: [None; RECENT],
+            next: 0,
         }
     }
 
@@ -96,6 +104,19 @@ impl Stream {
     /// these (`sctp_diag_dump` in `net/sctp/diag.c`).
     fn first(&mut self, cookie: Option<NonZeroU64>) -> bool {
         cookie.is_none_or(|cookie| self.met.insert(cookie))
+    }
+
+    /// Whether the TCP socket has not just come. The kernel goes on in a hash chain where it left off by counting, and comes
+    /// to the same sockets once more if others were put before them in the meantime.
+    fn is_new(&mut self, cookie: Option<NonZeroU64>) -> bool {
+        if cookie.is_some() && self.recent.contains(&cookie) {
+            return false;
+        }
+        if let Some(place) = self.recent.get_mut(self.next % RECENT) {
+            *place = cookie;
+        }
+        self.next = (self.next + 1) % RECENT;
+        true
     }
 
     fn message(
@@ -162,9 +183,11 @@ impl Stream {
             protocol => decode::inet(payload, protocol).map(|(socket, mut attributes)| {
                 attributes.message = Some(whole);
                 let wanted = want.family(socket.family)
-                    && (protocol != Protocol::Sctp
-                        || attributes.peers.is_some()
-                        || self.first(socket.cookie));
+                    && match protocol {
+                        Protocol::Tcp => self.is_new(socket.cookie),
+                        Protocol::Sctp => attributes.peers.is_some() || self.first(socket.cookie),
+                        _ => true,
+                    };
                 let state = socket.state;
                 (Row::Inet { socket, attributes }, state, wanted)
             }),
@@ -187,6 +210,21 @@ impl Stream {
             ControlFlow::Break(()) => Progress::Stopped,
         }
     }
+}
+
+/// Whether a datagram is the last of a dump.
+pub fn is_last(datagram: &[u8]) -> bool {
+    let mut rest = datagram;
+    while let Ok(message) = NetlinkBuffer::new_checked(rest) {
+        if matches!(message.message_type(), NLMSG_DONE | NLMSG_ERROR) {
+            return true;
+        }
+        let length = message.length() as usize;
+        rest = rest
+            .get(length.next_multiple_of(ALIGN)..)
+            .unwrap_or_default();
+    }
+    false
 }
 
 /// The message that ends a dump without an error, for a capture of chosen messages.
@@ -309,6 +347,34 @@ mod tests {
         .concat();
         let (progress, _, seen) = feed(&stale, StateSet::ALL);
         assert!(matches!(progress, Progress::More) && seen.is_empty());
+    }
+
+    #[test]
+    fn a_socket_that_comes_again_in_its_hash_chain_is_one_row() {
+        let with = |cookie: u32| {
+            let mut payload = [0u8; 72];
+            payload[..2].copy_from_slice(&[2, 1]);
+            payload[44..48].copy_from_slice(&cookie.to_ne_bytes());
+            framed(SOCK_DIAG_BY_FAMILY, 2, 7, &payload)
+        };
+        let rows = |cookies: &[u32]| {
+            let bytes: Vec<u8> = cookies.iter().flat_map(|one| with(*one)).collect();
+            feed(&bytes, StateSet::ALL).2.len()
+        };
+        assert_eq!(rows(&[1, 2, 3, 2, 3, 4]), 4);
+        assert_eq!(rows(&[0, 0]), 2, "what has no cookie may be anything");
+        let far: Vec<u32> = (1..=17).chain([1]).collect();
+        assert_eq!(rows(&far), 18, "of another chain");
+        assert_eq!(rows(&far[1..]), 17);
+    }
+
+    #[test]
+    fn the_last_datagram_is_known_by_its_last_message() {
+        let done = framed(NLMSG_DONE, 2, 7, &0i32.to_ne_bytes());
+        assert!(!is_last(&[socket(1), socket(1)].concat()));
+        assert!(is_last(&[socket(1), done.clone()].concat()));
+        assert!(is_last(&framed(NLMSG_ERROR, 0, 7, &(-22i32).to_ne_bytes())));
+        assert!(!is_last(&done[..10]) && !is_last(&[]));
     }
 
     #[test]

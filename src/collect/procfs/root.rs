@@ -97,6 +97,18 @@ impl ProcRoot {
         self.namespace("net")
     }
 
+    /// About how many TCP sockets the network namespace has that [`ProcRoot::net`] shows.
+    pub fn tcp_sockets(&self) -> Option<u64> {
+        let gauges = facts::sockstat(self);
+        let count = |name| {
+            gauges
+                .get(name)
+                .and_then(|count| u64::try_from(*count).ok())
+        };
+        let rest = ["TCP.tw", "TCP6.inuse"].into_iter().filter_map(count);
+        Some(count("TCP.inuse")? + rest.sum::<u64>())
+    }
+
     /// The file of a sysctl (`net/ipv4/tcp_rmem`); `None` where it would be another namespace's.
     pub fn sys(&self, sysctl: &str) -> Option<PathBuf> {
         let namespace = match sysctl.split('/').next() {

@@ -196,11 +196,6 @@ impl Holder {
         self.sockets.len()
     }
 
-    /// The inodes of its sockets.
-    pub fn inodes(&self) -> impl Iterator<Item = u32> {
-        self.sockets.values().map(|held| held.inode)
-    }
-
     /// Its links, as those of the process at the index.
     pub fn links(&self, process: u32) -> impl Iterator<Item = Link> {
         self.sockets.iter().map(move |(fd, held)| Link {

@@ -128,16 +128,17 @@ impl Remembered {
         let due = self.walked.is_none_or(|walk| walk.is_due(now, WALK_APART));
         let root = directory(CWD, proc_root);
         let (Ok(root), false) = (root, due) else {
-            self.walk(proc_root, listed, deadline, now);
-            return (self.owners(), self.coverage.clone());
+            let owners = self.walk(proc_root, listed, deadline, now);
+            return (owners, self.coverage.clone());
         };
         self.walked_now = false;
         self.check(root.as_fd(), listed, now);
-        let unknown = self.unknown(listed);
+        let owners = self.owners();
+        let unknown = self.unknown(&owners, listed);
         self.nobodys.retain(|inode| listed.contains(inode));
         self.missed.retain(|inode| unknown.contains(inode));
         if unknown.is_empty() {
-            return (self.owners(), self.coverage.clone());
+            return (owners, self.coverage.clone());
         }
         let mut search = Search::new(root.as_fd(), listed, unknown, deadline);
         search.holders(&mut self.holders, false);
@@ -183,13 +184,10 @@ impl Remembered {
     }
 
     /// The inodes that are listed and have neither a holder nor been sought in vain.
-    fn unknown(&self, listed: &Inodes) -> Inodes {
-        let mut unknown = listed.clone();
-        for inode in self.holders.values().flat_map(Holder::inodes) {
-            unknown.remove(&inode);
-        }
-        unknown.retain(|inode| !self.nobodys.contains(inode));
-        unknown
+    fn unknown(&self, owners: &Owners, listed: &Inodes) -> Inodes {
+        let is_unknown =
+            |inode: &u32| owners.links_of(*inode).is_empty() && !self.nobodys.contains(inode);
+        listed.iter().copied().filter(is_unknown).collect()
     }
 
     /// Reads every descriptor of every process.
@@ -199,7 +197,7 @@ impl Remembered {
         listed: &Inodes,
         deadline: Option<Instant>,
         began: Instant,
-    ) {
+    ) -> Owners {
         // Before the walk: what a process opens behind its back makes another number of descriptors then.
         self.others.clear();
         if let Ok(root) = directory(CWD, proc_root) {
@@ -223,11 +221,13 @@ impl Remembered {
         }
         self.missed.clear();
         self.nobodys.clear();
-        self.nobodys = self.unknown(listed);
+        let owners = self.owners();
+        self.nobodys = self.unknown(&owners, listed);
         self.users.retain(|_, name| name.is_some());
         self.walks += 1;
         self.walked_now = true;
         self.walked = Some(Spent::since(began));
+        owners
     }
 
     /// Takes over what a scan found.
@@ -448,7 +448,9 @@ mod tests {
         holder.note(4, Descriptor::Socket(70), &listed);
         remembered.holders.insert(7, holder);
         remembered.nobodys.insert(40);
-        let mut unknown: Vec<u32> = remembered.unknown(&listed).into_iter().collect();
+        let owners = remembered.owners();
+        let unknown = remembered.unknown(&owners, &listed);
+        let mut unknown: Vec<u32> = unknown.into_iter().collect();
         unknown.sort_unstable();
         assert_eq!(unknown, [50, 60]);
     }

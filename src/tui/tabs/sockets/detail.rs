@@ -214,8 +214,9 @@ fn story(
     };
     let listens =
         |other: &Socket| other.state == TcpState::Listen && other.local.port == socket.local.port;
+    let info = place.snapshot.info(socket);
     let scene = Scene {
-        info: place.snapshot.info(socket),
+        info: info.as_ref(),
         facts: &place.snapshot.facts,
         listened: Some(place.snapshot.sockets.iter().any(listens)),
     };
