@@ -213,15 +213,12 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
 
 /// Whether the socket has a holder that was not found.
 pub fn is_unowned(record: &Record<'_>) -> bool {
-    let inode = record.socket.inode;
+    let (inode, Some(owners)) = (record.socket.inode, record.owners) else {
+        return false;
+    };
     // The kernel's own ends of NETLINK have a file that nobody opens, and ours came after the look at holders.
-    let ours = [0, std::process::id()];
-    let known = matches!(record.ends, Ends::Netlink(netlink) if ours.contains(&netlink.portid));
-    inode != 0
-        && !known
-        && record
-            .owners
-            .is_some_and(|owners| owners.links_of(inode).is_empty())
+    let known = matches!(record.ends, Ends::Netlink(netlink) if [0, std::process::id()].contains(&netlink.portid));
+    inode != 0 && !known && owners.links_of(inode).is_empty()
 }
 
 /// What is missing where a table could not be read.
