@@ -182,7 +182,8 @@ impl Owners {
         }
         let start = self.links.partition_point(|link| link.inode < inode);
         let rest = self.links.get(start..).unwrap_or_default();
-        let count = rest.partition_point(|link| link.inode == inode);
+        // Few, and one behind the other.
+        let count = rest.iter().take_while(|link| link.inode == inode).count();
         rest.get(..count).unwrap_or_default()
     }
 

@@ -1,6 +1,6 @@
 //! The words of `-e` and `-i` about what only some sockets have, in the names of ss.
 
-use std::fmt::{self, Display};
+use std::fmt;
 
 use super::cell::write_list;
 use super::info::{write_ms, write_rate};
@@ -53,7 +53,7 @@ fn write_bbr(out: &mut impl Put, bbr: &Bbr) -> fmt::Result {
     ] {
         if gain != 0 {
             out.ascii(label)?;
-            write!(out, "{}", Gain(gain))?;
+            write_gain(out, gain)?;
         }
     }
     out.ascii(")")
@@ -163,21 +163,23 @@ fn write_mptcp(out: &mut impl Put, mptcp: &Mptcp) -> fmt::Result {
 }
 
 /// 256ths with six digits at most and no noughts at the end: `2.88672`, `0.5`.
-struct Gain(u32);
-
-impl Display for Gain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = (u64::from(self.0) * 100_000 + 128) / 256;
-        let (whole, mut rest, mut digits) = (parts / 100_000, parts % 100_000, 5);
-        while digits > 0 && rest % 10 == 0 {
-            rest /= 10;
-            digits -= 1;
-        }
-        match digits {
-            0 => write!(f, "{whole}"),
-            _ => write!(f, "{whole}.{rest:0digits$}"),
-        }
+fn write_gain(out: &mut impl Put, gain: u32) -> fmt::Result {
+    let parts = (u64::from(gain) * 100_000 + 128) / 256;
+    let (whole, mut rest) = (parts / 100_000, parts % 100_000);
+    out.number(whole)?;
+    if rest == 0 {
+        return Ok(());
     }
+    out.ascii(".")?;
+    let mut first = 10_000;
+    while rest < first {
+        out.ascii("0")?;
+        first /= 10;
+    }
+    while rest % 10 == 0 {
+        rest /= 10;
+    }
+    out.number(rest)
 }
 
 #[cfg(test)]
@@ -232,8 +234,12 @@ mod tests {
     #[test]
     fn gains_have_six_digits_and_no_noughts() {
         assert_eq!(
-            [739, 256, 128, 320, 1].map(|gain| Gain(gain).to_string()),
-            ["2.88672", "1", "0.5", "1.25", "0.00391"]
+            [739, 256, 128, 320, 1, 257].map(|gain| {
+                let mut out = String::new();
+                write_gain(&mut out, gain).unwrap();
+                out
+            }),
+            ["2.88672", "1", "0.5", "1.25", "0.00391", "1.00391"]
         );
     }
 

@@ -1,6 +1,7 @@
 //! The text of rows, which are many: numbers and addresses as the standard library writes them, without its machinery.
 
 use std::fmt::{self, Write};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
@@ -41,8 +42,11 @@ pub trait Put: Write {
 
 impl Put for String {}
 
-/// The most digits of a number, and the most bytes of an IPv4 address with a dot at its end.
-const LONGEST: (usize, usize) = (20, 16);
+/// Room for the digits of a number.
+pub(super) type NumberRoom = [u8; 20];
+
+/// Room for an address, and for what is written at once behind it.
+pub(super) type IpRoom = [u8; 64];
 
 /// The two digits of each number below 100.
 const PAIRS: [[u8; 2]; 100] = {
@@ -70,6 +74,9 @@ const OCTETS: [[u8; 4]; 256] = {
     }
     octets
 };
+
+/// So many bytes of rows are written at once.
+pub(super) const PAGE: usize = 64 * 1024;
 
 /// Text in a buffer that is used again. It has room behind its end, so that a few bytes are written at once, however
 /// many of them count.
@@ -101,18 +108,36 @@ impl Line {
         std::str::from_utf8(bytes).unwrap_or_default()
     }
 
+    /// Writes the text out if it fills a page.
+    #[inline]
+    pub(super) fn turn(&mut self, out: &mut impl io::Write) -> io::Result<()> {
+        if self.end < PAGE {
+            return Ok(());
+        }
+        self.write_out(out)
+    }
+
+    /// Writes the text out.
+    pub(super) fn write_out(&mut self, out: &mut impl io::Write) -> io::Result<()> {
+        out.write_all(self.bytes())?;
+        self.end = 0;
+        Ok(())
+    }
+
     /// The text for the writer.
-    pub(super) fn bytes(&self) -> &[u8] {
+    fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.end).unwrap_or_default()
     }
 
     /// Where the next text begins.
+    #[inline]
     pub(super) const fn mark(&mut self) -> usize {
         self.wide = false;
         self.end
     }
 
     /// The columns that the text from `start` takes on a terminal, `start` being the last [`Line::mark`].
+    #[inline]
     pub(super) fn width_from(&self, start: usize) -> usize {
         if self.wide {
             super::text::width(self.text(start..self.end))
@@ -122,6 +147,7 @@ impl Line {
     }
 
     /// Appends so many blanks.
+    #[inline]
     pub(super) fn blanks(&mut self, mut count: usize) -> fmt::Result {
         const MOST: usize = 32;
         while count > 0 {
@@ -133,7 +159,23 @@ impl Line {
         Ok(())
     }
 
+    /// Puts so many blanks before the text from `start`.
+    #[inline]
+    pub(super) fn indent(&mut self, start: usize, blanks: usize) -> fmt::Result {
+        if blanks == 0 {
+            return Ok(());
+        }
+        let end = self.end;
+        self.blanks(blanks)?;
+        self.bytes.copy_within(start..end, start + blanks);
+        if let Some(before) = self.bytes.get_mut(start..start + blanks) {
+            before.fill(b' ');
+        }
+        Ok(())
+    }
+
     /// Appends a piece of another line.
+    #[inline]
     pub(super) fn piece(&mut self, line: &Self, range: Range<usize>) -> fmt::Result {
         /// Most cells are not longer.
         const SHORT: usize = 32;
@@ -150,6 +192,7 @@ impl Line {
     }
 
     /// The next bytes behind the text.
+    #[inline]
     fn room<const N: usize>(&mut self) -> Result<&mut [u8; N], fmt::Error> {
         if self.bytes.len() - self.end < N {
             self.grow(N);
@@ -164,6 +207,7 @@ impl Line {
         self.bytes.resize(size, 0);
     }
 
+    #[inline]
     fn append(&mut self, text: &[u8]) {
         if self.bytes.len() - self.end < text.len() {
             self.grow(text.len());
@@ -174,42 +218,103 @@ impl Line {
             self.end = end;
         }
     }
+}
 
-    fn ipv4(&mut self, ip: Ipv4Addr) -> fmt::Result {
-        let room = self.room::<{ LONGEST.1 }>()?;
-        let mut end = 0;
-        for octet in ip.octets() {
-            let place = room.get_mut(end..end + 4).ok_or(fmt::Error)?;
-            place.copy_from_slice(OCTETS.get(usize::from(octet)).ok_or(fmt::Error)?);
-            end += 2 + usize::from(octet > 9) + usize::from(octet > 99);
-        }
-        // Without the last dot.
-        self.end += end - 1;
-        Ok(())
+/// Writes a decimal number and says how many digits it has.
+#[inline]
+pub(super) fn decimal(room: &mut NumberRoom, number: u64) -> usize {
+    let digits = number.checked_ilog10().unwrap_or(0) as usize + 1;
+    let mut places = room.get_mut(..digits).unwrap_or_default();
+    let mut rest = number;
+    // From the end, two digits at once.
+    while rest > 9 {
+        let Some((before, pair)) = std::mem::take(&mut places).split_last_chunk_mut() else {
+            break;
+        };
+        *pair = PAIRS
+            .get((rest % 100) as usize)
+            .copied()
+            .unwrap_or_default();
+        (places, rest) = (before, rest / 100);
     }
+    if let Some(first) = places.first_mut() {
+        *first = b'0' + rest as u8;
+    }
+    digits
+}
 
-    /// As RFC 5952 has it: the first of the longest runs of noughts is left out, and a v4-mapped address has its dots.
-    fn ipv6(&mut self, ip: Ipv6Addr) -> fmt::Result {
-        if let Some(ip) = ip.to_ipv4_mapped() {
-            self.append(b"::ffff:");
-            return self.ipv4(ip);
-        }
-        let segments = ip.segments();
-        let left_out = noughts(&segments);
-        for (at, segment) in segments.into_iter().enumerate() {
-            if left_out.contains(&at) {
-                if at == left_out.start {
-                    self.append(b"::");
-                }
-                continue;
-            }
-            if at > 0 && at != left_out.end {
-                self.append(b":");
-            }
-            self.hex(u64::from(segment))?;
-        }
-        Ok(())
+/// Writes a hexadecimal number and says how many digits it has.
+#[inline]
+pub(super) fn hexadecimal(room: &mut NumberRoom, number: u64) -> usize {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    let digits = number.checked_ilog2().unwrap_or(0) as usize / 4 + 1;
+    let mut rest = number;
+    for place in room.iter_mut().take(digits).rev() {
+        *place = DIGITS
+            .get((rest & 15) as usize)
+            .copied()
+            .unwrap_or_default();
+        rest >>= 4;
     }
+    digits
+}
+
+/// Writes an address and says how many bytes it has.
+#[inline]
+pub(super) fn address(room: &mut IpRoom, ip: IpAddr) -> usize {
+    match ip {
+        IpAddr::V4(ip) => ipv4(room, 0, ip),
+        IpAddr::V6(ip) => ipv6(room, ip),
+    }
+}
+
+/// Writes an address from `start` and says where it ends.
+#[inline]
+fn ipv4(room: &mut IpRoom, start: usize, ip: Ipv4Addr) -> usize {
+    let mut end = start;
+    for octet in ip.octets() {
+        let place = room.get_mut(end..).and_then(<[u8]>::first_chunk_mut);
+        if let (Some(place), Some(text)) = (place, OCTETS.get(usize::from(octet))) {
+            *place = *text;
+        }
+        end += 2 + usize::from(octet > 9) + usize::from(octet > 99);
+    }
+    // Without the last dot.
+    end - 1
+}
+
+/// As RFC 5952 has it: the first of the longest runs of noughts is left out, and a v4-mapped address has its dots.
+fn ipv6(room: &mut IpRoom, ip: Ipv6Addr) -> usize {
+    let mut end = 0;
+    let mut put = |bytes: &NumberRoom, length| {
+        let place = room.get_mut(end..).and_then(<[u8]>::first_chunk_mut);
+        if let Some(place) = place {
+            *place = *bytes;
+        }
+        end += length;
+    };
+    const COLONS: NumberRoom = [b':'; 20];
+    if let Some(ip) = ip.to_ipv4_mapped() {
+        put(b"::ffff:             ", 7);
+        return ipv4(room, 7, ip);
+    }
+    let segments = ip.segments();
+    let left_out = noughts(&segments);
+    for (at, segment) in segments.into_iter().enumerate() {
+        if left_out.contains(&at) {
+            if at == left_out.start {
+                put(&COLONS, 2);
+            }
+            continue;
+        }
+        if at > 0 && at != left_out.end {
+            put(&COLONS, 1);
+        }
+        let mut digits = NumberRoom::default();
+        let length = hexadecimal(&mut digits, u64::from(segment));
+        put(&digits, length);
+    }
+    end
 }
 
 /// The first of the longest runs of noughts; empty if none has two.
@@ -244,42 +349,41 @@ impl Put for Line {
 
     #[inline]
     fn number(&mut self, number: u64) -> fmt::Result {
-        let digits = number.checked_ilog10().unwrap_or(0) as usize + 1;
-        let room = self.room::<{ LONGEST.0 }>()?;
-        let mut room = room.get_mut(..digits).ok_or(fmt::Error)?;
-        let mut rest = number;
-        // From the end, two digits at once.
-        while rest > 9 {
-            let (before, pair) = room.split_last_chunk_mut().ok_or(fmt::Error)?;
-            *pair = *PAIRS.get((rest % 100) as usize).ok_or(fmt::Error)?;
-            (room, rest) = (before, rest / 100);
-        }
-        if let Some(first) = room.first_mut() {
-            *first = b'0' + rest as u8;
-        }
+        let digits = decimal(self.room()?, number);
         self.end += digits;
         Ok(())
     }
 
+    #[inline]
     fn hex(&mut self, number: u64) -> fmt::Result {
-        let digits = number.checked_ilog2().unwrap_or(0) as usize / 4 + 1;
-        let room = self.room::<{ LONGEST.0 }>()?;
-        let mut rest = number;
-        for place in room.iter_mut().take(digits).rev() {
-            let digit = (rest & 15) as usize;
-            *place = *b"0123456789abcdef".get(digit).ok_or(fmt::Error)?;
-            rest >>= 4;
-        }
+        let digits = hexadecimal(self.room()?, number);
         self.end += digits;
         Ok(())
     }
 
     #[inline]
     fn ip(&mut self, ip: IpAddr) -> fmt::Result {
-        match ip {
-            IpAddr::V4(ip) => self.ipv4(ip),
-            IpAddr::V6(ip) => self.ipv6(ip),
-        }
+        let length = address(self.room()?, ip);
+        self.end += length;
+        Ok(())
+    }
+}
+
+impl io::Write for Line {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.append(bytes);
+        Ok(bytes.len())
+    }
+
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.append(bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -342,6 +446,13 @@ mod tests {
         let want = format!("ab {long} c  {}", " ".repeat(70));
         assert_eq!(line.text(0..line.len()), want);
         assert_eq!(line.bytes(), want.as_bytes());
+        line.clear();
+        line.number(12_345).unwrap();
+        for blanks in [0, 3, 40] {
+            line.indent(2, blanks).unwrap();
+        }
+        let want = format!("12{}345", " ".repeat(43));
+        assert_eq!(line.text(0..line.len()), want);
     }
 
     #[test]

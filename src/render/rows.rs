@@ -16,8 +16,8 @@ use crate::fields::{self, Align, Field, Record};
 /// Rows that are looked at before the widths are fixed.
 const SAMPLE: usize = 1_000;
 
-/// So many bytes are written at once.
-const PAGE: usize = 64 * 1024;
+/// Blanks between two columns.
+const GAP: usize = 2;
 
 /// What follows the columns of a row, by the options of ss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,9 +118,13 @@ impl<W: Write> Table<W> {
     /// # Errors
     /// Those of the writer.
     pub fn push(&mut self, record: &Record<'_>) -> io::Result<()> {
+        if self.streaming {
+            self.stream(record).map_err(io::Error::other)?;
+            return self.page.turn(&mut self.out);
+        }
         self.format(record).map_err(io::Error::other)?;
         self.waiting += 1;
-        if self.streaming || self.waiting >= SAMPLE {
+        if self.waiting >= SAMPLE {
             self.flush()?;
         }
         Ok(())
@@ -132,7 +136,7 @@ impl<W: Write> Table<W> {
     /// Those of the writer.
     pub fn finish(mut self) -> io::Result<W> {
         self.flush()?;
-        self.out.write_all(self.page.bytes())?;
+        self.page.write_out(&mut self.out)?;
         self.out.flush()?;
         Ok(self.out)
     }
@@ -148,37 +152,46 @@ impl<W: Write> Table<W> {
             self.pieces.push(piece);
         }
         if extras.any() {
-            let start = arena.mark();
-            if extras.timer {
-                info::write_timer(arena, record)?;
-            }
-            if extras.extended {
-                info::write_extended(arena, record)?;
-            }
-            if extras.memory {
-                info::write_memory(arena, record)?;
-            }
-            self.pieces.push(Piece::new(arena, start));
-            let start = arena.mark();
-            if extras.info {
-                info::write_info(arena, record)?;
-            }
-            self.pieces.push(Piece::new(arena, start));
+            self.pieces.extend(extras.format(arena, record)?);
         }
         Ok(())
     }
 
-    /// Lays out the rows that wait, and writes the page if it is full.
+    /// Lays out the row, the widths being known.
+    fn stream(&mut self, record: &Record<'_>) -> fmt::Result {
+        let (extras, page) = (self.options.extras, &mut self.page);
+        let line = page.len();
+        let mut gap = 0;
+        for (field, width) in self.columns.iter().zip(&mut self.widths) {
+            page.blanks(gap)?;
+            let start = page.mark();
+            cell::write(page, &field.value(record), extras.extended)?;
+            let own = page.width_from(start);
+            *width = own.max(*width);
+            let fill = *width - own;
+            gap = match field.align {
+                Align::Left => fill + GAP,
+                Align::Right => {
+                    page.indent(start, fill)?;
+                    GAP
+                }
+            };
+        }
+        if extras.any() {
+            self.arena.clear();
+            let words = extras.format(&mut self.arena, record)?;
+            self.options.lay_out(page, line, &self.arena, 0, words)?;
+        }
+        page.ascii("\n")
+    }
+
+    /// Lays out the rows that wait, and writes the page if it is full. Those that follow stream.
     fn flush(&mut self) -> io::Result<()> {
         self.lay_out().map_err(io::Error::other)?;
         self.arena.clear();
         self.pieces.clear();
         self.waiting = 0;
-        if self.page.len() >= PAGE {
-            self.out.write_all(self.page.bytes())?;
-            self.page.clear();
-        }
-        Ok(())
+        self.page.turn(&mut self.out)
     }
 
     fn lay_out(&mut self) -> fmt::Result {
@@ -199,22 +212,10 @@ impl<W: Write> Table<W> {
                 place(page, &mut gap, text, piece.width, field.align, *width)?;
                 start = piece.end;
             }
-            let Options {
-                width, one_line, ..
-            } = self.options;
-            if let [beside, below] = words {
-                let fits =
-                    |width| text::width(page.text(line..page.len())) + 1 + beside.width <= width;
-                let beside_fits = one_line || width.is_none_or(fits);
-                for (piece, whole) in [(beside, beside_fits), (below, one_line)] {
-                    let range = start..piece.end;
-                    start = piece.end;
-                    if whole {
-                        append_words(page, arena, range)?;
-                    } else {
-                        wrap_words(page, arena, range, width)?;
-                    }
-                }
+            if let [beside, below] = *words {
+                self.options
+                    .lay_out(page, line, arena, start, [beside, below])?;
+                start = below.end;
             }
             page.ascii("\n")?;
         }
@@ -247,8 +248,56 @@ impl Piece {
     }
 }
 
+impl Extras {
+    /// Appends the words on the row's line, and those below it.
+    fn format(self, arena: &mut Line, record: &Record<'_>) -> Result<[Piece; 2], fmt::Error> {
+        let start = arena.mark();
+        if self.timer {
+            info::write_timer(arena, record)?;
+        }
+        if self.extended {
+            info::write_extended(arena, record)?;
+        }
+        if self.memory {
+            info::write_memory(arena, record)?;
+        }
+        let beside = Piece::new(arena, start);
+        let start = arena.mark();
+        if self.info {
+            info::write_info(arena, record)?;
+        }
+        Ok([beside, Piece::new(arena, start)])
+    }
+}
+
+impl Options {
+    /// Appends the words, which begin at `start` of `arena`, to the row, which begins at `line`.
+    fn lay_out(
+        &self,
+        page: &mut Line,
+        line: usize,
+        arena: &Line,
+        start: usize,
+        [beside, below]: [Piece; 2],
+    ) -> fmt::Result {
+        let fits = |width| text::width(page.text(line..page.len())) + 1 + beside.width <= width;
+        let beside_fits = self.one_line || self.width.is_none_or(fits);
+        for (words, whole) in [
+            (start..beside.end, beside_fits),
+            (beside.end..below.end, self.one_line),
+        ] {
+            if whole {
+                append_words(page, arena, words)?;
+            } else {
+                wrap_words(page, arena, words, self.width)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Appends a cell. `gap` is what has to come before it: the blanks that fill the cell before, which a last cell
-/// does not need, and two between columns.
+/// does not need, and [`GAP`] between columns.
 fn place(
     page: &mut Line,
     gap: &mut usize,
@@ -263,7 +312,7 @@ fn place(
         Align::Right => (fill, 0),
     };
     page.blanks(*gap + before)?;
-    *gap = after + 2;
+    *gap = after + GAP;
     page.piece(arena, text)
 }
 
