@@ -364,12 +364,13 @@ pub(super) fn write_ms(out: &mut impl Put, us: u64) -> fmt::Result {
     let (whole, rest) = (us / 1000, us % 1000);
     out.number(whole)?;
     // Without the noughts at the end.
-    let (noughts, digits) = match rest {
-        0 => return Ok(()),
-        _ if rest % 100 == 0 => ("", rest / 100),
-        _ if rest % 10 == 0 => (if rest < 100 { "0" } else { "" }, rest / 10),
-        10..100 => ("0", rest),
-        0..10 => ("00", rest),
+    let (noughts, digits) = match (rest, rest % 100, rest % 10) {
+        (0, ..) => return Ok(()),
+        (_, 0, _) => ("", rest / 100),
+        (1..100, _, 0) => ("0", rest / 10),
+        (_, _, 0) => ("", rest / 10),
+        (1..10, ..) => ("00", rest),
+        (10..100, ..) => ("0", rest),
         _ => ("", rest),
     };
     out.ascii(".")?;

@@ -51,10 +51,10 @@ pub(super) type IpRoom = [u8; 64];
 /// The two digits of each number below 100.
 const PAIRS: [[u8; 2]; 100] = {
     let mut pairs = [[b'0'; 2]; 100];
-    let mut n = 0;
-    while n < 100 {
-        pairs[n] = [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8];
-        n += 1;
+    let (mut rest, mut n) = (pairs.as_mut_slice(), 0);
+    while let Some((pair, behind)) = rest.split_first_mut() {
+        *pair = [b'0' + n / 10, b'0' + n % 10];
+        (rest, n) = (behind, n + 1);
     }
     pairs
 };
@@ -62,15 +62,15 @@ const PAIRS: [[u8; 2]; 100] = {
 /// The digits of each byte and a dot.
 const OCTETS: [[u8; 4]; 256] = {
     let mut octets = [[b'.'; 4]; 256];
-    let mut n = 0;
-    while n < 256 {
-        let [tens, ones] = PAIRS[n % 100];
-        octets[n] = match n {
+    let (mut rest, mut n) = (octets.as_mut_slice(), 0u8);
+    while let Some((octet, behind)) = rest.split_first_mut() {
+        let [hundreds, tens, ones] = [b'0' + n / 100, b'0' + n / 10 % 10, b'0' + n % 10];
+        *octet = match n {
             0..10 => [ones, b'.', b'.', b'.'],
             10..100 => [tens, ones, b'.', b'.'],
-            _ => [b'0' + (n / 100) as u8, tens, ones, b'.'],
+            100.. => [hundreds, tens, ones, b'.'],
         };
-        n += 1;
+        (rest, n) = (behind, n.wrapping_add(1));
     }
     octets
 };
@@ -207,7 +207,8 @@ impl Line {
         self.bytes.resize(size, 0);
     }
 
-    #[inline]
+    // So that text of a known length is a few stores.
+    #[inline(always)]
     fn append(&mut self, text: &[u8]) {
         if self.bytes.len() - self.end < text.len() {
             self.grow(text.len());
@@ -341,7 +342,7 @@ impl Write for Line {
 }
 
 impl Put for Line {
-    #[inline]
+    #[inline(always)]
     fn ascii(&mut self, text: &str) -> fmt::Result {
         self.append(text.as_bytes());
         Ok(())
@@ -376,7 +377,7 @@ impl io::Write for Line {
         Ok(bytes.len())
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.append(bytes);
         Ok(())

@@ -150,7 +150,7 @@ impl<'w, W: Write> Object<'w, W> {
     }
 
     /// The key; keys are ours and need no escapes.
-    #[inline]
+    #[inline(always)]
     fn key(&mut self, key: &str) -> io::Result<&mut W> {
         let before: &[u8] = if self.first { b"\"" } else { b",\"" };
         self.first = false;
