@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let nobody = Owners::default();
 
     println!("{rows} rows                   ns a row   fastest");
-    let mut run = |name: &str, dump: &Dump, once: &mut dyn FnMut(&Dump)| {
+    let run = |name: &str, dump: &Dump, once: &mut dyn FnMut(&Dump)| {
         if only.as_ref().is_some_and(|only| only != name) {
             return;
         }

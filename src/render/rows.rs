@@ -359,10 +359,7 @@ fn wrap_words(
 
 /// Whether a blank of `words` has no word behind it: a name that others chose may have blanks of its own.
 fn has_empty_words(words: &str) -> bool {
-    let next = words.bytes().skip(1).chain([b' ']);
-    // Without an early end, which would be slower.
-    let pairs = words.bytes().zip(next);
-    pairs.fold(false, |found, pair| found | (pair == (b' ', b' ')))
+    words.contains("  ") || words.ends_with(' ')
 }
 
 #[cfg(test)]
@@ -492,6 +489,23 @@ mod tests {
                 .all(|line| line.starts_with("        ") && !line.ends_with(' ')),
             "{narrow}"
         );
+    }
+
+    #[test]
+    fn blanks_without_a_word_are_left_out() {
+        let mut arena = Line::default();
+        for (words, laid_out) in [
+            (" a b", "\n        a b"),
+            (" a  b ", "\n        a b"),
+            ("  ", ""),
+            ("", ""),
+        ] {
+            let start = arena.mark();
+            fmt::Write::write_str(&mut arena, words).unwrap();
+            let mut page = Line::default();
+            wrap_words(&mut page, &arena, start..arena.len(), None).unwrap();
+            assert_eq!(page.text(0..page.len()), laid_out, "{words:?}");
+        }
     }
 
     #[test]
