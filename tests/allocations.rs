@@ -436,7 +436,7 @@ fn rows_of_unix_sockets_and_of_csv_allocate_nothing_after_the_first() {
 }
 
 #[test]
-fn rows_as_json_allocate_nothing() {
+fn rows_as_json_allocate_nothing_after_the_first() {
     let parts = Parts {
         owners: true,
         info: true,
@@ -452,10 +452,10 @@ fn rows_as_json_allocate_nothing() {
             collector: "netlink",
         };
         let mut document = Sockets::document(io::sink(), &head, parts).unwrap();
-        let (all, _) = feed_records(&mut |record| document.push(record));
-        assert_eq!(all, 0, "a document, {parts:?}");
+        let (_, later) = feed_records(&mut |record| document.push(record));
+        assert_eq!(later, 0, "a document, {parts:?}");
         let mut lines = Sockets::lines(io::sink(), parts);
-        let (all, _) = feed_records(&mut |record| lines.push(record));
-        assert_eq!(all, 0, "lines, {parts:?}");
+        let (_, later) = feed_records(&mut |record| lines.push(record));
+        assert_eq!(later, 0, "lines, {parts:?}");
     }
 }

@@ -133,10 +133,18 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
             memory: want.memory || matches!(protocol, Protocol::Packet | Protocol::Netlink),
             ..want
         };
-        let mut each = |filter: &Filter, row: Row<'_>| {
-            let (socket, attributes, ends) = row.parts();
+        let mut each = |filter: &Filter, row: &Row<'_>| {
+            let parts;
+            // Nearly all rows are of IP, and are not copied.
+            let (socket, attributes, ends) = match row {
+                Row::Inet { socket, attributes } => (socket, attributes, Ends::Ip),
+                other => {
+                    parts = other.parts();
+                    (&parts.0, &parts.1, parts.2)
+                }
+            };
             let mut flow = ControlFlow::Continue(());
-            like(&socket, &attributes, ends, &mut |record| {
+            like(socket, attributes, ends, &mut |record| {
                 let fits = filter.matches(record) && tables.shows(record);
                 // Where owners are judged, a socket whose holder was not found may have been left out.
                 unowned += u64::from((fits || by_owner) && is_unowned(record));
@@ -159,7 +167,7 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
         };
         // The other end of what is selected must not be left out.
         let dumped = if args.pair {
-            machine.dump(&pair::want(want), &mut |row| each(filter, row))
+            machine.dump(&pair::want(want), &mut |row| each(filter, &row))
         } else {
             selection.dump(machine.as_mut(), &want, &mut each)
         };
@@ -213,15 +221,12 @@ pub fn run(args: &args::List) -> Result<(), Failure> {
 
 /// Whether the socket has a holder that was not found.
 pub fn is_unowned(record: &Record<'_>) -> bool {
-    let inode = record.socket.inode;
+    let (inode, Some(owners)) = (record.socket.inode, record.owners) else {
+        return false;
+    };
     // The kernel's own ends of NETLINK have a file that nobody opens, and ours came after the look at holders.
-    let ours = [0, std::process::id()];
-    let known = matches!(record.ends, Ends::Netlink(netlink) if ours.contains(&netlink.portid));
-    inode != 0
-        && !known
-        && record
-            .owners
-            .is_some_and(|owners| owners.links_of(inode).is_empty())
+    let known = matches!(record.ends, Ends::Netlink(netlink) if [0, std::process::id()].contains(&netlink.portid));
+    inode != 0 && !known && owners.links_of(inode).is_empty()
 }
 
 /// What is missing where a table could not be read.
@@ -234,5 +239,8 @@ fn missing(protocol: Protocol, error: &collect::Error) -> String {
 
 /// Whether the id of the socket's cgroup is all that is known of it.
 fn has_no_path(record: &Record<'_>) -> bool {
-    record.attributes.cgroup_id().is_some() && record.cgroup().is_none()
+    let Some(id) = record.attributes.cgroup_id() else {
+        return false;
+    };
+    record.names.cgroup(id).is_none() && record.cgroup().is_none()
 }

@@ -26,6 +26,8 @@ pub struct Numbers {
     pub interfaces: FxHashMap<u32, String>,
     /// uid -> name, where a column shows it
     pub users: FxHashMap<u32, String>,
+    /// whether hosts and services are named: with `-r`
+    resolved: bool,
     /// with `-r`
     hosts: Hosts,
     /// with `-r`
@@ -53,6 +55,7 @@ impl Numbers {
             } else {
                 cgroups::Paths::new("/proc/self/mountinfo")
             },
+            resolved: false,
             hosts: Hosts::default(),
             services: FxHashMap::default(),
             namespaces: machine.namespaces(),
@@ -94,6 +97,7 @@ impl Numbers {
                 ControlFlow::Continue(())
             });
         }
+        self.resolved = true;
         self.hosts = hosts::resolve(wanted, hosts::System, RESOLVED_WITHIN);
         self.services = lookup::services();
         self.hosts.note().map(str::to_owned)
@@ -129,10 +133,13 @@ impl Names for Numbers {
     }
 
     fn host(&self, ip: IpAddr) -> Option<&str> {
-        self.hosts.name(ip)
+        self.resolved.then(|| self.hosts.name(ip))?
     }
 
     fn service(&self, protocol: Protocol, port: u16) -> Option<&str> {
+        if !self.resolved {
+            return None;
+        }
         let over = match protocol {
             Protocol::Mptcp => Protocol::Tcp,
             Protocol::UdpLite => Protocol::Udp,

@@ -124,7 +124,7 @@ impl Selection {
         &self,
         machine: &mut dyn Source,
         want: &Want,
-        row: &mut dyn FnMut(&Filter, Row<'_>) -> ControlFlow<()>,
+        row: &mut dyn FnMut(&Filter, &Row<'_>) -> ControlFlow<()>,
     ) -> Result<Coverage, collect::Error> {
         let mut coverage = Coverage::default();
         let mut stopped = false;
@@ -136,7 +136,7 @@ impl Selection {
                 ..*want
             };
             let mut row = |found: Row<'_>| {
-                let flow = row(&pass.filter, found);
+                let flow = row(&pass.filter, &found);
                 stopped = flow.is_break();
                 flow
             };

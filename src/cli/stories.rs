@@ -145,8 +145,8 @@ fn find(filter: Filter, machine: &mut dyn Source) -> Result<Found, Failure> {
             return ControlFlow::Continue(());
         };
         let record = Record {
-            socket: &socket,
-            attributes: &attributes,
+            socket,
+            attributes,
             ends: Ends::Ip,
             owners: Some(&owners),
             ages: &ages,
@@ -155,7 +155,7 @@ fn find(filter: Filter, machine: &mut dyn Source) -> Result<Found, Failure> {
         if filter.matches(&record) {
             total += 1;
             if snapshot.sockets.len() < MOST {
-                snapshot.push(socket, attributes.tcp_info.and_then(TcpInfo::parse));
+                snapshot.push(*socket, attributes.tcp_info.and_then(TcpInfo::parse));
             }
         }
         ControlFlow::Continue(())

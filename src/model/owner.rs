@@ -245,7 +245,8 @@ impl Owners {
         let part = self.links.get(part).unwrap_or_default();
         let start = part.partition_point(|link| link.inode < inode);
         let rest = part.get(start..).unwrap_or_default();
-        let count = rest.partition_point(|link| link.inode == inode);
+        // Few, and one behind the other.
+        let count = rest.iter().take_while(|link| link.inode == inode).count();
         rest.get(..count).unwrap_or_default()
     }
 

@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Write};
 use std::net::IpAddr;
 
 use super::end;
+use super::line::Put;
 use super::text::{self, Safe};
 use crate::fields::{Holders, Interface, List, Value};
 use crate::model::{Age, Timer};
@@ -12,22 +13,26 @@ use crate::model::{Age, Timer};
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(out: &mut impl Write, value: &Value<'_>, descriptors: bool) -> fmt::Result {
+pub fn write(out: &mut impl Put, value: &Value<'_>, descriptors: bool) -> fmt::Result {
     match value {
         Value::Absent => out.write_char('-'),
-        Value::State(state) => write!(out, "{state}"),
-        Value::Unconnected => out.write_str("UNCONNECTED"),
+        Value::State(state) => match state.name() {
+            Some(name) => out.ascii(name),
+            None => write!(out, "{state}"),
+        },
+        Value::Unconnected => out.ascii("UNCONNECTED"),
         Value::Name(name) => end::write_name(out, *name),
         Value::End(end) => end::write(out, end),
         Value::Count(n)
         | Value::Bytes(n)
         | Value::BytesPerSecond(n)
         | Value::Millis(n)
-        | Value::Micros(n) => {
-            write!(out, "{n}")
+        | Value::Micros(n) => out.number(*n),
+        Value::Hex(n) => {
+            out.ascii("0x")?;
+            out.hex(*n)
         }
-        Value::Hex(n) => write!(out, "0x{n:x}"),
-        Value::Flag(yes) => out.write_str(if *yes { "yes" } else { "no" }),
+        Value::Flag(yes) => out.ascii(if *yes { "yes" } else { "no" }),
         Value::Text(text) => write!(out, "{}", Safe(text)),
         Value::Container(container) => {
             if let Some(runtime) = container.runtime {
@@ -36,8 +41,8 @@ pub fn write(out: &mut impl Write, value: &Value<'_>, descriptors: bool) -> fmt:
             write!(out, "{}", Safe(container.brief_id()))
         }
         Value::Pod(pod) => write!(out, "{pod}"),
-        Value::Address(ip) => write!(out, "{ip}"),
-        Value::Port(port) => write!(out, "{}", Port(*port)),
+        Value::Address(ip) => out.ip(*ip),
+        Value::Port(port) => write_port(out, *port),
         Value::Endpoint {
             ip,
             port,
@@ -46,16 +51,16 @@ pub fn write(out: &mut impl Write, value: &Value<'_>, descriptors: bool) -> fmt:
         } => {
             match (names.host, ip) {
                 (Some(name), _) => write!(out, "{}", Safe(name))?,
-                (None, IpAddr::V4(ip)) => write!(out, "{ip}")?,
-                (None, IpAddr::V6(ip)) => write!(out, "[{ip}]")?,
+                (None, ip) => write_ip(out, *ip)?,
             }
             if let Some(interface) = interface {
-                out.write_char('%')?;
+                out.ascii("%")?;
                 write_interface(out, interface)?;
             }
+            out.ascii(":")?;
             match names.service {
-                Some(name) => write!(out, ":{}", Safe(name)),
-                None => write!(out, ":{}", Port(*port)),
+                Some(name) => write!(out, "{}", Safe(name)),
+                None => write_port(out, *port),
             }
         }
         Value::Interface(interface) => write_interface(out, interface),
@@ -75,10 +80,13 @@ pub fn write(out: &mut impl Write, value: &Value<'_>, descriptors: bool) -> fmt:
             expires_ms,
             retransmits,
         } => {
-            let (name, expires) = (timer_name(*timer), Expires(*expires_ms));
-            write!(out, "{name},{expires},{retransmits}")
+            out.ascii(timer_name(*timer))?;
+            out.ascii(",")?;
+            write_expires(out, *expires_ms)?;
+            out.ascii(",")?;
+            out.number(u64::from(*retransmits))
         }
-        Value::Shutdown(directions) => out.write_str(arrows(*directions)),
+        Value::Shutdown(directions) => out.ascii(arrows(*directions)),
         Value::List(list) => write_list(out, *list),
         Value::Age(age) => write!(out, "{}", AgeText(*age)),
         Value::Owners(holders) => write_owners(out, holders, descriptors),
@@ -164,15 +172,21 @@ pub(super) fn write_interface(out: &mut impl Write, interface: &Interface<'_>) -
     }
 }
 
-/// A port; 0 is shown as ss shows it.
-struct Port(u16);
+/// An address before a port.
+pub(super) fn write_ip(out: &mut impl Put, ip: IpAddr) -> fmt::Result {
+    if ip.is_ipv4() {
+        return out.ip(ip);
+    }
+    out.ascii("[")?;
+    out.ip(ip)?;
+    out.ascii("]")
+}
 
-impl Display for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => f.write_str("*"),
-            port => write!(f, "{port}"),
-        }
+/// A port; 0 is shown as ss shows it.
+fn write_port(out: &mut impl Put, port: u16) -> fmt::Result {
+    match port {
+        0 => out.ascii("*"),
+        port => out.number(u64::from(port)),
     }
 }
 
@@ -200,17 +214,20 @@ pub(super) const fn timer_name(timer: Timer) -> &'static str {
 
 /// The time until a timer is due in the words of ss: `119min`, `2min59sec`, `12sec`, `1.204sec`, `204ms`. Where ss says
 /// nothing (due now) it is `0ms`, and 1.2 seconds are not `1.204ms`.
-pub(super) struct Expires(pub u32);
-
-impl Display for Expires {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (ms, seconds) = (self.0 % 1000, self.0 / 1000);
-        match (seconds / 60, seconds % 60) {
-            (0, 0) => write!(f, "{ms}ms"),
-            (0, 1..10) if ms > 0 => write!(f, "{seconds}.{ms:03}sec"),
-            (0, seconds) => write!(f, "{seconds}sec"),
-            (minutes @ 10.., _) | (minutes, 0) => write!(f, "{minutes}min"),
-            (minutes, seconds) => write!(f, "{minutes}min{seconds}sec"),
+pub(super) fn write_expires(out: &mut impl Put, expires_ms: u32) -> fmt::Result {
+    let (ms, seconds) = (expires_ms % 1000, expires_ms / 1000);
+    let mut part = |number: u32, unit: &str| {
+        out.number(u64::from(number))?;
+        out.ascii(unit)
+    };
+    match (seconds / 60, seconds % 60) {
+        (0, 0) => part(ms, "ms"),
+        (0, 1..10) if ms > 0 => write!(out, "{seconds}.{ms:03}sec"),
+        (0, seconds) => part(seconds, "sec"),
+        (minutes @ 10.., _) | (minutes, 0) => part(minutes, "min"),
+        (minutes, seconds) => {
+            part(minutes, "min")?;
+            part(seconds, "sec")
         }
     }
 }
@@ -397,7 +414,9 @@ mod tests {
             (7_199_000, "119min"),
         ];
         for (ms, text) in table {
-            assert_eq!(Expires(*ms).to_string(), *text);
+            let mut out = String::new();
+            write_expires(&mut out, *ms).unwrap();
+            assert_eq!(out, *text);
         }
         assert_eq!(cell(&Fixture::new(), "timer"), "keepalive,12sec,3");
     }

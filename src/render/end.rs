@@ -3,9 +3,9 @@
 //! and pasted. Nothing is allocated.
 
 use std::fmt::{self, Write};
-use std::net::IpAddr;
 
-use super::cell::write_interface;
+use super::cell::{write_interface, write_ip};
+use super::line::Put;
 use super::text::Safe;
 use crate::fields::{End, Record};
 use crate::model::Ends;
@@ -14,17 +14,14 @@ use crate::model::printable::is_printable;
 use crate::model::unix::Name;
 
 /// Appends `end` to `out`, safe to print.
-pub(super) fn write(out: &mut impl Write, end: &End<'_>) -> fmt::Result {
+pub(super) fn write(out: &mut impl Put, end: &End<'_>) -> fmt::Result {
     match end {
         End::Raw {
             ip,
             protocol,
             interface,
         } => {
-            match ip {
-                IpAddr::V4(ip) => write!(out, "{ip}")?,
-                IpAddr::V6(ip) => write!(out, "[{ip}]")?,
-            }
+            write_ip(out, *ip)?;
             if let Some(interface) = interface {
                 out.write_char('%')?;
                 write_interface(out, interface)?;

@@ -1,9 +1,10 @@
 //! The words of `-e` and `-i` about what only some sockets have, in the names of ss.
 
-use std::fmt::{self, Display, Write};
+use std::fmt;
 
 use super::cell::write_list;
-use super::info::{Ms, Rate};
+use super::info::{write_ms, write_rate};
+use super::line::Put;
 use super::text::Safe;
 use crate::fields::{List, Record};
 use crate::model::Ulp;
@@ -11,7 +12,7 @@ use crate::model::congestion::{Bbr, CongestionInfo, Dctcp, Vegas};
 use crate::model::ulp::{Mptcp, SubflowFlags, Tls};
 
 /// `sockopt:freebind,transparent`: what most sockets have on is left out.
-pub(super) fn write_options(out: &mut impl Write, record: &Record<'_>) -> fmt::Result {
+pub(super) fn write_options(out: &mut impl Put, record: &Record<'_>) -> fmt::Result {
     let attributes = record.attributes;
     if let Some(options) = attributes.sockopt.map(|options| options.unusual())
         && options.bits() != 0
@@ -32,7 +33,7 @@ pub(super) fn write_options(out: &mut impl Write, record: &Record<'_>) -> fmt::R
 }
 
 /// `bbr:(bw:57.9Mbps,mrtt:0.022,pacing_gain:2.88672,cwnd_gain:2.88672)`.
-pub(super) fn write_congestion(out: &mut impl Write, record: &Record<'_>) -> fmt::Result {
+pub(super) fn write_congestion(out: &mut impl Put, record: &Record<'_>) -> fmt::Result {
     match record.attributes.congestion_info() {
         None => Ok(()),
         Some(CongestionInfo::Bbr(bbr)) => write_bbr(out, &bbr),
@@ -41,31 +42,35 @@ pub(super) fn write_congestion(out: &mut impl Write, record: &Record<'_>) -> fmt
     }
 }
 
-fn write_bbr(out: &mut impl Write, bbr: &Bbr) -> fmt::Result {
-    let (bandwidth, rtt) = (Rate(bbr.bw_bytes_per_s), Ms(u64::from(bbr.min_rtt_us)));
-    write!(out, " bbr:(bw:{bandwidth},mrtt:{rtt}")?;
+fn write_bbr(out: &mut impl Put, bbr: &Bbr) -> fmt::Result {
+    out.ascii(" bbr:(bw:")?;
+    write_rate(out, bbr.bw_bytes_per_s)?;
+    out.ascii(",mrtt:")?;
+    write_ms(out, u64::from(bbr.min_rtt_us))?;
     for (label, gain) in [
-        ("pacing_gain", bbr.pacing_gain),
-        ("cwnd_gain", bbr.cwnd_gain),
+        (",pacing_gain:", bbr.pacing_gain),
+        (",cwnd_gain:", bbr.cwnd_gain),
     ] {
         if gain != 0 {
-            write!(out, ",{label}:{}", Gain(gain))?;
+            out.ascii(label)?;
+            write_gain(out, gain)?;
         }
     }
-    out.write_char(')')
+    out.ascii(")")
 }
 
-fn write_vegas(out: &mut impl Write, vegas: &Vegas) -> fmt::Result {
+fn write_vegas(out: &mut impl Put, vegas: &Vegas) -> fmt::Result {
     let state = if vegas.enabled { "enabled" } else { "disabled" };
-    let rtt = Ms(u64::from(vegas.rtt_us));
-    write!(out, " vegas:({state},rttcnt:{},rtt:{rtt}", vegas.rttcnt)?;
+    write!(out, " vegas:({state},rttcnt:{},rtt:", vegas.rttcnt)?;
+    write_ms(out, u64::from(vegas.rtt_us))?;
     if let Some(us) = vegas.min_rtt_us() {
-        write!(out, ",minrtt:{}", Ms(u64::from(us)))?;
+        out.ascii(",minrtt:")?;
+        write_ms(out, u64::from(us))?;
     }
-    out.write_char(')')
+    out.ascii(")")
 }
 
-fn write_dctcp(out: &mut impl Write, dctcp: &Dctcp) -> fmt::Result {
+fn write_dctcp(out: &mut impl Put, dctcp: &Dctcp) -> fmt::Result {
     if !dctcp.enabled {
         return out.write_str(" dctcp:fallback_mode");
     }
@@ -77,7 +82,7 @@ fn write_dctcp(out: &mut impl Write, dctcp: &Dctcp) -> fmt::Result {
 }
 
 /// `tcp-ulp-mptcp flags:Mec token:0000(id:0)/2967a59d(id:0) ...`, `md5keys:10.0.0.0/8`.
-pub(super) fn write_beside_info(out: &mut impl Write, record: &Record<'_>) -> fmt::Result {
+pub(super) fn write_beside_info(out: &mut impl Put, record: &Record<'_>) -> fmt::Result {
     if let Some(ulp) = record.attributes.ulp() {
         write_ulp(out, &ulp)?;
     }
@@ -88,7 +93,7 @@ pub(super) fn write_beside_info(out: &mut impl Write, record: &Record<'_>) -> fm
     Ok(())
 }
 
-fn write_ulp(out: &mut impl Write, ulp: &Ulp<'_>) -> fmt::Result {
+fn write_ulp(out: &mut impl Put, ulp: &Ulp<'_>) -> fmt::Result {
     let name = ulp.name().unwrap_or_default();
     write!(out, " tcp-ulp-{}", Safe(&String::from_utf8_lossy(name)))?;
     if let Some(tls) = ulp.tls() {
@@ -100,7 +105,7 @@ fn write_ulp(out: &mut impl Write, ulp: &Ulp<'_>) -> fmt::Result {
     Ok(())
 }
 
-fn write_tls(out: &mut impl Write, tls: &Tls) -> fmt::Result {
+fn write_tls(out: &mut impl Put, tls: &Tls) -> fmt::Result {
     for (label, name, number) in [
         ("version", tls.version_name(), tls.version),
         ("cipher", tls.cipher_name(), tls.cipher),
@@ -122,7 +127,7 @@ fn write_tls(out: &mut impl Write, tls: &Tls) -> fmt::Result {
     Ok(())
 }
 
-fn write_mptcp(out: &mut impl Write, mptcp: &Mptcp) -> fmt::Result {
+fn write_mptcp(out: &mut impl Put, mptcp: &Mptcp) -> fmt::Result {
     if let Some(flags) = mptcp.flags.filter(|flags| *flags != SubflowFlags(0)) {
         out.write_str(" flags:")?;
         flags
@@ -158,21 +163,23 @@ fn write_mptcp(out: &mut impl Write, mptcp: &Mptcp) -> fmt::Result {
 }
 
 /// 256ths with six digits at most and no noughts at the end: `2.88672`, `0.5`.
-struct Gain(u32);
-
-impl Display for Gain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = (u64::from(self.0) * 100_000 + 128) / 256;
-        let (whole, mut rest, mut digits) = (parts / 100_000, parts % 100_000, 5);
-        while digits > 0 && rest % 10 == 0 {
-            rest /= 10;
-            digits -= 1;
-        }
-        match digits {
-            0 => write!(f, "{whole}"),
-            _ => write!(f, "{whole}.{rest:0digits$}"),
-        }
+fn write_gain(out: &mut impl Put, gain: u32) -> fmt::Result {
+    let parts = (u64::from(gain) * 100_000 + 128) / 256;
+    let (whole, mut rest) = (parts / 100_000, parts % 100_000);
+    out.number(whole)?;
+    if rest == 0 {
+        return Ok(());
     }
+    out.ascii(".")?;
+    let mut first = 10_000;
+    while rest < first {
+        out.ascii("0")?;
+        first /= 10;
+    }
+    while rest % 10 == 0 {
+        rest /= 10;
+    }
+    out.number(rest)
 }
 
 #[cfg(test)]
@@ -227,8 +234,12 @@ mod tests {
     #[test]
     fn gains_have_six_digits_and_no_noughts() {
         assert_eq!(
-            [739, 256, 128, 320, 1].map(|gain| Gain(gain).to_string()),
-            ["2.88672", "1", "0.5", "1.25", "0.00391"]
+            [739, 256, 128, 320, 1, 257].map(|gain| {
+                let mut out = String::new();
+                write_gain(&mut out, gain).unwrap();
+                out
+            }),
+            ["2.88672", "1", "0.5", "1.25", "0.00391", "1.00391"]
         );
     }
 

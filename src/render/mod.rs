@@ -13,6 +13,7 @@ pub mod history;
 pub mod info;
 pub mod json;
 pub mod kill;
+pub mod line;
 pub mod machine;
 pub mod nagios;
 pub mod paint;

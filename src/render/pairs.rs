@@ -3,9 +3,8 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use super::rows::place;
 use super::{cell, text};
-use crate::fields::{self, Field, Record};
+use crate::fields::{self, Align, Field, Record};
 
 /// Pairs that are looked at before the widths are fixed.
 pub const SAMPLE: usize = 1_000;
@@ -187,6 +186,19 @@ impl<W: Write> Table<W> {
         self.begin()?;
         self.out.flush()
     }
+}
+
+/// Appends a cell. `gap` is what has to come before it: the blanks that fill the cell before, which a last cell
+/// does not need, and two between columns.
+fn place(line: &mut String, gap: &mut usize, text: &str, own: usize, align: Align, width: usize) {
+    let fill = width.saturating_sub(own);
+    let (before, after) = match align {
+        Align::Left => (0, fill),
+        Align::Right => (fill, 0),
+    };
+    line.extend(std::iter::repeat_n(' ', *gap + before));
+    line.push_str(text);
+    *gap = after + 2;
 }
 
 #[cfg(test)]

@@ -5,15 +5,19 @@
 //! buffers that are used again. A cell that is wider than its column is never cut; it widens the column for the rows
 //! that follow.
 
+use std::fmt;
 use std::io::{self, Write};
+use std::ops::Range;
 
-use super::cell;
-use super::info;
-use super::text;
+use super::line::{Line, Put};
+use super::{cell, info, text};
 use crate::fields::{self, Align, Field, Record};
 
 /// Rows that are looked at before the widths are fixed.
 const SAMPLE: usize = 1_000;
+
+/// Blanks between two columns.
+const GAP: usize = 2;
 
 /// What follows the columns of a row, by the options of ss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,12 +75,13 @@ pub struct Table<W> {
     widths: Vec<usize>,
     options: Options,
     /// the text of all pieces, one behind the other
-    arena: String,
+    arena: Line,
     /// for each row a piece a column, then, with extras, one for the words on its line and one for the lines below
     pieces: Vec<Piece>,
     waiting: usize,
     streaming: bool,
-    line: String,
+    /// rows that are laid out and not yet written
+    page: Line,
 }
 
 impl<W: Write> Table<W> {
@@ -100,11 +105,11 @@ impl<W: Write> Table<W> {
             widths: columns.iter().map(header).collect(),
             columns,
             options,
-            arena: String::new(),
+            arena: Line::default(),
             pieces: Vec::new(),
             waiting: 0,
             streaming: false,
-            line: String::new(),
+            page: Line::default(),
         }
     }
 
@@ -113,9 +118,13 @@ impl<W: Write> Table<W> {
     /// # Errors
     /// Those of the writer.
     pub fn push(&mut self, record: &Record<'_>) -> io::Result<()> {
+        if self.streaming {
+            self.stream(record).map_err(io::Error::other)?;
+            return self.page.turn(&mut self.out);
+        }
         self.format(record).map_err(io::Error::other)?;
         self.waiting += 1;
-        if self.streaming || self.waiting >= SAMPLE {
+        if self.waiting >= SAMPLE {
             self.flush()?;
         }
         Ok(())
@@ -127,184 +136,230 @@ impl<W: Write> Table<W> {
     /// Those of the writer.
     pub fn finish(mut self) -> io::Result<W> {
         self.flush()?;
+        self.page.write_out(&mut self.out)?;
         self.out.flush()?;
         Ok(self.out)
     }
 
     /// Puts the row's pieces into the buffer and widens the columns.
-    fn format(&mut self, record: &Record<'_>) -> std::fmt::Result {
-        let extras = self.options.extras;
+    fn format(&mut self, record: &Record<'_>) -> fmt::Result {
+        let (extras, arena) = (self.options.extras, &mut self.arena);
         for (field, width) in self.columns.iter().zip(&mut self.widths) {
-            let start = self.arena.len();
-            cell::write(&mut self.arena, &field.value(record), extras.extended)?;
-            let piece = Piece::new(&self.arena, start);
+            let start = arena.mark();
+            cell::write(arena, &field.value(record), extras.extended)?;
+            let piece = Piece::new(arena, start);
             *width = piece.width.max(*width);
             self.pieces.push(piece);
         }
         if extras.any() {
-            let start = self.arena.len();
-            if extras.timer {
-                info::write_timer(&mut self.arena, record)?;
-            }
-            if extras.extended {
-                info::write_extended(&mut self.arena, record)?;
-            }
-            if extras.memory {
-                info::write_memory(&mut self.arena, record)?;
-            }
-            self.pieces.push(Piece::new(&self.arena, start));
-            let start = self.arena.len();
-            if extras.info {
-                info::write_info(&mut self.arena, record)?;
-            }
-            self.pieces.push(Piece::new(&self.arena, start));
+            self.pieces.extend(extras.format(arena, record)?);
         }
         Ok(())
     }
 
-    /// Writes the rows that wait.
+    /// Lays out the row, the widths being known.
+    fn stream(&mut self, record: &Record<'_>) -> fmt::Result {
+        let (extras, page) = (self.options.extras, &mut self.page);
+        let line = page.len();
+        let mut gap = 0;
+        for (field, width) in self.columns.iter().zip(&mut self.widths) {
+            page.blanks(gap)?;
+            let start = page.mark();
+            cell::write(page, &field.value(record), extras.extended)?;
+            let own = page.width_from(start);
+            *width = own.max(*width);
+            let fill = *width - own;
+            gap = match field.align {
+                Align::Left => fill + GAP,
+                Align::Right => {
+                    page.indent(start, fill)?;
+                    GAP
+                }
+            };
+        }
+        if extras.any() {
+            self.arena.clear();
+            let words = extras.format(&mut self.arena, record)?;
+            self.options.lay_out(page, line, &self.arena, 0, words)?;
+        }
+        page.ascii("\n")
+    }
+
+    /// Lays out the rows that wait, and writes the page if it is full. Those that follow stream.
     fn flush(&mut self) -> io::Result<()> {
+        self.lay_out().map_err(io::Error::other)?;
+        self.arena.clear();
+        self.pieces.clear();
+        self.waiting = 0;
+        self.page.turn(&mut self.out)
+    }
+
+    fn lay_out(&mut self) -> fmt::Result {
         if !self.streaming {
             self.streaming = true;
-            self.write_header()?;
+            self.lay_out_header()?;
         }
+        let (page, arena) = (&mut self.page, &self.arena);
         let extras = if self.options.extras.any() { 2 } else { 0 };
         let columns = self.columns.len();
         let mut start = 0;
         for row in self.pieces.chunks((columns + extras).max(1)) {
-            self.line.clear();
-            let mut pieces = row.iter();
+            let line = page.len();
+            let (cells, words) = row.split_at_checked(columns).unwrap_or_default();
             let mut gap = 0;
-            for ((field, width), piece) in self
-                .columns
-                .iter()
-                .zip(&self.widths)
-                .zip(pieces.by_ref().take(columns))
-            {
-                let text = self.arena.get(start..piece.end).unwrap_or_default();
+            for ((field, width), piece) in self.columns.iter().zip(&self.widths).zip(cells) {
+                let text = (arena, start..piece.end);
+                place(page, &mut gap, text, piece.width, field.align, *width)?;
                 start = piece.end;
-                place(
-                    &mut self.line,
-                    &mut gap,
-                    text,
-                    piece.width,
-                    field.align,
-                    *width,
-                );
             }
-            let mut words = || {
-                let piece = pieces.next()?;
-                let words = self.arena.get(start..piece.end)?;
-                start = piece.end;
-                Some((words, piece.width))
-            };
-            let Options {
-                width, one_line, ..
-            } = self.options;
-            if let Some((words, own)) = words() {
-                let fits = |width| text::width(&self.line) + 1 + own <= width;
-                if one_line || width.is_none_or(fits) {
-                    append_words(&mut self.line, words);
-                } else {
-                    wrap_words(&mut self.line, words, width);
-                }
+            if let [beside, below] = *words {
+                self.options
+                    .lay_out(page, line, arena, start, [beside, below])?;
+                start = below.end;
             }
-            if let Some((words, _)) = words() {
-                if one_line {
-                    append_words(&mut self.line, words);
-                } else {
-                    wrap_words(&mut self.line, words, width);
-                }
-            }
-            self.line.push('\n');
-            self.out.write_all(self.line.as_bytes())?;
+            page.ascii("\n")?;
         }
-        self.arena.clear();
-        self.pieces.clear();
-        self.waiting = 0;
         Ok(())
     }
 
-    fn write_header(&mut self) -> io::Result<()> {
+    fn lay_out_header(&mut self) -> fmt::Result {
         if !self.options.header {
             return Ok(());
         }
-        self.line.clear();
+        let mut header = Line::default();
         let mut gap = 0;
         for (field, width) in self.columns.iter().zip(&self.widths) {
-            let own = text::width(field.header);
-            place(
-                &mut self.line,
-                &mut gap,
-                field.header,
-                own,
-                field.align,
-                *width,
-            );
+            let (start, own) = (header.len(), text::width(field.header));
+            fmt::Write::write_str(&mut header, field.header)?;
+            let text = (&header, start..header.len());
+            place(&mut self.page, &mut gap, text, own, field.align, *width)?;
         }
-        self.line.push('\n');
-        self.out.write_all(self.line.as_bytes())
+        self.page.ascii("\n")
     }
 }
 
 impl Piece {
     /// The piece that goes from `start` to the end of `arena`.
-    fn new(arena: &str, start: usize) -> Self {
+    fn new(arena: &Line, start: usize) -> Self {
         Self {
             end: arena.len(),
-            width: text::width(arena.get(start..).unwrap_or_default()),
+            width: arena.width_from(start),
         }
     }
 }
 
+impl Extras {
+    /// Appends the words on the row's line, and those below it.
+    fn format(self, arena: &mut Line, record: &Record<'_>) -> Result<[Piece; 2], fmt::Error> {
+        let start = arena.mark();
+        if self.timer {
+            info::write_timer(arena, record)?;
+        }
+        if self.extended {
+            info::write_extended(arena, record)?;
+        }
+        if self.memory {
+            info::write_memory(arena, record)?;
+        }
+        let beside = Piece::new(arena, start);
+        let start = arena.mark();
+        if self.info {
+            info::write_info(arena, record)?;
+        }
+        Ok([beside, Piece::new(arena, start)])
+    }
+}
+
+impl Options {
+    /// Appends the words, which begin at `start` of `arena`, to the row, which begins at `line`.
+    fn lay_out(
+        &self,
+        page: &mut Line,
+        line: usize,
+        arena: &Line,
+        start: usize,
+        [beside, below]: [Piece; 2],
+    ) -> fmt::Result {
+        let fits = |width| text::width(page.text(line..page.len())) + 1 + beside.width <= width;
+        let beside_fits = self.one_line || self.width.is_none_or(fits);
+        for (words, whole) in [
+            (start..beside.end, beside_fits),
+            (beside.end..below.end, self.one_line),
+        ] {
+            if whole {
+                append_words(page, arena, words)?;
+            } else {
+                wrap_words(page, arena, words, self.width)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Appends a cell. `gap` is what has to come before it: the blanks that fill the cell before, which a last cell
-/// does not need, and two between columns.
-pub(super) fn place(
-    line: &mut String,
+/// does not need, and [`GAP`] between columns.
+fn place(
+    page: &mut Line,
     gap: &mut usize,
-    text: &str,
+    (arena, text): (&Line, Range<usize>),
     own: usize,
     align: Align,
     width: usize,
-) {
+) -> fmt::Result {
     let fill = width.saturating_sub(own);
     let (before, after) = match align {
         Align::Left => (0, fill),
         Align::Right => (fill, 0),
     };
-    line.extend(std::iter::repeat_n(' ', *gap + before));
-    line.push_str(text);
-    *gap = after + 2;
+    page.blanks(*gap + before)?;
+    *gap = after + GAP;
+    page.piece(arena, text)
 }
 
-/// Appends `words`, the first of which has a blank before it, to the row.
-fn append_words(line: &mut String, words: &str) {
-    if !words.is_empty() {
-        line.push(' ');
-        line.push_str(words);
+/// Appends words, the first of which has a blank before it, to the row.
+fn append_words(page: &mut Line, arena: &Line, words: Range<usize>) -> fmt::Result {
+    if words.is_empty() {
+        return Ok(());
     }
+    page.ascii(" ")?;
+    page.piece(arena, words)
 }
 
-/// Appends `words`, each with a blank before it, on indented lines of at most `width` columns; a word that is longer has
+/// Appends words, each with a blank before it, on indented lines of at most `width` columns; a word that is longer has
 /// a line of its own.
-fn wrap_words(line: &mut String, words: &str, width: Option<usize>) {
-    const INDENT: &str = "       ";
+fn wrap_words(
+    page: &mut Line,
+    arena: &Line,
+    words: Range<usize>,
+    width: Option<usize>,
+) -> fmt::Result {
+    const LINE: &str = "\n       ";
+    let text = arena.text(words.clone());
+    if width.is_none() && !text.is_empty() && !has_empty_words(text) {
+        page.ascii(LINE)?;
+        return page.piece(arena, words);
+    }
     let mut column = usize::MAX;
-    for word in words.split(' ').filter(|word| !word.is_empty()) {
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
         let own = text::width(word);
         let fits = match width {
             Some(width) => column.saturating_add(1 + own) <= width,
             None => column != usize::MAX,
         };
         if !fits {
-            line.push('\n');
-            line.push_str(INDENT);
-            column = INDENT.len();
+            page.ascii(LINE)?;
+            column = LINE.len() - 1;
         }
-        line.push(' ');
-        line.push_str(word);
+        page.ascii(" ")?;
+        fmt::Write::write_str(page, word)?;
         column += 1 + own;
     }
+    Ok(())
+}
+
+/// Whether a blank of `words` has no word behind it: a name that others chose may have blanks of its own.
+fn has_empty_words(words: &str) -> bool {
+    words.contains("  ") || words.ends_with(' ')
 }
 
 #[cfg(test)]
@@ -437,6 +492,23 @@ mod tests {
     }
 
     #[test]
+    fn blanks_without_a_word_are_left_out() {
+        let mut arena = Line::default();
+        for (words, laid_out) in [
+            (" a b", "\n        a b"),
+            (" a  b ", "\n        a b"),
+            ("  ", ""),
+            ("", ""),
+        ] {
+            let start = arena.mark();
+            fmt::Write::write_str(&mut arena, words).unwrap();
+            let mut page = Line::default();
+            wrap_words(&mut page, &arena, start..arena.len(), None).unwrap();
+            assert_eq!(page.text(0..page.len()), laid_out, "{words:?}");
+        }
+    }
+
+    #[test]
     fn wide_letters_and_hostile_names_keep_the_columns_straight() {
         let (mut wide, mut evil) = (listener(), listener());
         wide.owners = owners(&["服务器"]);
@@ -485,7 +557,7 @@ mod tests {
             (
                 table.arena.capacity(),
                 table.pieces.capacity(),
-                table.line.capacity(),
+                table.page.capacity(),
             )
         };
         push(&mut table, 65_535);

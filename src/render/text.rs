@@ -62,7 +62,11 @@ pub fn safe(text: &str, out: &mut String) {
     let _ = write_safe(text, out);
 }
 
-fn write_safe(text: &str, out: &mut impl Write) -> fmt::Result {
+/// Appends `text` to `out` as [`Safe`] shows it.
+///
+/// # Errors
+/// Those of `out`.
+pub(super) fn write_safe(text: &str, out: &mut impl Write) -> fmt::Result {
     if all_printable(text) {
         return out.write_str(text);
     }

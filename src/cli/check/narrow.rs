@@ -80,16 +80,16 @@ pub fn read(args: &Args, owners: bool) -> Result<Narrowed, Failure> {
             return ControlFlow::Continue(());
         };
         let record = Record {
-            socket: &socket,
-            attributes: &attributes,
+            socket,
+            attributes,
             ends: Ends::Ip,
             owners: Some(&holders),
             ages: &ages,
             names: &NoNames,
         };
         if filter.matches(&record) {
-            snapshot.push(socket, attributes.tcp_info.and_then(TcpInfo::parse));
-        } else if needed.owners && unowned(&socket) {
+            snapshot.push(*socket, attributes.tcp_info.and_then(TcpInfo::parse));
+        } else if needed.owners && unowned(socket) {
             hidden += 1;
         }
         ControlFlow::Continue(())

@@ -17,6 +17,7 @@ mod sockets;
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -26,6 +27,7 @@ use crate::fields::List;
 use crate::model::Looked;
 use crate::model::printable::{all_printable, is_printable};
 use crate::model::unix::Name;
+use crate::render::line::{self, IpRoom, NumberRoom};
 
 pub use diff::{DIFF, Files, write_diff};
 pub use groups::{GROUPS, members, write_groups};
@@ -148,6 +150,7 @@ impl<'w, W: Write> Object<'w, W> {
     }
 
     /// The key; keys are ours and need no escapes.
+    #[inline(always)]
     fn key(&mut self, key: &str) -> io::Result<&mut W> {
         let before: &[u8] = if self.first { b"\"" } else { b",\"" };
         self.first = false;
@@ -188,6 +191,47 @@ impl<'w, W: Write> Object<'w, W> {
     /// Text of ours that needs no escapes.
     fn plain(&mut self, key: &str, text: impl Display) -> io::Result<()> {
         write!(self.key(key)?, "\"{text}\"")
+    }
+
+    /// A word of ours that needs no escapes.
+    #[inline]
+    fn word(&mut self, key: &str, word: &str) -> io::Result<()> {
+        let out = self.key(key)?;
+        out.write_all(b"\"")?;
+        out.write_all(word.as_bytes())?;
+        out.write_all(b"\"")
+    }
+
+    /// A number.
+    #[inline]
+    fn number(&mut self, key: &str, number: impl Into<u64>) -> io::Result<()> {
+        let mut room = NumberRoom::default();
+        let digits = line::decimal(&mut room, number.into());
+        let out = self.key(key)?;
+        out.write_all(room.get(..digits).unwrap_or_default())
+    }
+
+    /// An address.
+    #[inline]
+    fn ip(&mut self, key: &str, ip: IpAddr) -> io::Result<()> {
+        let mut room = [0; size_of::<IpRoom>()];
+        let length = line::address(&mut room, ip);
+        let text = room.get(..length).unwrap_or_default();
+        let out = self.key(key)?;
+        out.write_all(b"\"")?;
+        out.write_all(text)?;
+        out.write_all(b"\"")
+    }
+
+    /// An identity of 64 bits, as text: many readers have only doubles.
+    #[inline]
+    fn hex(&mut self, key: &str, number: u64) -> io::Result<()> {
+        let mut room = NumberRoom::default();
+        let digits = line::hexadecimal(&mut room, number);
+        let out = self.key(key)?;
+        out.write_all(b"\"0x")?;
+        out.write_all(room.get(..digits).unwrap_or_default())?;
+        out.write_all(b"\"")
     }
 
     /// Text of others, as it is shown.

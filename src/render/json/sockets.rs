@@ -8,6 +8,7 @@ use super::{Head, Object, Tail, ends, extensions, owners, write_value};
 use crate::fields::{Field, Needs, Record};
 use crate::model::tcp_info::MEMBERS;
 use crate::model::{Age, Ends, Memory, Socket, TcpState};
+use crate::render::line::Line;
 
 /// The schema of the rows of `list`.
 pub const SOCKETS: &str = "linger.sockets/1";
@@ -46,6 +47,8 @@ impl Parts {
 #[derive(Debug)]
 pub struct Sockets<W> {
     out: W,
+    /// rows that are not yet written
+    page: Line,
     parts: Parts,
     /// columns that no part holds
     more: Vec<Column>,
@@ -67,6 +70,7 @@ impl<W: Write> Sockets<W> {
         out.write_all(b",\"sockets\":[")?;
         Ok(Self {
             out,
+            page: Line::default(),
             parts,
             more: Vec::new(),
             lines: false,
@@ -75,9 +79,10 @@ impl<W: Write> Sockets<W> {
     }
 
     /// Begins lines of objects without an envelope.
-    pub const fn lines(out: W, parts: Parts) -> Self {
+    pub fn lines(out: W, parts: Parts) -> Self {
         Self {
             out,
+            page: Line::default(),
             parts,
             more: Vec::new(),
             lines: true,
@@ -97,16 +102,16 @@ impl<W: Write> Sockets<W> {
     /// # Errors
     /// Those of the writer.
     pub fn push(&mut self, record: &Record<'_>) -> io::Result<()> {
+        let page = &mut self.page;
         if !self.lines {
-            self.out
-                .write_all(if self.first { b"\n" } else { b",\n" })?;
+            page.write_all(if self.first { b"\n" } else { b",\n" })?;
         }
         self.first = false;
-        write_with(&mut self.out, record, self.parts, &self.more)?;
+        write_with(page, record, self.parts, &self.more)?;
         if self.lines {
-            self.out.write_all(b"\n")?;
+            page.write_all(b"\n")?;
         }
-        Ok(())
+        page.turn(&mut self.out)
     }
 
     /// Closes the document, after a dump that failed too, and gives the writer back.
@@ -114,6 +119,7 @@ impl<W: Write> Sockets<W> {
     /// # Errors
     /// Those of the writer.
     pub fn finish(mut self, tail: &Tail<'_>) -> io::Result<W> {
+        self.page.write_out(&mut self.out)?;
         if !self.lines {
             self.out.write_all(b"\n]")?;
             tail.write(&mut self.out)?;
@@ -161,13 +167,14 @@ pub(super) fn write_members<W: Write>(
     parts: Parts,
 ) -> io::Result<()> {
     let socket = record.socket;
-    object.plain("protocol", socket.protocol.name())?;
-    object.plain("family", record.family())?;
-    match socket.state {
-        TcpState::Closed if !socket.protocol.has_tcp_states() => {
-            object.plain("state", UNCONNECTED)?;
+    object.word("protocol", socket.protocol.name())?;
+    object.word("family", record.family())?;
+    match (socket.state, socket.state.slug()) {
+        (TcpState::Closed, _) if !socket.protocol.has_tcp_states() => {
+            object.word("state", UNCONNECTED)?;
         }
-        state => object.plain("state", Slug(state))?,
+        (_, Some(slug)) => object.word("state", slug)?,
+        (state, None) => object.plain("state", Slug(state))?,
     }
     ends::write(object, record)?;
     if let Some(interface) = record.interface() {
@@ -177,21 +184,27 @@ pub(super) fn write_members<W: Write>(
         }
         object.value("interface_index", interface.index)?;
     }
-    object.value("recv_q", record.recv_q())?;
-    object.value("send_q", record.send_q())?;
-    object.known("uid", record.uid())?;
-    object.value("inode", socket.inode)?;
+    for (key, queue) in [("recv_q", record.recv_q()), ("send_q", record.send_q())] {
+        match queue {
+            Some(bytes) => object.number(key, bytes)?,
+            None => object.value(key, ())?,
+        }
+    }
+    if let Some(uid) = record.uid() {
+        object.number("uid", uid)?;
+    }
+    object.number("inode", socket.inode)?;
     if let Some(cookie) = socket.cookie {
-        object.plain("cookie", format_args!("0x{cookie:x}"))?;
+        object.hex("cookie", cookie.get())?;
     }
     match socket.timer.name() {
         None if !matches!(record.ends, Ends::Ip) => {}
         None => object.value("timer", ())?,
         Some(name) => {
             let mut timer = Object::begin(object.key("timer")?)?;
-            timer.plain("name", name)?;
-            timer.value("expires_ms", socket.timer_ms)?;
-            timer.value("retransmits", socket.retransmits)?;
+            timer.word("name", name)?;
+            timer.number("expires_ms", socket.timer_ms)?;
+            timer.number("retransmits", socket.retransmits)?;
             timer.end()?;
         }
     }
@@ -217,10 +230,10 @@ pub(super) fn write_endpoints<W: Write>(
     object: &mut Object<'_, W>,
     socket: &Socket,
 ) -> io::Result<()> {
-    object.plain("local_address", socket.local_ip())?;
-    object.value("local_port", socket.local.port)?;
-    object.plain("peer_address", socket.remote_ip())?;
-    object.value("peer_port", socket.remote.port)
+    object.ip("local_address", socket.local_ip())?;
+    object.number("local_port", socket.local.port)?;
+    object.ip("peer_address", socket.remote_ip())?;
+    object.number("peer_port", socket.remote.port)
 }
 
 fn write_extended<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -> io::Result<()> {
@@ -269,7 +282,9 @@ fn write_info<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -> io::
     if let Some(raw) = record.attributes.tcp_info {
         let mut members = Object::begin(object.key("tcp_info")?)?;
         for member in MEMBERS {
-            members.known(member.key, member.get(raw))?;
+            if let Some(number) = member.get(raw) {
+                members.number(member.key, number)?;
+            }
         }
         members.end()?;
     }
@@ -278,13 +293,13 @@ fn write_info<W: Write>(object: &mut Object<'_, W>, record: &Record<'_>) -> io::
 
 fn write_memory(out: &mut impl Write, memory: &Memory) -> io::Result<()> {
     let mut object = Object::begin(out)?;
-    object.value("rmem_alloc_bytes", memory.rmem_alloc)?;
-    object.value("rcvbuf_bytes", memory.rcvbuf)?;
-    object.value("wmem_alloc_bytes", memory.wmem_alloc)?;
-    object.value("sndbuf_bytes", memory.sndbuf)?;
-    object.value("fwd_alloc_bytes", memory.fwd_alloc)?;
-    object.value("wmem_queued_bytes", memory.wmem_queued)?;
-    object.value("optmem_bytes", memory.optmem)?;
+    object.number("rmem_alloc_bytes", memory.rmem_alloc)?;
+    object.number("rcvbuf_bytes", memory.rcvbuf)?;
+    object.number("wmem_alloc_bytes", memory.wmem_alloc)?;
+    object.number("sndbuf_bytes", memory.sndbuf)?;
+    object.number("fwd_alloc_bytes", memory.fwd_alloc)?;
+    object.number("wmem_queued_bytes", memory.wmem_queued)?;
+    object.number("optmem_bytes", memory.optmem)?;
     object.known("backlog_bytes", memory.backlog)?;
     object.known("drops", memory.drops)?;
     object.end()
