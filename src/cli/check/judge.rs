@@ -64,8 +64,8 @@ pub struct Checked {
     pub seen: Observation,
     /// whether the detectors were asked
     pub judged: bool,
-    /// whether the look holds all that later ones may be compared by
-    pub whole: bool,
+    /// for which detectors the look was taken, as of [`remember::view`]
+    pub view: u64,
     /// why the findings alone are UNKNOWN, if they are
     pub unjudged: Option<String>,
     /// the measures, in the order in which they were asked for
@@ -167,7 +167,7 @@ pub fn judge(args: &Args, past: &mut Past) -> Result<Checked, Failure> {
     };
     Ok(Checked {
         unjudged: judged.then(|| unjudged(&seen, &settings)).flatten(),
-        whole: remember::is_whole(&settings),
+        view: remember::view(&settings),
         seen,
         judged,
         measured,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::args::Args;
 use super::judge::{Checked, Measured};
+use crate::analyze::Settings;
 use crate::cli::failure::Failure;
 use crate::cli::remember::{Kept, Memory, values};
 use crate::cli::source;
@@ -67,7 +68,7 @@ impl Past {
 
     /// What earlier runs saw where `snapshot` was taken.
     pub fn history(&mut self, snapshot: &Snapshot) -> History {
-        self.memory.recall(snapshot)
+        self.memory.recall(snapshot, &Settings::default())
     }
 
     /// How long ago the look was taken that this one is compared with.
@@ -95,7 +96,8 @@ impl Past {
         let asked: Vec<&str> = known.chain([BLIND]).collect();
         let kept = Kept {
             values: &values,
-            look: checked.judged && checked.whole,
+            look: checked.judged,
+            view: checked.view,
             reader: args.question(),
             own: &own,
             asked: &asked,
