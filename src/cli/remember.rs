@@ -92,9 +92,12 @@ impl Memory {
                     memory.read_only = true;
                 }
             }
-            Err(Failure::Said { message, .. }) => memory
-                .messages
-                .push(format!("{message}: nothing is remembered")),
+            Err(Failure::Said { message, hint, .. }) => {
+                let hint = hint.map_or(String::new(), |hint| format!(" ({hint})"));
+                memory
+                    .messages
+                    .push(format!("{message}: nothing is remembered{hint}"));
+            }
             Err(_) => {}
         }
         memory

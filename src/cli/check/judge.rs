@@ -27,6 +27,8 @@ pub struct Measured {
     pub limited: Limited,
     /// what it says
     pub reading: Reading,
+    /// that nothing has the name that is asked for
+    pub nobody: Option<String>,
 }
 
 impl Measured {
@@ -103,9 +105,11 @@ impl Checked {
         }
     }
 
-    /// A sentence for each gap, and what is wrong with the configuration.
+    /// A sentence for each gap, for each measure of a name that nothing has, and what is wrong with the configuration.
     pub fn warnings(&self) -> Vec<String> {
-        self.seen.warnings()
+        let mut warnings = self.seen.warnings();
+        warnings.extend(self.measured.iter().filter_map(|one| one.nobody.clone()));
+        warnings
     }
 }
 
@@ -294,7 +298,14 @@ fn measure(
             Some(open) => Reading::CannotTell(open.to_owned()),
             None => limited.asked.read(&context),
         };
-        Measured { limited, reading }
+        Measured {
+            nobody: limited
+                .asked
+                .nobody(&context)
+                .filter(|_| reading == Reading::Value(0.0)),
+            limited,
+            reading,
+        }
     });
     taken.collect()
 }

@@ -24,6 +24,8 @@ pub struct Past {
     memory: Memory,
     /// what went wrong with it, which stops nothing
     pub notes: Vec<String>,
+    /// what is lost for good, which standard error has told already
+    pub lost: Vec<String>,
 }
 
 impl Past {
@@ -49,7 +51,11 @@ impl Past {
         let patience = PATIENCE.min(args.timeout / 5);
         let mut memory = Memory::open(&args.past, &args.common, patience);
         let notes = memory.messages();
-        let mut past = Self { memory, notes };
+        let mut past = Self {
+            memory,
+            notes,
+            lost: Vec::new(),
+        };
         past.aside();
         Ok(past)
     }
@@ -58,7 +64,7 @@ impl Past {
     fn aside(&mut self) {
         let lost = self.memory.aside();
         source::notes(&lost);
-        self.notes.extend(lost);
+        self.lost.extend(lost);
     }
 
     /// What a look remembers with.
