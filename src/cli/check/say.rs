@@ -411,7 +411,9 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::analyze::measures;
     use crate::analyze::scenario::Scenario;
+    use crate::cli::check::args::Limited;
     use crate::cli::observe::Observation;
     use crate::history::Tally;
     use crate::model::{Analysis, Finding, Snapshot};
@@ -500,6 +502,35 @@ mod tests {
              WARNING (new) close-wait-leak speaks\n\
              WARNING (new) a-minor-one speaks\n\
              OK (ended, was critical) gone is over; it had been: gone speaks\n"
+        );
+    }
+
+    #[test]
+    fn slopes_are_said_in_digits_that_mean_something() {
+        let said = |name: &str, reading| {
+            words(&Measured {
+                limited: Limited {
+                    asked: measures::parse(name).unwrap(),
+                    warn: None,
+                    crit: None,
+                },
+                reading,
+                nobody: None,
+            })
+        };
+        let growth = |value| said("tcp.total.growth", Reading::Over(value, 90));
+        assert_eq!(
+            growth(60.891_724),
+            "tcp.total.growth 60.9 (history of 90 s)"
+        );
+        assert_eq!(
+            growth(-0.012_345),
+            "tcp.total.growth -0.0123 (history of 90 s)"
+        );
+        let missing = Reading::Missing("nobody listens on :9".to_owned());
+        assert_eq!(
+            said("listener[9].queue", missing),
+            "listener[9].queue: nobody listens on :9"
         );
     }
 }
