@@ -56,7 +56,8 @@ pub struct Args {
 pub fn hidden(arg: Arg) -> Arg {
     let of_sockets = ["from", "collector", "proc_root", "config"];
     if arg.get_id() == "netns" {
-        arg.help("Of another network namespace: a name of `ip netns`, a pid, or the path of a namespace file; not all")
+        arg.value_name("NAME|PID|PATH")
+            .help("Of another network namespace: a name of `ip netns`, a pid, or the path of a namespace file; not all")
     } else if of_sockets.contains(&arg.get_id().as_str()) {
         arg.hide(true)
     } else {
