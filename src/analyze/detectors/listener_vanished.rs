@@ -260,7 +260,12 @@ fn since_ms(context: &Context<'_>, sample: &Sample) -> u64 {
 /// The last look that saw the expected listener.
 fn seen_before<'a>(context: &Context<'a>, expected: &Expected) -> Option<&'a Sample> {
     let mut earlier = context.history.earlier().iter().rev();
-    earlier.find(|sample| sample.listening.iter().any(|place| serves(*place, expected)))
+    earlier.find(|sample| {
+        sample
+            .listening
+            .iter()
+            .any(|place| serves(*place, expected))
+    })
 }
 
 /// What listened in one of the last looks and does not now, by port.
