@@ -31,6 +31,7 @@ fn told(second: i64) -> Run<'static> {
         findings: &[],
         judged: &[],
         sample: None,
+        view: 0,
         reader: 0,
         own: &[],
         apart: false,
@@ -58,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let began = Instant::now();
         let mut store = Store::open(dir.path(), Options::default())?.0;
         let opened = began.elapsed();
-        let recalled = store.samples(&place(), at(n * 300 - 7200))?.len();
+        let recalled = store.samples(&place(), at(n * 300 - 7200), 0)?.len();
         let read = began.elapsed() - opened;
         let told = Run {
             values: &values,

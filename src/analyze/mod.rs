@@ -58,6 +58,11 @@ impl<'a> Context<'a> {
         self.history.deltas(self.sample)
     }
 
+    /// What moved since some seconds ago, or some minutes where nobody looked in between.
+    pub fn lately(&self) -> Option<Deltas<'a>> {
+        self.history.lately(self.sample)
+    }
+
     /// A lower bound of how long the socket in `row` has been in its state, milliseconds.
     pub fn age_ms(&self, row: u32) -> Option<u64> {
         let socket = self.snapshot.socket(row)?;

@@ -47,9 +47,23 @@ impl Cli {
             }
         };
         let mut command = Self::command().mut_subcommand("list", |list| list.mut_args(repeatable));
-        let matches = command.try_get_matches_from_mut(words)?;
+        let words: Vec<OsString> = words.into_iter().collect();
+        let matches =
+            command
+                .try_get_matches_from_mut(&words)
+                .map_err(|error| match asked(&words) {
+                    Some(name) => super::failure::of_command(error, &format!("linger {name}")),
+                    None => error,
+                })?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
     }
+}
+
+/// The command among the words.
+fn asked(words: &[OsString]) -> Option<&str> {
+    let cli = Cli::command();
+    let mut words = words.iter().skip(1).filter_map(|word| word.to_str());
+    words.find(|word| *word != "subject" && cli.find_subcommand(word).is_some())
 }
 
 const EXAMPLES: &str = "Examples:

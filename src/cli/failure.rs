@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use clap::CommandFactory;
-use clap::error::{ContextKind, ErrorKind};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::args::Cli;
 use super::fingers;
@@ -90,6 +90,15 @@ impl fmt::Display for Failure {
             }
         }
     }
+}
+
+/// The same, with the command whose help has more: of a value that is none clap does not say it.
+pub fn of_command(mut error: clap::Error, command: &str) -> clap::Error {
+    if error.use_stderr() && error.get(ContextKind::Usage).is_none() {
+        let usage = format!("Usage: {command} [OPTIONS]");
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(usage.into()));
+    }
+    error
 }
 
 /// clap's words in our form: what was wrong in one line, then one hint.

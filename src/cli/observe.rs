@@ -292,7 +292,7 @@ impl<'s> Watch<'s> {
         let snapshot = collect::snapshot(source, &want, self.also())?;
         let tally = Tally::new(&snapshot);
         if let Some(memory) = self.memory.as_mut().filter(|_| first) {
-            self.history = memory.recall(&snapshot);
+            self.history = memory.recall(&snapshot, self.settings);
         }
         // What another look finds again has to be remembered, and found again in the last one.
         let alone = self.memory.is_none() && self.history.earlier().is_empty();

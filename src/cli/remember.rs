@@ -3,6 +3,7 @@
 mod diary;
 
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::args::Common;
 use super::failure::Failure;
 use super::observe::Observation;
 use super::{source, state_dir};
-use crate::analyze::{self, Context, Settings, measures};
+use crate::analyze::{self, Context, Settings, detectors, measures};
 use crate::history::store::{
     Active, Error, Options, Place, Producer, Run, Series, Store, Transition,
 };
@@ -91,9 +92,12 @@ impl Memory {
                     memory.read_only = true;
                 }
             }
-            Err(Failure::Said { message, .. }) => memory
-                .messages
-                .push(format!("{message}: nothing is remembered")),
+            Err(Failure::Said { message, hint, .. }) => {
+                let hint = hint.map_or(String::new(), |hint| format!(" ({hint})"));
+                memory
+                    .messages
+                    .push(format!("{message}: nothing is remembered{hint}"));
+            }
             Err(_) => {}
         }
         memory
@@ -131,8 +135,8 @@ impl Memory {
         self.messages.push(format!("{error}{hint}"));
     }
 
-    /// What was seen where and before `snapshot` was taken.
-    pub fn recall(&mut self, snapshot: &Snapshot) -> History {
+    /// What was seen where and before `snapshot` was taken, which is for the detectors of `settings`.
+    pub fn recall(&mut self, snapshot: &Snapshot, settings: &Settings) -> History {
         let mut history = History::default();
         let Some(store) = &self.store else {
             return history;
@@ -147,7 +151,7 @@ impl Memory {
         let now = snapshot.taken;
         let since = now.checked_sub(REACH).unwrap_or(now);
         let read = store
-            .samples(&place, since)
+            .samples(&place, since, view(settings))
             .and_then(|samples| Ok((samples, store.series("tcp.*", since, now, Some(&place))?)));
         let (mut samples, series) = match read {
             Ok(read) => read,
@@ -203,6 +207,7 @@ impl Memory {
                 findings: &findings,
                 judged: &judged,
                 sample: look.as_ref(),
+                view: kept.view,
                 reader: kept.reader,
                 own: kept.own,
                 apart: kept.apart,
@@ -240,9 +245,17 @@ impl<'a> From<&'a Observation> for Seen<'a> {
     }
 }
 
-/// Whether looks for these settings hold all that later ones may be compared by.
-pub fn is_whole(settings: &Settings) -> bool {
-    analyze::needs(settings) == analyze::needs(&Settings::default())
+/// The view of looks for these settings: 0 if they hold all that later ones may be compared by, whoever takes those;
+/// else a number for the detectors that are asked, which later looks for the same ones may be compared by.
+pub fn view(settings: &Settings) -> u64 {
+    if analyze::needs(settings) == analyze::needs(&Settings::default()) {
+        return 0;
+    }
+    let asked = detectors::ALL
+        .iter()
+        .filter(|detector| settings.selects(detector));
+    let ids: Vec<&str> = asked.map(|detector| detector.id).collect();
+    rustc_hash::FxBuildHasher.hash_one(ids).max(1)
 }
 
 /// What is kept beside the findings.
@@ -250,8 +263,10 @@ pub fn is_whole(settings: &Settings) -> bool {
 pub struct Kept<'a> {
     /// measures by name
     pub values: &'a [(String, f64)],
-    /// whether the look is one that later ones may be compared with: all detectors were asked
+    /// whether the look is one that later ones may be compared with: detectors were asked
     pub look: bool,
+    /// as of [`view`]
+    pub view: u64,
     /// as [`Run::reader`]
     pub reader: u64,
     /// as [`Run::own`]

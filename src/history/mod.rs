@@ -318,6 +318,10 @@ pub struct Count {
 /// Counters of a run before this one are compared with for so long; what happened in more time says little of now.
 const BASELINE: Duration = Duration::from_secs(600);
 
+/// Drops are counted over this time at least, where earlier looks reach so far: clients that were refused try again after
+/// seconds, and a second may pass without any.
+const LATELY: Duration = Duration::from_secs(10);
+
 /// The looks before and after the snapshot that is judged.
 #[derive(Clone, Debug, Default)]
 pub struct History {
@@ -374,7 +378,17 @@ impl<'a> From<&'a Pulse> for Look<'a> {
     }
 }
 
-impl Deltas<'_> {
+impl<'a> Deltas<'a> {
+    /// What moved between two looks; `None` if no time has passed.
+    fn new(before: Look<'a>, after: Look<'a>) -> Option<Self> {
+        let window = Duration::try_from(after.taken.duration_since(before.taken)).ok()?;
+        (!window.is_zero()).then_some(Self {
+            window,
+            before,
+            after,
+        })
+    }
+
     /// By how much a counter rose; `None` where the kernel has none, or it was reset.
     pub fn counter(&self, name: &str) -> Option<u64> {
         let moved = self
@@ -525,20 +539,31 @@ impl History {
     /// What moved between `current` and the look after it, or else since the full sample before it. `None`: there
     /// was one look only.
     pub fn deltas<'a>(&'a self, current: &'a Sample) -> Option<Deltas<'a>> {
-        let deltas = |before: Look<'a>, after: Look<'a>| {
-            let window = Duration::try_from(after.taken.duration_since(before.taken)).ok()?;
-            (!window.is_zero()).then_some(Deltas {
-                window,
-                before,
-                after,
-            })
-        };
         if let Some(pulse) = &self.pulse {
-            return deltas(current.into(), pulse.into());
+            return Deltas::new(current.into(), pulse.into());
         }
         let last = self.earlier.last()?;
         let own = self.recalled.is_none_or(|recalled| last.taken > recalled);
-        deltas(last.into(), current.into()).filter(|deltas| own || deltas.window <= BASELINE)
+        Deltas::new(last.into(), current.into()).filter(|deltas| own || deltas.window <= BASELINE)
+    }
+
+    /// What moved since a full sample of some seconds before `current`, or of ten minutes before it at most, up to the
+    /// last look.
+    pub fn lately<'a>(&'a self, current: &'a Sample) -> Option<Deltas<'a>> {
+        let since = |sample: &Sample| {
+            Duration::try_from(current.taken.duration_since(sample.taken)).unwrap_or_default()
+        };
+        let latest = self.earlier.iter().rev();
+        let near = latest.take_while(|sample| since(sample) <= BASELINE);
+        let mut before = None;
+        for sample in near {
+            before = Some(sample);
+            if since(sample) >= LATELY {
+                break;
+            }
+        }
+        let last = self.pulse.as_ref().map_or(current.into(), Look::from);
+        Deltas::new(before?.into(), last)
     }
 }
 

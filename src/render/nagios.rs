@@ -87,6 +87,12 @@ pub fn head(overall: Overall, said: &str) -> String {
     format!("{head}{kept}...")
 }
 
+/// Whether the text stands on the line whole.
+pub fn fits(overall: Overall, said: &str) -> bool {
+    let head = format!("LINGER {} - ", word(overall));
+    head.len() + text(said).chars().count() <= LINE
+}
+
 /// The whole line, with its end.
 pub fn line(overall: Overall, said: &str, values: &[Perf<'_>]) -> String {
     let mut line = head(overall, said);

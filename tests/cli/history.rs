@@ -51,6 +51,7 @@ fn kept(directory: &Path) {
             findings: &findings,
             judged: &["close-wait-leak"],
             sample: None,
+            view: 0,
             reader: 0,
             own: &[],
             apart: false,

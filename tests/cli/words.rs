@@ -173,8 +173,12 @@ fn slips_of_the_fingers_get_a_hint_and_2() {
         ("--jsn", "'--jsn'", "'--json'"),
         ("--limit 5", "'--limit'", "'linger --help'"),
         ("--color purple", "'purple'", "auto, always, never"),
-        ("diagnose --samples 0", "'0'", "--help"),
-        ("diagnose --interval soon", "'soon'", "--help"),
+        ("diagnose --samples 0", "'0'", "'linger diagnose --help'"),
+        (
+            "diagnose --interval soon",
+            "'soon'",
+            "'linger diagnose --help'",
+        ),
         ("state foo", "unknown state 'foo'", "syn-received"),
         (
             "list state clos-wait",

@@ -1,15 +1,17 @@
 //! The server to clients that behave.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::exporter::{CAPTURE, Exporter, PATIENCE, ask, connect, is_whole, linger, value};
+use crate::exporter::{CAPTURE, Exporter, PATIENCE, ask, connect, ends, is_whole, linger, value};
 
 #[test]
 fn pages_and_methods() {
@@ -209,6 +211,38 @@ fn a_service_is_ready_once_it_answers() {
     exporter.signal(Signal::TERM);
     assert_eq!(heard(), "STOPPING=1");
     assert_eq!(exporter.ends(PATIENCE).code(), Some(0));
+}
+
+#[test]
+fn a_signal_ends_it_before_it_listens() {
+    let scratch = tempfile::tempdir().unwrap();
+    // Whoever reads it waits for somebody who writes.
+    let pipe = scratch.path().join("config");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let config = pipe.to_str().unwrap();
+    let mut child = linger(&[
+        "export",
+        "--config",
+        config,
+        "--web.listen-address",
+        "127.0.0.1:0",
+    ])
+    .spawn()
+    .unwrap();
+    let hears = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+        caught & 1 << (Signal::TERM.as_raw() - 1) != 0
+    };
+    let until = Instant::now() + PATIENCE;
+    while !hears() {
+        assert!(Instant::now() < until, "it hears no signals");
+        thread::sleep(Duration::from_millis(5));
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(ends(&mut child, PATIENCE).code(), Some(0));
 }
 
 #[test]

@@ -157,6 +157,7 @@ fn counted(world: &World, place: &Place, counts: &[f64]) -> Result<()> {
             findings: &[],
             judged: &[],
             sample: None,
+            view: 0,
             reader: 0,
             own: &[],
             apart: false,
@@ -219,7 +220,19 @@ fn listener(world: &mut World) -> Result<()> {
     fs::remove_dir_all(&at)?;
     run(world, &little)?;
     run(world, &asked)?;
+    // Who asks little remembers by itself.
+    let few = format!(
+        "check --samples 1 --only {missed} -v --state-dir {}-few",
+        at.display()
+    );
+    let (said, _) = run(world, &few)?;
+    world.expect(!said.contains("nobody listens"), || said);
     drop(listener);
+    let (said, _) = run(world, &few)?;
+    world.expect(
+        said.contains("nobody listens") && said.contains(":8080"),
+        || said,
+    );
     let (said, _) = run(world, &asked)?;
     world.expect(
         said.contains(missed) && said.contains(":8080") && said.contains("history: "),

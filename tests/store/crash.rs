@@ -116,7 +116,7 @@ fn nothing_that_was_acknowledged_is_lost_when_a_writer_is_killed() {
         // One more may have been written and not told.
         assert!(kept.len() - told.len() <= usize::from(killed), "{netns}");
         assert!(killed || told.len() == WRITES as usize);
-        let samples = store.samples(&place, at(-1)).unwrap();
+        let samples = store.samples(&place, at(-1), 0).unwrap();
         let last = samples.last().unwrap();
         assert_eq!(last.bound, [kept.len() as u64 - 1]);
         let active = store.active(&place).unwrap();

@@ -120,7 +120,7 @@ fn damage_in_the_middle_is_found_when_it_is_met() {
     let mut messages = Vec::new();
     let (mut store, said) = Store::open(dir.path(), options()).unwrap();
     messages.extend(said);
-    let _ = store.samples(&place(1), at(0));
+    let _ = store.samples(&place(1), at(0), 0);
     let _ = store.series("*", at(0), at(9999), None);
     let _ = (
         store.names(),
@@ -200,7 +200,7 @@ fn values_of_other_kinds_and_sizes_harm_nobody() {
             store.transitions(at(0), None),
             store.active(&place(1)),
         );
-        let samples = store.samples(&place(1), at(0)).unwrap_or_default();
+        let samples = store.samples(&place(1), at(0), 0).unwrap_or_default();
         store.write(&place(1), &run(5000)).unwrap();
         samples.len()
     };

@@ -117,7 +117,7 @@ fn what_cannot_be_written_can_be_read() {
     assert!(error.hint().is_some());
     let mut store = Store::open_to_read(dir).unwrap().unwrap();
     assert_eq!(values(&store, "m", &place(1)), [2.5]);
-    assert_eq!(store.samples(&place(1), at(0)).unwrap()[0].bound, [7]);
+    assert_eq!(store.samples(&place(1), at(0), 0).unwrap()[0].bound, [7]);
     let error = store.write(&place(1), &run(60)).unwrap_err();
     assert!(matches!(error, Error::ReadOnly { .. }), "{error}");
     assert_eq!(set_aside(dir), 0);

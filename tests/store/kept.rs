@@ -107,14 +107,14 @@ fn another_boot_and_another_namespace_are_other_places() {
             ..run(n as i64)
         };
         assert!(
-            store.samples(place, at(-99)).unwrap().is_empty(),
+            store.samples(place, at(-99), 0).unwrap().is_empty(),
             "not seen before"
         );
         store.write(place, &told).unwrap();
     }
     assert_eq!(values(&store, "m", &place(u64::MAX)), [1.0]);
     assert_eq!(values(&store, "m", &rebooted), [2.0]);
-    assert_eq!(store.samples(&rebooted, at(-99)).unwrap().len(), 1);
+    assert_eq!(store.samples(&rebooted, at(-99), 0).unwrap().len(), 1);
     let all = store.series("m", at(0), at(9), None).unwrap();
     assert_eq!(all.len(), 3);
     assert_eq!(store.names().unwrap(), ["m"]);
@@ -141,7 +141,48 @@ fn runs_within_ten_seconds_keep_values_once_and_findings_each_time() {
     assert_eq!(values(&store, "nan", &place(1)), [0.0; 0]);
     let series = store.series("m", at(0), at(20), None).unwrap();
     assert_eq!(series[0].points.len(), 2, "until is not included");
-    assert_eq!(store.samples(&place(1), at(10)).unwrap().len(), 2);
+    assert_eq!(store.samples(&place(1), at(10), 0).unwrap().len(), 2);
+}
+
+#[test]
+fn looks_for_a_few_detectors_are_kept_apart_and_of_a_few_views() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let mut keep = |second, view, cookie| {
+        let told = Run {
+            sample: Some(&sample(cookie)),
+            view,
+            ..run(second)
+        };
+        store.write(&place(1), &told).unwrap();
+    };
+    // Spaced by themselves, and none of them is in the way of another.
+    for (second, view, cookie) in [(0, 0, 1), (1, 7, 2), (2, 8, 3), (3, 7, 4), (20, 7, 5)] {
+        keep(second, view, cookie);
+    }
+    let seen = |store: &Store, view| -> Vec<u64> {
+        let samples = store.samples(&place(1), at(0), view).unwrap();
+        samples.iter().map(|sample| sample.bound[0]).collect()
+    };
+    keep(21, u64::MAX, 6);
+    assert_eq!(seen(&store, 7), [1, 2, 5]);
+    assert_eq!(seen(&store, 8), [1, 3]);
+    assert_eq!(seen(&store, 0), [1]);
+    assert_eq!(seen(&store, u64::MAX), [1, 6]);
+    for view in 10..26 {
+        let told = Run {
+            sample: Some(&sample(view)),
+            view,
+            ..run(100 + view as i64)
+        };
+        store.write(&place(1), &told).unwrap();
+    }
+    // The view that has waited longest gives way, the whole one never.
+    assert_eq!(seen(&store, 7), [1]);
+    assert_eq!(
+        (seen(&store, 10), seen(&store, 25)),
+        (vec![1, 10], vec![1, 25])
+    );
 }
 
 #[test]
@@ -156,7 +197,7 @@ fn looks_are_thinned_and_none_is_older_than_two_hours() {
         };
         store.write(&place(1), &told).unwrap();
     }
-    let samples = store.samples(&place(1), Timestamp::MIN).unwrap();
+    let samples = store.samples(&place(1), Timestamp::MIN, 0).unwrap();
     let taken: Vec<i64> = samples
         .iter()
         .map(|s| s.taken.as_second() - BEGAN)
@@ -188,7 +229,7 @@ fn a_clock_that_is_set_back_leaves_no_look_of_the_future() {
         let changes = store.write(&place(1), &told).unwrap();
         assert_eq!(changes.len(), usize::from(second == 86_400));
     }
-    let samples = store.samples(&place(1), Timestamp::MIN).unwrap();
+    let samples = store.samples(&place(1), Timestamp::MIN, 0).unwrap();
     let cookies: Vec<u64> = samples.iter().map(|sample| sample.bound[0]).collect();
     assert_eq!(cookies, [0, 300]);
     assert_eq!(

@@ -49,6 +49,7 @@ pub fn run(second: i64) -> Run<'static> {
         findings: &[],
         judged: &[],
         sample: None,
+        view: 0,
         reader: 0,
         own: &[],
         apart: false,

@@ -7,6 +7,7 @@ use crate::analyze::group;
 use crate::analyze::queue::{self, Queue};
 use crate::analyze::scenario::{Example, Scenario};
 use crate::analyze::{Context, Detector, Limits, Needs, Threshold, Unit, Verdict, words};
+use crate::history::Deltas;
 use crate::model::{Actor, Endpoint, Evidence, Finding, Severity, TcpState};
 
 pub const DETECTOR: Detector = Detector {
@@ -123,10 +124,15 @@ fn judge(context: &Context<'_>, limits: &Limits, queue: &Queue<'_>) -> Option<Fi
     let (oldest, _) = *waiting.first()?;
     let count = waiting.len() as u64;
     let deltas = context.deltas();
-    let drops = deltas
-        .as_ref()
-        .and_then(|deltas| deltas.drops(fullest.cookie))
-        .unwrap_or(0);
+    let dropped = |deltas: Option<&Deltas<'_>>| {
+        deltas
+            .and_then(|deltas| deltas.drops(fullest.cookie))
+            .unwrap_or(0)
+    };
+    // A second may pass without a client that is refused; while the queue is full, what was dropped before it counts.
+    let full = fullest.backlog().is_some() && fullest.recv_q > limit;
+    let lately = context.lately().filter(|_| full);
+    let drops = dropped(deltas.as_ref()).max(dropped(lately.as_ref()));
 
     let crowded = |queue: u32| {
         fullest.backlog().is_some()
@@ -337,6 +343,22 @@ mod tests {
             Severity::Warning,
             "one odd client"
         );
+    }
+
+    #[test]
+    fn drops_of_a_full_queue_since_an_earlier_look_are_no_odd_client() {
+        let severity = |queue: u32, drops: u32, seconds| {
+            let mut scenario = waiting(queue, 1, 10_001);
+            scenario.snapshot.sockets[0].send_q = 10;
+            scenario.remember(seconds);
+            scenario.snapshot.drops.insert(0, drops);
+            scenario.pulse(&[], |_| {});
+            scenario.judge(DETECTOR.id).findings.remove(0).severity
+        };
+        assert_eq!(severity(11, 2, 60), Severity::Critical);
+        assert_eq!(severity(11, 0, 60), Severity::Warning);
+        assert_eq!(severity(10, 2, 60), Severity::Warning, "not full");
+        assert_eq!(severity(11, 2, 601), Severity::Warning, "long ago");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::analyze::scenario::{Example, Scenario};
 use crate::analyze::{
     Blind, Context, Detector, Limits, Needs, Threshold, Unit, Verdict, group, pace, queue, words,
 };
+use crate::history::Deltas;
 use crate::model::{Actor, Endpoint, Evidence, Family, Finding, Severity, Socket, TcpState};
 
 pub const DETECTOR: Detector = Detector {
@@ -53,7 +54,8 @@ pub const DETECTOR: Detector = Detector {
             key: "drops",
             default: 1.0,
             unit: Unit::Count,
-            doc: "packets that the listener dropped between two looks, with the overflow counters agreeing: critical",
+            doc: "packets that the listener dropped between two looks, or while its queue is full since one of up to ten minutes \
+                  ago, with the overflow counters agreeing: critical",
         },
     ],
     blind: &[Blind {
@@ -76,15 +78,16 @@ pub const DETECTOR: Detector = Detector {
 };
 
 /// A listener in two looks, or in one.
+#[derive(Clone, Copy)]
 struct Seen<'a> {
     row: u32,
     listener: &'a Socket,
     /// the longest queue and the shortest
     most: u32,
     least: u32,
-    /// the queue in each of two looks, if there were two
-    looks: Option<(u32, u32)>,
-    /// packets that it dropped in between
+    /// the queue in each of two looks, and the time between, if there were two
+    looks: Option<(u32, u32, f64)>,
+    /// packets that it dropped in between, or since earlier
     drops: u32,
 }
 
@@ -112,6 +115,30 @@ struct Moved {
     window_ms: Option<u64>,
 }
 
+impl Moved {
+    /// What moved in this time, and how much of it each listener has dropped.
+    fn new(limits: &Limits, seen: &mut [Seen<'_>], deltas: Option<&Deltas<'_>>) -> Self {
+        for seen in seen.iter_mut() {
+            let drops = deltas.and_then(|deltas| deltas.drops(seen.listener.cookie));
+            seen.drops = drops.unwrap_or(0);
+        }
+        let counter = |name: &str| deltas.and_then(|deltas| deltas.counter(name)).unwrap_or(0);
+        let overflows = counter("TcpExt.ListenOverflows");
+        let explained = seen
+            .iter()
+            .filter(|seen| seen.over() || seen.near(limits, seen.most))
+            .map(|seen| u64::from(seen.drops))
+            .sum();
+        Self {
+            overflows,
+            unexplained: overflows.saturating_sub(explained),
+            syn_queue: counter("TcpExt.TCPReqQFullDrop") + counter("TcpExt.TCPReqQFullDoCookies"),
+            attributed: seen.iter().any(|seen| seen.drops > 0),
+            window_ms: deltas.and_then(|deltas| u64::try_from(deltas.window.as_millis()).ok()),
+        }
+    }
+}
+
 fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
     let snapshot = context.snapshot;
     let deltas = context.deltas();
@@ -137,39 +164,34 @@ fn check(context: &Context<'_>, limits: &Limits) -> Verdict {
             listener,
             most: a.max(b),
             least: a.min(b),
-            looks: looks.map(|_| (a, b)),
-            drops: deltas
-                .as_ref()
-                .and_then(|deltas| deltas.drops(cookie))
-                .unwrap_or(0),
+            looks: looks
+                .and(deltas.as_ref())
+                .map(|deltas| (a, b, deltas.seconds())),
+            drops: 0,
         });
     }
-    let counter = |name: &str| {
-        deltas
-            .as_ref()
-            .and_then(|deltas| deltas.counter(name))
-            .unwrap_or(0)
-    };
-    let overflows = counter("TcpExt.ListenOverflows");
-    let explained = seen
-        .iter()
-        .filter(|seen| seen.over() || seen.near(limits, seen.most))
-        .map(|seen| u64::from(seen.drops))
-        .sum();
-    let moved = Moved {
-        overflows,
-        unexplained: overflows.saturating_sub(explained),
-        syn_queue: counter("TcpExt.TCPReqQFullDrop") + counter("TcpExt.TCPReqQFullDoCookies"),
-        attributed: seen.iter().any(|seen| seen.drops > 0),
-        window_ms: deltas
-            .as_ref()
-            .and_then(|deltas| u64::try_from(deltas.window.as_millis()).ok()),
-    };
+    let moved = Moved::new(limits, &mut seen, deltas.as_ref());
+    let overflows = moved.overflows;
+    let mut since = seen.clone();
+    let lately = context.lately();
+    let moved_lately = Moved::new(limits, &mut since, lately.as_ref());
     let mut worst: BTreeMap<(bool, Endpoint), (Finding, u64)> = BTreeMap::new();
-    for seen in &seen {
-        let Some(finding) = judge(context, limits, seen, moved) else {
-            continue;
-        };
+    for (seen, since) in seen.iter().zip(&since) {
+        let mut finding = judge(context, limits, seen, moved);
+        // A second may pass without a client that is refused; while the queue is full, what was dropped before it counts.
+        if seen.over()
+            && since.drops > 0
+            && moved_lately.overflows + moved_lately.syn_queue > 0
+            && finding
+                .as_ref()
+                .is_some_and(|finding| finding.severity < Severity::Critical)
+        {
+            let longer = judge(context, limits, since, moved_lately);
+            finding = longer
+                .filter(|finding| finding.severity == Severity::Critical)
+                .or(finding);
+        }
+        let Some(finding) = finding else { continue };
         // Siblings of one SO_REUSEPORT group are one listener to its clients: the worst one stands for them.
         let key = (seen.listener.family == Family::Ipv6, seen.listener.local);
         match worst.entry(key) {
@@ -298,11 +320,11 @@ fn judge(context: &Context<'_>, limits: &Limits, seen: &Seen<'_>, moved: Moved) 
             "two looks",
         ));
     }
-    if let (Some(window), Some((before, after))) = (window, seen.looks) {
+    if let Some((before, after, seconds)) = seen.looks {
         evidence.extend(pace::evidence(
             "queue_is_full_in",
             (before.into(), after.into()),
-            window as f64 / 1000.0,
+            seconds,
             limit.into(),
             "two looks",
         ));

@@ -113,12 +113,17 @@ enum Met {
 
 /// Whether a listener takes connections to `wanted`. An IPv6 wildcard takes IPv4 too, unless it was told not to, which
 /// the table does not show.
-fn takes(listener: &Socket, wanted: IpAddr) -> bool {
-    if listener.local.is_unspecified() {
-        listener.family == Family::Ipv6 || wanted.is_ipv4()
+fn takes((family, local): Place, wanted: IpAddr) -> bool {
+    if local.is_unspecified() {
+        family == Family::Ipv6 || wanted.is_ipv4()
     } else {
-        listener.local.ip() == wanted
+        local.ip() == wanted
     }
+}
+
+/// Whether a listener is one that is expected.
+fn serves(place: Place, expected: &Expected) -> bool {
+    place.1.port == expected.port && expected.address.is_none_or(|wanted| takes(place, wanted))
 }
 
 fn judge(context: &Context<'_>, expected: &Expected) -> Met {
@@ -128,12 +133,7 @@ fn judge(context: &Context<'_>, expected: &Expected) -> Met {
         .listeners
         .iter()
         .filter_map(|row| snapshot.socket(*row))
-        .filter(|listener| {
-            listener.local.port == expected.port
-                && expected
-                    .address
-                    .is_none_or(|wanted| takes(listener, wanted))
-        })
+        .filter(|listener| serves((listener.family, listener.local), expected))
         .collect();
     let place = expected.words();
     let Some(first) = listeners.first() else {
@@ -190,7 +190,7 @@ fn absent(context: &Context<'_>, expected: &Expected) -> Finding {
     let port = expected.port;
     let unit = expected.unit.as_deref();
     let of = unit.map_or(String::new(), |unit| format!(" ({unit})"));
-    let last = seen_before(context, port);
+    let last = seen_before(context, expected);
     let since = last.map_or(String::new(), |sample| {
         format!(", last seen {} ago", words::time(since_ms(context, sample)))
     });
@@ -257,10 +257,15 @@ fn since_ms(context: &Context<'_>, sample: &Sample) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(0)
 }
 
-/// The last look that saw the port listened on.
-fn seen_before<'a>(context: &Context<'a>, port: u16) -> Option<&'a Sample> {
+/// The last look that saw the expected listener.
+fn seen_before<'a>(context: &Context<'a>, expected: &Expected) -> Option<&'a Sample> {
     let mut earlier = context.history.earlier().iter().rev();
-    earlier.find(|sample| sample.listening.iter().any(|(_, place)| place.port == port))
+    earlier.find(|sample| {
+        sample
+            .listening
+            .iter()
+            .any(|place| serves(*place, expected))
+    })
 }
 
 /// What listened in one of the last looks and does not now, by port.

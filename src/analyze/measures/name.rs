@@ -1,6 +1,6 @@
 //! The names of measures: `tcp.STATE`, `listener[PORT].queue`, `process[COMM].STATE`.
 
-use super::{ALL, Measure};
+use super::{ALL, Context, Measure, process};
 use crate::model::TcpState;
 use crate::model::nearest::nearest;
 
@@ -19,6 +19,13 @@ pub struct Asked {
     pub comm: Option<String>,
     /// of processes of which systemd unit
     pub unit: Option<String>,
+}
+
+impl Asked {
+    /// That no process or unit seen has the name that is asked for: its number is 0 then, and the name may be a slip.
+    pub fn nobody(&self, context: &Context<'_>) -> Option<String> {
+        process::nobody(context, self)
+    }
 }
 
 /// A name that is none.

@@ -32,15 +32,30 @@ fn is_of(process: &Process, unit: &str) -> bool {
         .is_some_and(|own| own == unit || own.strip_suffix(".service") == Some(unit))
 }
 
+/// Whether the process is one that is asked for.
+fn is_asked(process: &Process, asked: &Asked) -> bool {
+    match (&asked.unit, &asked.comm) {
+        (Some(unit), _) => is_of(process, unit),
+        (None, Some(name)) => is_named(process, name),
+        (None, None) => false,
+    }
+}
+
+/// That nothing has the name in a measure, which may be a slip.
+pub(super) fn nobody(context: &Context<'_>, asked: &Asked) -> Option<String> {
+    let (what, name) = match (&asked.unit, &asked.comm) {
+        (Some(unit), _) => ("unit", unit),
+        (None, Some(comm)) => ("process", comm),
+        (None, None) => return None,
+    };
+    let snapshot = context.snapshot;
+    let mut processes = snapshot.owners.processes().iter();
+    let seen = !snapshot.coverage.owners_read || processes.any(|process| is_asked(process, asked));
+    (!seen).then(|| format!("{}: no {what} '{name}' holds a TCP socket now", asked.label))
+}
+
 fn held(context: &Context<'_>, asked: &Asked, state: Option<TcpState>) -> Reading {
     let snapshot = context.snapshot;
-    let wanted = |process: &Process| match &asked.unit {
-        Some(unit) => is_of(process, unit),
-        None => asked
-            .comm
-            .as_deref()
-            .is_some_and(|name| is_named(process, name)),
-    };
     let name = asked.unit.as_ref().or(asked.comm.as_ref());
     let name = name.map_or("", String::as_str);
     if !snapshot.coverage.owners_read {
@@ -51,7 +66,7 @@ fn held(context: &Context<'_>, asked: &Asked, state: Option<TcpState>) -> Readin
     }
     let processes = (0u32..).zip(snapshot.owners.processes());
     let named: FxHashSet<u32> = processes
-        .filter(|(_, process)| wanted(process))
+        .filter(|(_, process)| is_asked(process, asked))
         .map(|(place, _)| place)
         .collect();
     let links = snapshot.owners.links().iter();
@@ -79,7 +94,7 @@ fn held(context: &Context<'_>, asked: &Asked, state: Option<TcpState>) -> Readin
     };
     Reading::CannotTell(format!(
         "{name} holds {count}, and of {} the holder is not known: {why}",
-        words::count(hidden, "more")
+        words::count(hidden, "more socket")
     ))
 }
 

@@ -148,7 +148,7 @@ fn processes_are_found_by_name_and_hidden_holders_leave_it_open() {
     let open = |name: &str| read_with(nobody.clone(), name, hide);
     assert_eq!(
         why(open("process[java].close-wait")),
-        "java holds 2, and of 1 more the holder is not known: other users' processes may not be looked into"
+        "java holds 2, and of 1 more socket the holder is not known: other users' processes may not be looked into"
     );
     assert_eq!(open("process[java].established").value(), Some(1.0));
     assert_eq!(
@@ -230,4 +230,36 @@ fn growth_is_the_slope_over_at_least_a_minute_of_history() {
         read(&scenario, "tcp.closing.growth"),
         Reading::Over(0.0, 60)
     );
+}
+
+#[test]
+fn a_name_that_nobody_has_may_be_a_slip() {
+    let mut scenario = Scenario::default();
+    let nginx = scenario.process(7, "nginx", 10, 100);
+    scenario.listen(nginx, 443, 0, 4, 0);
+    let nobody = |name: &str| {
+        let (snapshot, history) = scenario.clone().finished();
+        let tally = Tally::new(&snapshot);
+        let sample = Sample::new(&snapshot, &tally);
+        let context = Context {
+            snapshot: &snapshot,
+            tally: &tally,
+            sample: &sample,
+            history: &history,
+            ages: AgeFacts::new(&snapshot.facts),
+            expected: &[],
+        };
+        parse(name).unwrap().nobody(&context)
+    };
+    assert_eq!(
+        nobody("process[ngnix].total").unwrap(),
+        "process[ngnix].total: no process 'ngnix' holds a TCP socket now"
+    );
+    assert!(nobody("unit[nginx.servce].close-wait").is_some());
+    assert_eq!(
+        nobody("process[nginx].close-wait"),
+        None,
+        "it holds none of these"
+    );
+    assert_eq!(nobody("tcp.total"), None);
 }

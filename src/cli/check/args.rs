@@ -19,6 +19,10 @@ Without --metric every finding counts, warning and critical as `linger diagnose`
 sockets once, and counters again a second later. A check that cannot tell is no alarm, unless it was asked for with --only, \
 or none can.
 
+--quiet and --on-change print a line behind it for each finding and metric that is (new), (worse), (better) or (ended) since the \
+last run that asked the same: with the same --only, --skip, --threshold, --expect-listener, --metric, limits and FILTER, and the \
+same of --quiet, --on-change and --no-owners.
+
 With --metric numbers are held against ranges. Only they are judged then, unless --only asks for findings too. Each -w \
 and -c belongs to the --metric before it. A FILTER, in the language of `linger list`, narrows the metrics tcp.STATE, \
 tcp.total, closes.rate, and STATE and total of process[COMM] and unit[UNIT] to the sockets that fit.

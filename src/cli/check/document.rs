@@ -101,6 +101,7 @@ pub fn checked(
         history_age_s: past.age().map(|age| age.as_secs_f64()),
     };
     let mut warnings = checked.warnings();
+    warnings.extend_from_slice(&past.lost);
     warnings.extend_from_slice(&past.notes);
     let mut out = Vec::new();
     let snapshot = &checked.seen.snapshot;

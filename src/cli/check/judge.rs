@@ -27,6 +27,8 @@ pub struct Measured {
     pub limited: Limited,
     /// what it says
     pub reading: Reading,
+    /// that nothing has the name that is asked for
+    pub nobody: Option<String>,
 }
 
 impl Measured {
@@ -64,8 +66,8 @@ pub struct Checked {
     pub seen: Observation,
     /// whether the detectors were asked
     pub judged: bool,
-    /// whether the look holds all that later ones may be compared by
-    pub whole: bool,
+    /// for which detectors the look was taken, as of [`remember::view`]
+    pub view: u64,
     /// why the findings alone are UNKNOWN, if they are
     pub unjudged: Option<String>,
     /// the measures, in the order in which they were asked for
@@ -103,9 +105,11 @@ impl Checked {
         }
     }
 
-    /// A sentence for each gap, and what is wrong with the configuration.
+    /// A sentence for each gap, for each measure of a name that nothing has, and what is wrong with the configuration.
     pub fn warnings(&self) -> Vec<String> {
-        self.seen.warnings()
+        let mut warnings = self.seen.warnings();
+        warnings.extend(self.measured.iter().filter_map(|one| one.nobody.clone()));
+        warnings
     }
 }
 
@@ -167,7 +171,7 @@ pub fn judge(args: &Args, past: &mut Past) -> Result<Checked, Failure> {
     };
     Ok(Checked {
         unjudged: judged.then(|| unjudged(&seen, &settings)).flatten(),
-        whole: remember::is_whole(&settings),
+        view: remember::view(&settings),
         seen,
         judged,
         measured,
@@ -294,7 +298,14 @@ fn measure(
             Some(open) => Reading::CannotTell(open.to_owned()),
             None => limited.asked.read(&context),
         };
-        Measured { limited, reading }
+        Measured {
+            nobody: limited
+                .asked
+                .nobody(&context)
+                .filter(|_| reading == Reading::Value(0.0)),
+            limited,
+            reading,
+        }
     });
     taken.collect()
 }

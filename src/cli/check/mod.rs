@@ -23,7 +23,7 @@ use self::args::Plugin;
 pub use self::args::{Args, EXAMPLES, hidden};
 use self::guard::Ended;
 use self::past::Past;
-use super::failure::Failure;
+use super::failure::{self, Failure};
 use super::terminal;
 use crate::analyze::measures;
 use crate::model::Overall;
@@ -98,7 +98,13 @@ fn parse(called: Called, words: Vec<OsString>) -> Result<Args, Failure> {
         command = command.bin_name("linger check");
     }
     let all = std::iter::once(OsString::from(NAME)).chain(words);
-    let mut matches = command.try_get_matches_from_mut(all)?;
+    let name = match called {
+        Called::Command => "linger check",
+        Called::Plugin => NAME,
+    };
+    let mut matches = command
+        .try_get_matches_from_mut(all)
+        .map_err(|error| failure::of_command(error, name))?;
     let plugin = Plugin::from_arg_matches_mut(&mut matches);
     Ok(plugin.map_err(|error| error.format(&mut command))?.args)
 }
@@ -142,7 +148,10 @@ fn late(limit: Duration) -> Failure {
 fn work(args: &Args) -> Result<Said, Failure> {
     let mut past = Past::open(args)?;
     let checked = judge::judge(args, &mut past)?;
-    let changes = past.keep(args, &checked);
+    let mut changes = past.keep(args, &checked);
+    if let Some(changes) = &mut changes {
+        say::sort(changes, &checked);
+    }
     let status = checked.status();
     let changed = changes.as_ref().map(|changes| !changes.is_empty());
     let still = args.on_change && changed == Some(false);
@@ -176,11 +185,18 @@ fn unknown(failure: &Failure, json: bool) -> Said {
     let (message, hint) = failure.words();
     // The lines of a filter's error that point at a place need a line of their own.
     let first = message.lines().next().unwrap_or_default();
-    let text = match hint.as_deref().and_then(|hint| hint.lines().next()) {
-        Some(hint) => format!("{first} (hint: {hint})"),
-        None => first.to_owned(),
+    let line = match hint.as_deref().and_then(|hint| hint.lines().next()) {
+        Some(hint) => {
+            let one = format!("{first} (hint: {hint})");
+            if nagios::fits(Overall::Unknown, &one) {
+                nagios::line(Overall::Unknown, &one, &[])
+            } else {
+                let hint = nagios::text(hint);
+                nagios::line(Overall::Unknown, first, &[]) + &format!("hint: {hint}\n")
+            }
+        }
+        None => nagios::line(Overall::Unknown, first, &[]),
     };
-    let line = nagios::line(Overall::Unknown, &text, &[]);
     let out = if json {
         // Where not even that can be written, the line says more than nothing.
         document::failed(&line, first, hint.as_deref()).unwrap_or_else(|_| line.into_bytes())
@@ -249,5 +265,16 @@ mod tests {
         let text = String::from_utf8(said.out).unwrap();
         assert_eq!(text, "LINGER UNKNOWN - a _ b (hint: d _ e)\n");
         assert_eq!(said.code, 3);
+        let list = "one, another, ".repeat(40) + "the last";
+        let said = unknown(
+            &Failure::failed("unknown finding 'x'", Some(list.clone())),
+            false,
+        );
+        let text = String::from_utf8(said.out).unwrap();
+        assert_eq!(
+            text,
+            format!("LINGER UNKNOWN - unknown finding 'x'\nhint: {list}\n"),
+            "no hint is cut"
+        );
     }
 }

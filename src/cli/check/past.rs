@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::args::Args;
 use super::judge::{Checked, Measured};
+use crate::analyze::Settings;
 use crate::cli::failure::Failure;
 use crate::cli::remember::{Kept, Memory, values};
 use crate::cli::source;
@@ -23,6 +24,8 @@ pub struct Past {
     memory: Memory,
     /// what went wrong with it, which stops nothing
     pub notes: Vec<String>,
+    /// what is lost for good, which standard error has told already
+    pub lost: Vec<String>,
 }
 
 impl Past {
@@ -48,7 +51,11 @@ impl Past {
         let patience = PATIENCE.min(args.timeout / 5);
         let mut memory = Memory::open(&args.past, &args.common, patience);
         let notes = memory.messages();
-        let mut past = Self { memory, notes };
+        let mut past = Self {
+            memory,
+            notes,
+            lost: Vec::new(),
+        };
         past.aside();
         Ok(past)
     }
@@ -57,7 +64,7 @@ impl Past {
     fn aside(&mut self) {
         let lost = self.memory.aside();
         source::notes(&lost);
-        self.notes.extend(lost);
+        self.lost.extend(lost);
     }
 
     /// What a look remembers with.
@@ -67,7 +74,7 @@ impl Past {
 
     /// What earlier runs saw where `snapshot` was taken.
     pub fn history(&mut self, snapshot: &Snapshot) -> History {
-        self.memory.recall(snapshot)
+        self.memory.recall(snapshot, &Settings::default())
     }
 
     /// How long ago the look was taken that this one is compared with.
@@ -95,7 +102,8 @@ impl Past {
         let asked: Vec<&str> = known.chain([BLIND]).collect();
         let kept = Kept {
             values: &values,
-            look: checked.judged && checked.whole,
+            look: checked.judged,
+            view: checked.view,
             reader: args.question(),
             own: &own,
             asked: &asked,

@@ -1,11 +1,15 @@
 //! What a check prints: the line, and with -v more lines.
 
+use std::cmp::Reverse;
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use super::args::Args;
 use super::judge::{Checked, Measured, rank};
 use crate::analyze::measures::Reading;
 use crate::cli::failure::Failure;
+use crate::cli::remember::subject_key;
 use crate::cli::source;
 use crate::model::range::Range;
 use crate::model::words::{count, thousands, time};
@@ -17,9 +21,12 @@ use crate::render::sample;
 
 /// What stands on the line between the status and the perfdata.
 pub fn text(checked: &Checked) -> String {
-    let mut parts = Parts::default();
     let mut measured: Vec<&Measured> = checked.measured.iter().collect();
-    measured.sort_by_key(|one| std::cmp::Reverse(rank(one.status())));
+    measured.sort_by_key(|one| Reverse(rank(one.status())));
+    let mut parts = Parts {
+        open: measured.iter().any(|one| one.status() == Overall::Unknown),
+        ..Parts::default()
+    };
     let found = checked.judged.then(|| found(checked)).flatten();
     // What is worse comes first; of equals what was asked for with limits of its own.
     let worse = |found: &(Overall, Vec<String>)| {
@@ -27,19 +34,39 @@ pub fn text(checked: &Checked) -> String {
         rank(found.0) > worst
     };
     let first = found.as_ref().is_some_and(worse);
-    if first {
-        parts.extend(found.iter().flat_map(|(_, parts)| parts.clone()));
+    if let Some((status, found)) = found.as_ref().filter(|_| first) {
+        parts.extend(*status, found.clone());
     }
     for one in measured {
-        parts.add(words(one));
+        parts.add(one.status(), words(one));
     }
-    if !first {
-        parts.extend(found.into_iter().flat_map(|(_, parts)| parts));
+    if let Some((status, found)) = found.filter(|_| !first) {
+        parts.extend(status, found);
     }
     if checked.judged && !checked.seen.analysis.alarms() && checked.unjudged.is_none() {
-        parts.extend(quiet(checked));
+        parts.extend(Overall::Ok, quiet(checked));
     }
     parts.text
+}
+
+/// Sorts changes as -v has what they are about: the worst first, what follows behind its cause, and what is over last.
+pub fn sort(changes: &mut [Transition], checked: &Checked) {
+    let mut order: FxHashMap<(&str, String), (Severity, usize)> = FxHashMap::default();
+    for told in checked.seen.told() {
+        let root = told.story.root;
+        for finding in std::iter::once(root).chain(told.story.follows) {
+            let key = (finding.id, subject_key(&finding.subject));
+            let at = order.len() + 1;
+            order.entry(key).or_insert((root.severity, at));
+        }
+    }
+    changes.sort_by_cached_key(|change| {
+        let place = order.get(&(change.id.as_str(), change.subject.clone()));
+        match (place, change.to) {
+            (Some((severity, at)), Some(_)) => (Reverse(Some(*severity)), *at),
+            (_, to) => (Reverse(to), 0),
+        }
+    });
 }
 
 /// A line for each finding or measure that has come, gone or changed.
@@ -54,9 +81,11 @@ pub fn changes(all: &[Transition]) -> String {
         let severity = change
             .to
             .map_or("OK".to_owned(), |to| to.name().to_uppercase());
-        let title = match change.title.strip_prefix(&change.id) {
-            Some(_) => change.title.clone(),
-            None => format!("{}: {}", change.id, change.title),
+        let title = match (change.to, change.title.strip_prefix(&change.id)) {
+            // What was said of it is not so any more.
+            (None, _) => format!("{} is over; it had been: {}", change.id, change.title),
+            (_, Some(_)) => change.title.clone(),
+            (_, None) => format!("{}: {}", change.id, change.title),
         };
         nagios::text(&format!("{severity} ({what}) {title}")) + "\n"
     };
@@ -75,13 +104,18 @@ pub fn past(age: Option<Duration>) -> String {
 #[derive(Default)]
 struct Parts {
     text: String,
+    /// whether some of them may be UNKNOWN
+    open: bool,
+    /// those that have no room, and how many of these are UNKNOWN
     left: u64,
+    unknown: u64,
 }
 
 impl Parts {
-    fn add(&mut self, part: String) {
+    fn add(&mut self, status: Overall, part: String) {
         // Room for the status and for saying how many were left out.
-        let room = LINE - "LINGER CRITICAL - ".len() - "; 12,345 more".len();
+        let open = if self.open { ", 12 unknown".len() } else { 0 };
+        let room = LINE - "LINGER CRITICAL - ".len() - "; 12,345 more".len() - open;
         if self.left == 0 && self.text.is_empty() {
             self.text = part;
         } else if self.left == 0 && self.text.chars().count() + 2 + part.chars().count() <= room {
@@ -89,25 +123,34 @@ impl Parts {
         } else {
             let kept = self
                 .text
-                .strip_suffix(&left(self.left))
+                .strip_suffix(&left(self.left, self.unknown))
                 .unwrap_or(&self.text);
             let kept = kept.to_owned();
             self.left += 1;
-            self.text = kept + &left(self.left);
+            self.unknown += u64::from(status == Overall::Unknown);
+            self.text = kept + &left(self.left, self.unknown);
         }
     }
 
-    fn extend(&mut self, parts: impl IntoIterator<Item = String>) {
+    fn extend(&mut self, status: Overall, parts: impl IntoIterator<Item = String>) {
         for part in parts {
-            self.add(part);
+            self.add(status, part);
         }
     }
 }
 
-fn left(parts: u64) -> String {
-    match parts {
-        0 => String::new(),
-        n => format!("; {} more", thousands(n)),
+/// How many have no room. What is not known is no more of the same.
+fn left(parts: u64, unknown: u64) -> String {
+    let some = |n: u64, word: &str| (n > 0).then(|| format!("{} {word}", thousands(n)));
+    let all = [
+        some(parts.saturating_sub(unknown), "more"),
+        some(unknown, "unknown"),
+    ];
+    let all: Vec<String> = all.into_iter().flatten().collect();
+    if all.is_empty() {
+        String::new()
+    } else {
+        format!("; {}", all.join(", "))
     }
 }
 
@@ -185,7 +228,7 @@ fn quiet(checked: &Checked) -> Vec<String> {
 pub fn words(one: &Measured) -> String {
     let label = &one.limited.asked.label;
     let (value, over) = match &one.reading {
-        Reading::Missing(what) => return what.clone(),
+        Reading::Missing(what) => return format!("{label}: {what}"),
         Reading::CannotTell(why) => return format!("{label}: cannot tell: {why}"),
         Reading::Value(value) => (*value, String::new()),
         Reading::Over(value, seconds) => {
@@ -193,11 +236,21 @@ pub fn words(one: &Measured) -> String {
             (*value, format!(" (history of {over})"))
         }
     };
-    let shown = nagios::number(value);
+    let shown = shown(one, value);
     match one.crossed() {
         Some(range) => format!("{label} is {shown}, {}{over}", range.words(value)),
         None => format!("{label} {shown}{over}"),
     }
+}
+
+/// A value in digits that somebody reads; perfdata has all of them.
+fn shown(one: &Measured, value: f64) -> String {
+    let scale = match one.limited.asked.measure.unit {
+        // Slopes and rates are estimates.
+        "1/min" | "1/s" if value.abs() >= 1.0 => 10.0,
+        _ => 10_000.0,
+    };
+    nagios::number((value * scale).round() / scale)
 }
 
 /// The perfdata.
@@ -355,13 +408,21 @@ fn lines(args: &Args, checked: &Checked, out: &mut Vec<u8>) -> Result<(), Failur
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::analyze::measures;
+    use crate::analyze::scenario::Scenario;
+    use crate::cli::check::args::Limited;
+    use crate::cli::observe::Observation;
+    use crate::history::Tally;
+    use crate::model::{Analysis, Finding, Snapshot};
 
     #[test]
     fn what_has_no_room_is_counted() {
         let said = |parts: &[&str]| {
             let mut all = Parts::default();
-            all.extend(parts.iter().map(|part| (*part).to_owned()));
+            all.extend(Overall::Ok, parts.iter().map(|part| (*part).to_owned()));
             all.text
         };
         assert_eq!(said(&[]), "");
@@ -372,5 +433,104 @@ mod tests {
         assert_eq!(said(&[&longer, "b", "c"]), format!("{longer}; 2 more"));
         assert_eq!(said(&["a", &longer, "c"]), "a; 2 more");
         assert_eq!(said(&["a", &"x".repeat(500)]), "a; 1 more");
+        let mut all = Parts {
+            open: true,
+            ..Parts::default()
+        };
+        all.add(Overall::Warning, longer);
+        all.add(Overall::Unknown, "b".to_owned());
+        assert!(all.text.ends_with("xx; 1 unknown"), "{}", all.text);
+        all.add(Overall::Warning, "c".to_owned());
+        assert!(all.text.ends_with("xx; 1 more, 1 unknown"), "{}", all.text);
+    }
+
+    #[test]
+    fn changes_come_as_the_findings_do_and_what_is_over_last() {
+        let mut scenario = Scenario::default();
+        let process = scenario.process(901, "nginx", 50, 1024);
+        scenario.listen(process, 8443, 17, 16, 0);
+        let analysis = scenario.judge("listen-overflow");
+        let found = |id, severity, caused_by| Finding {
+            id,
+            severity,
+            caused_by,
+            ..analysis.findings[0].clone()
+        };
+        let (warning, critical) = (Severity::Warning, Severity::Critical);
+        let findings = vec![
+            found("accept-queue-stuck", critical, None),
+            found("close-wait-leak", warning, Some("accept-queue-stuck")),
+            found("a-minor-one", warning, None),
+        ];
+        let subject = subject_key(&findings[0].subject);
+        let checked = Checked {
+            seen: Observation {
+                snapshot: Snapshot::default(),
+                tally: Tally::default(),
+                analysis: Analysis {
+                    findings,
+                    ..Analysis::default()
+                },
+                parts: Vec::new(),
+            },
+            judged: true,
+            view: 0,
+            unjudged: None,
+            measured: Vec::new(),
+            took: Duration::ZERO,
+        };
+        let change = |id: &str, from, to| Transition {
+            taken: Timestamp::UNIX_EPOCH,
+            id: id.to_owned(),
+            subject: subject.clone(),
+            from,
+            to,
+            title: format!("{id} speaks"),
+        };
+        let mut all = [
+            change("a-minor-one", None, Some(warning)),
+            change("accept-queue-stuck", Some(warning), Some(critical)),
+            change("close-wait-leak", None, Some(warning)),
+            change("gone", Some(critical), None),
+            change("tcp.total", None, Some(critical)),
+        ];
+        sort(&mut all, &checked);
+        assert_eq!(
+            changes(&all),
+            "CRITICAL (new) tcp.total speaks\n\
+             CRITICAL (worse, was warning) accept-queue-stuck speaks\n\
+             WARNING (new) close-wait-leak speaks\n\
+             WARNING (new) a-minor-one speaks\n\
+             OK (ended, was critical) gone is over; it had been: gone speaks\n"
+        );
+    }
+
+    #[test]
+    fn slopes_are_said_in_digits_that_mean_something() {
+        let said = |name: &str, reading| {
+            words(&Measured {
+                limited: Limited {
+                    asked: measures::parse(name).unwrap(),
+                    warn: None,
+                    crit: None,
+                },
+                reading,
+                nobody: None,
+            })
+        };
+        let growth = |value| said("tcp.total.growth", Reading::Over(value, 90));
+        assert_eq!(
+            growth(60.891_724),
+            "tcp.total.growth 60.9 (history of 90 s)"
+        );
+        assert_eq!(
+            growth(-0.012_345),
+            "tcp.total.growth -0.0123 (history of 90 s)"
+        );
+        let missing = Reading::Missing("nobody listens on :9".to_owned());
+        assert_eq!(
+            said("listener[9].queue", missing),
+            "listener[9].queue: nobody listens on :9"
+        );
     }
 }

@@ -25,10 +25,9 @@ use super::failure::Failure;
 /// When there is nowhere to listen or to write, and when the machine or the capture cannot be opened.
 pub fn run(args: &Args) -> Result<(), Failure> {
     args.check()?;
-    let setup = Setup::new(args)?;
     match &args.textfile {
-        Some(path) => textfile::run(args, path, setup),
-        None => serve::run(args, setup),
+        Some(path) => textfile::run(args, path, Setup::new(args)?),
+        None => serve::run(args),
     }
 }
 

@@ -86,7 +86,8 @@ impl Setup {
             )?;
             let kept = Kept {
                 values: &values((&seen).into()),
-                look: remember::is_whole(&self.settings),
+                look: true,
+                view: remember::view(&self.settings),
                 apart: !self.select.threshold.is_empty() || !self.select.expect_listener.is_empty(),
                 ..Kept::default()
             };

@@ -66,13 +66,47 @@ pub enum Event {
     Signal,
     /// the thread that reads the machine is no more
     Broken,
+    /// the machine can be read, or why not
+    Open(Result<(Vec<TcpListener>, Collector), Failure>),
 }
 
 /// Serves until a signal comes.
 ///
 /// # Errors
 /// When there is nowhere to listen, when the machine cannot be opened, and when the thread that reads it ends.
-pub fn run(args: &Args, setup: Setup) -> Result<(), Failure> {
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let (events, mut happened) = mpsc::channel(1);
+    // Whoever starts this may end it at once, however long names and the first look take.
+    hear(events.clone())?;
+    let (own, heard) = (args.clone(), events.clone());
+    let begin = move || {
+        let begun = begin(&own, heard.clone());
+        drop(heard.blocking_send(Event::Open(begun)));
+    };
+    thread::Builder::new()
+        .name("start".to_owned())
+        .spawn(begin)
+        .map_err(|error| Failure::failed(format!("cannot start a thread: {error}"), None))?;
+    loop {
+        match happened.blocking_recv() {
+            Some(Event::Open(begun)) => {
+                let (listeners, collector) = begun?;
+                return serve(args, listeners, collector, events, happened);
+            }
+            Some(Event::Signal) => return Ok(()),
+            // Why it is no more is yet to come.
+            Some(_) => {}
+            None => return Err(ended_early()),
+        }
+    }
+}
+
+/// Listens, and looks for the first time.
+fn begin(
+    args: &Args,
+    broken: mpsc::Sender<Event>,
+) -> Result<(Vec<TcpListener>, Collector), Failure> {
+    let setup = Setup::new(args)?;
     let mut listeners = Vec::new();
     let unless_told = [ADDRESS.to_owned()];
     let asked = match &args.listen[..] {
@@ -82,15 +116,11 @@ pub fn run(args: &Args, setup: Setup) -> Result<(), Failure> {
     for text in asked {
         listeners.append(&mut listen::open(text)?);
     }
-    let (events, happened) = mpsc::channel(1);
-    let broken = events.clone();
     let collector = Collector::start(
         move || opened(setup),
         move || drop(broken.blocking_send(Event::Broken)),
     )?;
-    // Until here a signal ends it as any program, however long the first look takes.
-    hear(events.clone())?;
-    serve(args, listeners, collector, events, happened)
+    Ok((listeners, collector))
 }
 
 /// A machine that is read again and again.
@@ -261,6 +291,7 @@ impl Server {
                 Some(Event::Refused(error)) => self.refused(&error),
                 Some(Event::Signal) | None => break,
                 Some(Event::Broken) => return Err(ended_early()),
+                Some(Event::Open(_)) => {}
             }
         }
         notify(NotifyState::Stopping);

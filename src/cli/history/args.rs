@@ -10,9 +10,13 @@ use jiff::{SignedDuration, Span, Timestamp};
 use crate::cli::args::Common;
 
 /// What stands below the options.
-pub const EXAMPLES: &str = "What is kept are the sockets in each state, the ratios and rates of `linger check --list-metrics`, the queues of \
+pub const EXAMPLES: &str = "What is kept are the sockets in each state, the ratios of ports, TIME-WAIT, orphans and conntrack, closes.rate, the queues of \
 listeners, the sockets of the units and processes that hold most, and when findings began, changed and ended. `linger check`, `linger export` and `linger watch` write it down as they look, \
 at most every ten seconds; what is older than a day is kept every five minutes, after a week every half hour, for thirty days.
+What grows is not kept: it is the slope of what is.
+
+In a curve each column is the most of its time: ▁ is the least there is, 0 included, and · that nobody looked then (_ and ? where \
+the terminal has no Unicode). In the table a blank is that nobody looked.
 
 WHAT is a measure, a pattern of measures with *, a finding, or the word findings.
 
@@ -51,7 +55,10 @@ pub struct Args {
 /// Hides the options that say how sockets are read: none are.
 pub fn hidden(arg: Arg) -> Arg {
     let of_sockets = ["from", "collector", "proc_root", "config"];
-    if of_sockets.contains(&arg.get_id().as_str()) {
+    if arg.get_id() == "netns" {
+        arg.value_name("NAME|PID|PATH")
+            .help("Of another network namespace: a name of `ip netns`, a pid, or the path of a namespace file; not all")
+    } else if of_sockets.contains(&arg.get_id().as_str()) {
         arg.hide(true)
     } else {
         arg

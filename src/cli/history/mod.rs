@@ -86,6 +86,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let span = Span {
         since,
         until,
+        now,
         zone: &zone,
     };
     show(args, &host, &all, &changes, span)

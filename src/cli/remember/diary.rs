@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Args, Kept, Memory, Seen, is_whole, values};
+use super::{Args, Kept, Memory, Seen, values, view};
 use crate::analyze::Settings;
 use crate::cli::args::{Common, Select};
 use crate::history::store::Producer;
@@ -36,8 +36,8 @@ pub struct Diary {
     /// when something was written last
     written: Option<Instant>,
     entry: Option<Entry>,
-    /// whether looks hold all that later ones may be compared by
-    whole: bool,
+    /// for which detectors it looks
+    settings: Settings,
     /// whether findings are judged by limits of its own
     apart: bool,
     /// looks so far
@@ -64,7 +64,7 @@ impl Diary {
             opened: Instant::now(),
             written: None,
             entry: None,
-            whole: is_whole(settings),
+            settings: settings.clone(),
             apart: !select.threshold.is_empty() || !select.expect_listener.is_empty(),
             looks: 0,
             notes,
@@ -73,7 +73,7 @@ impl Diary {
 
     /// What was seen by others where and before `snapshot` was taken, which is the first look.
     pub fn recall(&mut self, snapshot: &Snapshot) -> History {
-        self.memory.recall(snapshot)
+        self.memory.recall(snapshot, &self.settings)
     }
 
     /// What is wrong with the history, which stops nobody.
@@ -129,7 +129,8 @@ impl Diary {
         }
         let kept = Kept {
             values: &entry.values,
-            look: self.whole,
+            look: true,
+            view: view(&self.settings),
             apart: self.apart,
             ..Kept::default()
         };

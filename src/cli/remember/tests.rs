@@ -79,13 +79,29 @@ fn a_state_directory_that_cannot_be_is_a_message_and_no_failure() {
         messages[0].contains("nothing is remembered"),
         "{messages:?}"
     );
-    assert!(memory.recall(&Snapshot::default()).earlier().is_empty());
+    assert!(
+        memory
+            .recall(&Snapshot::default(), &Settings::default())
+            .earlier()
+            .is_empty()
+    );
 }
 
 #[test]
 fn a_listener_that_was_there_in_the_run_before_is_missed() {
+    missed_by(&Settings::default());
+}
+
+#[test]
+fn runs_that_ask_a_few_detectors_remember_each_other_too() {
+    let mut settings = Settings::default();
+    settings.only(&["listener-vanished".to_owned()]).unwrap();
+    assert_ne!(view(&settings), 0);
+    missed_by(&settings);
+}
+
+fn missed_by(settings: &Settings) {
     let directory = tempfile::tempdir().unwrap();
-    let settings = Settings::default();
     let plan = Plan {
         samples: 1,
         interval: Duration::ZERO,
@@ -102,7 +118,7 @@ fn a_listener_that_was_there_in_the_run_before_is_missed() {
             ..Common::default()
         })
         .unwrap();
-        let mut watch = Watch::new(plan, &settings).remembering(&mut memory);
+        let mut watch = Watch::new(plan, settings).remembering(&mut memory);
         watch.look(source.as_mut(), true).unwrap();
         let seen = watch.finish().unwrap();
         let age = memory.age();
@@ -111,6 +127,7 @@ fn a_listener_that_was_there_in_the_run_before_is_missed() {
             (&seen).into(),
             Kept {
                 look: true,
+                view: view(settings),
                 ..Kept::default()
             },
         );
@@ -176,7 +193,10 @@ fn what_others_have_kept_is_read_where_nothing_can_be_written() {
         taken: Timestamp::now() + Duration::from_secs(300),
         ..seen.snapshot
     };
-    assert_eq!(memory.recall(&later).counts().count(), 1);
+    assert_eq!(
+        memory.recall(&later, &Settings::default()).counts().count(),
+        1
+    );
     let seen = Observation {
         snapshot: later,
         tally: Tally::default(),

@@ -1,5 +1,6 @@
 //! What can be wrong with the history, and what to do about it.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,14 @@ pub enum Error {
     /// nothing may be written there
     #[error("the history '{}' cannot be written: {why}", path.display())]
     ReadOnly {
+        /// the file
+        path: PathBuf,
+        /// the system's answer
+        why: String,
+    },
+    /// it may not be read
+    #[error("the history '{}' cannot be read: {why}", path.display())]
+    Unreadable {
         /// the file
         path: PathBuf,
         /// the system's answer
@@ -98,11 +107,30 @@ impl Error {
             Self::NotAFile { .. } | Self::ReadOnly { .. } => {
                 "name a directory that can be written with --state-dir, or pass --no-history"
             }
+            Self::Unreadable { .. } => {
+                "its owner and root may read it; --state-dir names another one"
+            }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "its owner and root may open it; --state-dir names another one"
+            }
             Self::NearlyFull { .. } | Self::Full { .. } => {
                 "free some space, or name a directory on another file system with --state-dir"
             }
             _ => return None,
         })
+    }
+
+    /// The same for who only reads: nothing is to be written.
+    #[must_use]
+    pub fn of_reader(self) -> Self {
+        match self {
+            Self::ReadOnly { path, why } => {
+                let refused = File::open(&path).err();
+                let why = refused.map_or(why, |error| error.to_string());
+                Self::Unreadable { path, why }
+            }
+            other => other,
+        }
     }
 
     /// Whether only a new file helps.
@@ -138,5 +166,23 @@ impl Error {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path },
             _ => Self::Database { path, source },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_only_reads_hears_of_reading() {
+        let refused = || Error::ReadOnly {
+            path: PathBuf::from("/nowhere/history.db"),
+            why: "unable to open database file".to_owned(),
+        };
+        assert!(refused().to_string().contains("cannot be written"));
+        let error = refused().of_reader();
+        let said = error.to_string();
+        assert!(said.contains("cannot be read: No such file"), "{said}");
+        assert!(!error.hint().unwrap().contains("--no-history"));
     }
 }

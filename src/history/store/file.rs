@@ -117,7 +117,7 @@ pub fn open_to_read(dir: &Path) -> Result<Option<Store>, Error> {
                     harden(&connection, PATIENCE)?;
                     schema::kind(&connection).map(|kind| (connection, kind))
                 })
-                .map_err(sorted)
+                .map_err(|source| sorted(source).of_reader())
         }
         other => other,
     };

@@ -104,6 +104,8 @@ pub struct Run<'a> {
     pub judged: &'a [&'a str],
     /// the look, for the next run to compare with
     pub sample: Option<&'a Sample>,
+    /// what the look was taken for, as of [`Store::samples`]
+    pub view: u64,
     /// who hears of what has changed: runs that ask the same question have one reader; 0 is the producer itself
     pub reader: u64,
     /// what the reader asks beside the findings: measures beyond limits of its own

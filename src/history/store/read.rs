@@ -42,12 +42,18 @@ pub struct Series {
 }
 
 impl Store {
-    /// The looks of a place from `since` on, at most two hours before the last one, oldest first. What cannot be read
+    /// The looks of a place from `since` on, at most two hours before the last one, oldest first: those that were taken
+    /// for all detectors, which is view 0, and those of `view`. Others hold only what theirs needed. What cannot be read
     /// is left out.
     ///
     /// # Errors
     /// Those of the database.
-    pub fn samples(&self, place: &Place, since: Timestamp) -> Result<Vec<Sample>, Error> {
+    pub fn samples(
+        &self,
+        place: &Place,
+        since: Timestamp,
+        view: u64,
+    ) -> Result<Vec<Sample>, Error> {
         let Some(id) = self.place_id(place)? else {
             return Ok(Vec::new());
         };
@@ -55,14 +61,15 @@ impl Store {
             let connection = &self.connection;
             let mut statement = connection.prepare_cached(
                 "SELECT taken, body FROM sample WHERE place = ?1 AND taken >= ?2 AND format = ?3 AND length(body) <= ?4 \
-                 ORDER BY taken DESC, seq DESC LIMIT ?5",
+                 AND view IN (0, ?6) ORDER BY taken DESC, seq DESC LIMIT ?5",
             )?;
             let mut rows = statement.query(params![
                 id,
                 micros(since),
                 blob::FORMAT,
                 LARGEST as i64,
-                SAMPLES as i64
+                2 * SAMPLES as i64,
+                view.cast_signed()
             ])?;
             let (mut samples, mut left, mut newest) = (Vec::new(), LARGEST, None);
             while let Some(row) = rows.next()? {

@@ -6,7 +6,9 @@ use rusqlite::{Connection, Transaction};
 pub const APPLICATION: i64 = 0x6c69_6e67;
 
 /// What each version adds to the one before; the first one begins with nothing. Times are microseconds since 1970.
-const STEPS: &[&[&str]] = &[&[
+const STEPS: &[&[&str]] = &[FIRST, VIEWS];
+
+const FIRST: &[&str] = &[
     // A boot of the machine and a network namespace, by the inode of its file.
     "CREATE TABLE place (id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL, netns INTEGER NOT NULL, UNIQUE (boot_id, netns)) STRICT",
     // What is measured.
@@ -24,7 +26,10 @@ const STEPS: &[&[&str]] = &[&[
     "CREATE INDEX sample_place ON sample (place, taken)",
     // When the old was last thinned out.
     "CREATE TABLE upkeep (only INTEGER PRIMARY KEY CHECK (only = 1), done INTEGER NOT NULL) STRICT",
-]];
+];
+
+/// What a look was taken for: 0 for all detectors, else a number for those that were asked.
+const VIEWS: &[&str] = &["ALTER TABLE sample ADD COLUMN view INTEGER NOT NULL DEFAULT 0"];
 
 /// The version that this program writes.
 pub const VERSION: i64 = STEPS.len() as i64;
@@ -73,21 +78,20 @@ pub fn kind(connection: &Connection) -> rusqlite::Result<Kind> {
 /// Whether the tables are exactly those of the version: no trigger, view or default of somebody else's is ever run.
 fn fits(connection: &Connection, version: i64) -> rusqlite::Result<bool> {
     let steps = usize::try_from(version).unwrap_or(0);
-    let mut expected: Vec<&str> = STEPS
-        .iter()
-        .take(steps)
-        .copied()
-        .flatten()
-        .copied()
-        .collect();
-    expected.sort_unstable();
-    let mut statement = connection.prepare(
-        "SELECT CAST(sql AS TEXT) FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_stat%' ORDER BY 1 LIMIT 100",
-    )?;
-    let found: Vec<String> = statement
+    let mut expected = Connection::open_in_memory()?;
+    let transaction = expected.transaction()?;
+    apply(&transaction, STEPS.get(..steps).unwrap_or_default(), 0)?;
+    Ok(tables(connection)? == tables(&transaction)?)
+}
+
+/// How everything was made that is there.
+fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    connection
+        .prepare(
+            "SELECT CAST(sql AS TEXT) FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_stat%' ORDER BY 1 LIMIT 100",
+        )?
         .query_map([], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    Ok(found == expected)
+        .collect()
 }
 
 /// Makes the tables of this version out of those of `from`.
@@ -148,6 +152,26 @@ mod tests {
         ] {
             assert!(matches!(file(foreign), Kind::Foreign(_)), "{foreign}");
         }
+    }
+
+    #[test]
+    fn looks_of_a_file_without_views_were_taken_for_all_detectors() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let transaction = connection.transaction().unwrap();
+        apply(&transaction, &STEPS[..1], 0).unwrap();
+        transaction
+            .execute_batch(
+                "INSERT INTO sample (place, taken, format, body) VALUES (1, 2, 3, x'04')",
+            )
+            .unwrap();
+        transaction.commit().unwrap();
+        assert_eq!(kind(&connection).unwrap(), Kind::Ours(1));
+        let transaction = connection.transaction().unwrap();
+        migrate(&transaction, 1).unwrap();
+        transaction.commit().unwrap();
+        assert_eq!(kind(&connection).unwrap(), Kind::Ours(VERSION));
+        let view = connection.query_row("SELECT view FROM sample", [], |row| row.get(0));
+        assert_eq!(view, Ok(0));
     }
 
     #[test]

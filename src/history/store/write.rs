@@ -14,8 +14,11 @@ use crate::history::thin::spare;
 /// A run so soon after another one of the same place keeps no values and no look.
 const SPACING: Duration = Duration::from_secs(10);
 
-/// Looks that are kept of a place.
+/// Looks that are kept of a place, for each view.
 pub const SAMPLES: usize = 24;
+
+/// Views whose looks are kept, beside the whole one.
+const VIEWS: i64 = 16;
 
 /// No look that is older is kept: sockets and processes have come and gone.
 pub const REACH: Duration = Duration::from_secs(7200);
@@ -103,13 +106,13 @@ fn write(
     let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let place = place_id(&change, place)?;
     // Each by itself: a run that measures a little keeps no look, and must not keep others from keeping theirs.
-    if !run.values.is_empty() && !is_close(&change, "run", place, run.taken)? {
+    if !run.values.is_empty() && !is_close(&change, "run", place, run.taken, None)? {
         keep_values(&change, place, run)?;
     }
     if let Some(body) = body
-        && !is_close(&change, "sample", place, run.taken)?
+        && !is_close(&change, "sample", place, run.taken, Some(run.view))?
     {
-        keep_sample(&change, place, run.taken, body)?;
+        keep_sample(&change, place, (run.taken, run.view), body)?;
     }
     let findings = by_key(run.findings.iter());
     if !run.apart {
@@ -142,17 +145,21 @@ fn place_id(change: &Change<'_>, place: &Place) -> rusqlite::Result<i64> {
         .query_row(params![boot, netns], |row| row.get(0))
 }
 
-/// Whether something was kept in `table` shortly before or after.
+/// Whether something was kept in `table`, of this view where it has views, shortly before or after.
 fn is_close(
     change: &Change<'_>,
     table: &'static str,
     place: i64,
     taken: Timestamp,
+    view: Option<u64>,
 ) -> rusqlite::Result<bool> {
     let (taken, spacing) = (micros(taken), span(SPACING));
+    let view = view.map_or(String::new(), |view| {
+        format!(" AND view = {}", view.cast_signed())
+    });
     change
         .prepare_cached(&format!(
-            "SELECT 1 FROM {table} WHERE place = ?1 AND taken > ?2 AND taken < ?3"
+            "SELECT 1 FROM {table} WHERE place = ?1 AND taken > ?2 AND taken < ?3{view}"
         ))?
         .exists(params![place, taken - spacing, taken + spacing])
 }
@@ -191,21 +198,29 @@ fn keep_values(change: &Change<'_>, place: i64, run: &Run<'_>) -> rusqlite::Resu
 fn keep_sample(
     change: &Change<'_>,
     place: i64,
-    taken: Timestamp,
+    (taken, view): (Timestamp, u64),
     body: &[u8],
 ) -> rusqlite::Result<()> {
-    let now = micros(taken);
+    let (now, view) = (micros(taken), view.cast_signed());
     change
         .prepare_cached("DELETE FROM sample WHERE place = ?1 AND (taken > ?2 OR taken < ?3)")?
         .execute(params![place, now + span(AHEAD), now - span(REACH)])?;
     change
-        .prepare_cached("INSERT INTO sample (place, taken, format, body) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![place, now, blob::FORMAT, body])?;
+        .prepare_cached(
+            "INSERT INTO sample (place, taken, format, body, view) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![place, now, blob::FORMAT, body, view])?;
+    change
+        .prepare_cached(
+            "DELETE FROM sample WHERE place = ?1 AND view <> 0 AND view NOT IN \
+             (SELECT view FROM sample WHERE place = ?1 AND view <> 0 GROUP BY view ORDER BY max(taken) DESC LIMIT ?2)",
+        )?
+        .execute(params![place, VIEWS])?;
     let mut kept: Vec<(i64, i64)> = change
         .prepare_cached(
-            "SELECT seq, taken FROM sample WHERE place = ?1 ORDER BY taken, seq LIMIT 1000",
+            "SELECT seq, taken FROM sample WHERE place = ?1 AND view = ?2 ORDER BY taken, seq LIMIT 1000",
         )?
-        .query_map([place], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .query_map([place, view], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
     let mut remove = change.prepare_cached("DELETE FROM sample WHERE seq = ?1")?;
     while kept.len() > SAMPLES {

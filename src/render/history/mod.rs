@@ -6,14 +6,14 @@ mod timeline;
 
 use std::io::{self, Write};
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 pub use self::timeline::timeline;
 use super::findings::Screen;
 use super::text::{self, Safe};
 use crate::model::Series;
-use crate::model::words::thousands;
+use crate::model::words::{thousands, time};
 
 /// Before the names of what was nothing.
 const STILL: &str = "0 all the time: ";
@@ -28,16 +28,33 @@ pub struct Span<'a> {
     pub since: Timestamp,
     /// until when
     pub until: Timestamp,
+    /// when it is shown
+    pub now: Timestamp,
     /// where the reader is
     pub zone: &'a TimeZone,
 }
 
+/// A value that is older is not said to be of now.
+const OLD: SignedDuration = SignedDuration::from_mins(10);
+
 impl Span<'_> {
-    /// A moment: the day too where the span is longer than one.
+    /// A moment: the day too where the span begins on another one than today.
     pub fn clock(&self, at: Timestamp) -> String {
-        let long = self.until.duration_since(self.since).as_secs() > 86_400;
-        let format = if long { "%Y-%m-%d %H:%M" } else { "%H:%M:%S" };
+        let day = |at: Timestamp| at.to_zoned(self.zone.clone()).date();
+        let format = match day(self.since) == day(self.now) {
+            true => "%H:%M:%S",
+            false if self.until.duration_since(self.since) < SignedDuration::from_hours(1) => {
+                "%Y-%m-%d %H:%M:%S"
+            }
+            false => "%Y-%m-%d %H:%M",
+        };
         at.to_zoned(self.zone.clone()).strftime(format).to_string()
+    }
+
+    /// How old a value of `at` is, if it is old.
+    fn age(&self, at: Timestamp) -> Option<String> {
+        let age = self.now.duration_since(at);
+        (age > OLD).then(|| time(u64::try_from(age.as_millis()).unwrap_or(0)))
     }
 }
 
@@ -85,25 +102,41 @@ pub fn table(
         .map(|(series, _)| text::width(&series.name))
         .max();
     let name = longest.unwrap_or(0).clamp(14, 34);
+    // How old the last ones are, where that is worth a column.
+    let ages: Vec<Option<String>> = moving
+        .iter()
+        .map(|(_, spread)| span.age(spread.last_at))
+        .collect();
+    let widest = ages.iter().flatten().map(|age| text::width(age)).max();
+    let width = widest.map_or(0, |age| age.max("old".len()) + 2);
     if !moving.is_empty() {
-        let heads = ["now", "least", "mean", "most"].map(|head| format!("{head:>9}"));
-        let head = format!(
-            "{:<name$}{}  from {} on",
-            "measure",
-            heads.concat(),
-            span.clock(span.since)
-        );
+        let mut heads = ["last", "least", "mean", "most"].map(|head| format!("{head:>9}"));
+        if width > 0
+            && let Some(last) = heads.first_mut()
+        {
+            last.push_str(&format!("{:>width$}", "old"));
+        }
+        let from = format!("from {} on", span.clock(span.since));
+        let mut head = format!("{:<name$}{}", "measure", heads.concat());
+        if text::width(&head) + 2 + from.len() <= screen.width {
+            head = format!("{head}  {from}");
+        } else {
+            writeln!(out, "{from}")?;
+        }
         writeln!(out, "{}", screen.paint.bold(&head))?;
     }
     let room = screen
         .width
         .min(160)
-        .saturating_sub(name + 4 * 9 + 2)
+        .saturating_sub(name + 4 * 9 + width + 2)
         .max(8);
-    for (series, spread) in &moving {
+    for ((series, spread), age) in moving.iter().zip(&ages) {
         let columns = series.columns(span.since, span.until, room);
         let values = [spread.last, spread.min, spread.mean, spread.max];
-        let values = values.map(|value| format!("{:>9}", amount(&series.name, value)));
+        let mut values = values.map(|value| format!("{:>9}", amount(&series.name, value)));
+        if let Some(last) = values.first_mut() {
+            last.push_str(&format!("{:>width$}", age.as_deref().unwrap_or_default()));
+        }
         let own = Safe(&series.name).to_string();
         let gap = " ".repeat(name.saturating_sub(text::width(&own)));
         let line = format!(
@@ -139,9 +172,11 @@ pub fn one(series: &Series, span: Span<'_>, screen: Screen, out: &mut dyn Write)
         writeln!(out, "{line}")?;
     }
     let sum = format!(
-        "now {} ({}), least {}, mean {}, most {} at {}, measured {}",
+        "last {} at {}{}, least {}, mean {}, most {} at {}, measured {}",
         amount(name, spread.last),
         span.clock(spread.last_at),
+        span.age(spread.last_at)
+            .map_or(String::new(), |age| format!(" ({age} ago)")),
         amount(name, spread.min),
         amount(name, spread.mean),
         amount(name, spread.max),
@@ -155,7 +190,7 @@ pub fn one(series: &Series, span: Span<'_>, screen: Screen, out: &mut dyn Write)
         "{}",
         screen
             .paint
-            .bold(&format!("{:<18}{}", "from", heads.concat()))
+            .bold(&format!("{:<21}{}", "from", heads.concat()))
     )?;
     let step = (span.until.as_millisecond() - span.since.as_millisecond()) / PARTS as i64;
     for (at, part) in (0i64..).zip(series.columns(span.since, span.until, PARTS)) {
@@ -170,7 +205,7 @@ pub fn one(series: &Series, span: Span<'_>, screen: Screen, out: &mut dyn Write)
             None => ["-"; 4].map(str::to_owned),
         };
         let values = values.map(|value| format!("{value:>10}"));
-        writeln!(out, "{:<18}{}", span.clock(from), values.concat())?;
+        writeln!(out, "{:<21}{}", span.clock(from), values.concat())?;
     }
     Ok(())
 }
@@ -219,6 +254,7 @@ mod tests {
         let span = Span {
             since: at(0),
             until: at(3600),
+            now: at(3600),
             zone: &zone,
         };
         let screen = Screen {
@@ -238,7 +274,7 @@ mod tests {
         let page = shown(80);
         assert!(page.lines().all(|line| text::width(line) <= 80), "{page}");
         let expected = "\
-measure                        now    least     mean     most  from 00:00:00 on
+measure                       last    least     mean     most  from 00:00:00 on
 tcp.close-wait                 550        0      275      550  ▁▂▃▃▃▄▄▅▅▆▆▇▇▇██
 listener[443].queue-ratio     55 %      0 %     28 %     55 %  ▁▂▃▃▃▄▄▅▅▆▆▇▇▇██
 0 all the time: tcp.closing
@@ -251,14 +287,71 @@ listener[443].queue-ratio     55 %      0 %     28 %     55 %  ▁▂▃▃▃�
         assert_eq!(top, expected, "{page}");
         assert!(
             page.contains(
-                "now 550 (00:55:00), least 0, mean 275, most 550 at 00:55:00, measured 12 times"
+                "last 550 at 00:55:00, least 0, mean 275, most 550 at 00:55:00, measured 12 times"
             ),
             "{page}"
         );
         assert!(
-            page.ends_with("00:55:00                 550       550       550       550\n"),
+            page.ends_with("00:55:00                    550       550       550       550\n"),
             "{page}"
         );
         assert!(shown(200).lines().any(|line| text::width(line) > 120));
+    }
+
+    #[test]
+    fn what_is_old_is_not_of_now_and_another_day_has_its_date() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let series = |name: &str, second| Series {
+            name: name.to_owned(),
+            points: vec![Point {
+                taken: at(second),
+                value: 7.0,
+                boot: 0,
+            }],
+        };
+        let day = 86_400;
+        let screen = Screen {
+            width: 80,
+            unicode: true,
+            paint: Paint(false),
+        };
+        let page = |all: &[Series], since, now| {
+            let span = Span {
+                since: at(since),
+                until: at(now),
+                now: at(now),
+                zone: &TimeZone::UTC,
+            };
+            let mut out = Vec::new();
+            table(all, span, screen, &mut out).unwrap();
+            one(&all[0], span, screen, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let old = page(&[series("a", 4 * 3600), series("b", day)], 3600, day + 60);
+        assert!(old.contains("last     old    least"), "{old}");
+        assert!(old.contains("from 1970-01-01 01:00 on"), "{old}");
+        assert!(
+            old.contains("last 7 at 1970-01-01 04:00 (20.0 h ago), least"),
+            "{old}"
+        );
+        let line = |name: &str| {
+            let mut lines = old.lines();
+            lines
+                .find(|line| line.starts_with(name))
+                .unwrap()
+                .to_owned()
+        };
+        assert!(
+            line("a ").contains("20.0 h") && !line("b ").contains(" h "),
+            "{old}"
+        );
+        let fresh = page(&[series("a", 4 * 3600)], 3600, 4 * 3600 + 600);
+        assert!(!fresh.contains("old") && !fresh.contains("1970"), "{fresh}");
+        assert!(
+            fresh
+                .lines()
+                .chain(old.lines())
+                .all(|line| text::width(line) <= 80)
+        );
     }
 }

@@ -87,6 +87,7 @@ mod tests {
         let span = Span {
             since: at(0),
             until: at(3600),
+            now: at(3600),
             zone: &TimeZone::UTC,
         };
         let screen = Screen {

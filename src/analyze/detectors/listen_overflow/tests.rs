@@ -203,3 +203,38 @@ fn a_listener_that_is_new_has_had_one_look() {
         (Severity::Info, true)
     );
 }
+
+/// A queue of `queue` of 16, whose listener dropped so many packets since the look `seconds` ago, and none in the last
+/// second.
+fn dropped_before(queue: u32, drops: u32, overflows: i64, seconds: i64) -> Finding {
+    let mut scenario = Scenario::default();
+    let process = scenario.process(901, "nginx", 50, 1024);
+    let row = scenario.listen(process, 8443, queue, 16, 100);
+    let counters = &mut scenario.snapshot.facts.counters;
+    counters.insert("TcpExt.ListenOverflows".to_owned(), 7);
+    scenario.remember(seconds);
+    scenario.snapshot.drops.insert(row, 100 + drops);
+    let counters = &mut scenario.snapshot.facts.counters;
+    counters.insert("TcpExt.ListenOverflows".to_owned(), 7 + overflows);
+    scenario.pulse(&[], |_| {});
+    scenario.judge(DETECTOR.id).findings.remove(0)
+}
+
+#[test]
+fn what_a_full_queue_dropped_since_an_earlier_look_counts() {
+    let finding = dropped_before(17, 2, 2, 59);
+    assert_eq!(finding.severity, Severity::Critical);
+    assert_eq!(
+        finding.title,
+        "nginx[901] :8443 accept queue 17/16, 2 dropped in 60 s"
+    );
+    assert_eq!(dropped_before(17, 2, 2, 600).severity, Severity::Critical);
+    for (quiet, why) in [
+        (dropped_before(16, 2, 2, 59), "it is not full now"),
+        (dropped_before(17, 0, 2, 59), "others have dropped"),
+        (dropped_before(17, 2, 0, 59), "no queue was over its limit"),
+        (dropped_before(17, 2, 2, 601), "that is long ago"),
+    ] {
+        assert_eq!(quiet.severity, Severity::Warning, "{why}");
+    }
+}

@@ -231,3 +231,23 @@ fn a_table_that_was_not_read_whole_proves_nothing() {
     scenario.snapshot.coverage.lost = 1;
     assert_eq!(with(scenario, &["99"]).unknown.len(), 1);
 }
+
+#[test]
+fn an_expected_listener_was_last_seen_where_it_is_expected() {
+    let title = |before: Endpoint| {
+        let mut scenario = Scenario::default();
+        listen(&mut scenario, before, Family::Ipv4);
+        scenario.remember(60);
+        clear(&mut scenario);
+        let findings = with(scenario, &["10.0.0.1:80"]).findings;
+        let expected = findings
+            .into_iter()
+            .find(|finding| finding.severity == Severity::Critical);
+        expected.unwrap().title
+    };
+    for covers in [ONE, V4] {
+        assert!(title(covers).contains("last seen 60 s ago"));
+    }
+    let other = title(Endpoint::v4([127, 0, 0, 1], 80));
+    assert!(!other.contains("last seen"), "{other}");
+}
