@@ -4,15 +4,17 @@
 //! A socket belongs to the slice of the larger one of its two ports: of a connection one port is as a rule a service's and the
 //! other, larger one of those that `connect` chooses, so this spreads the connections of servers and of clients alike. Where to
 //! cut is learned from the first rows of the table, which the kernel keeps in no order of ports. Ports do not change while a
-//! socket is in a table, but for one that was only bound; such are asked for before, by themselves.
+//! socket is in a table, but for one that was only bound. Such sockets are in a table of their own, where the kernel comes
+//! upon all others too: they are asked for at the same time, by themselves.
 
+use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use netlink_sys::Socket as NetlinkSocket;
-use rustc_hash::FxHashSet;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
@@ -33,6 +35,8 @@ const OPERATION: usize = 4;
 const DATAGRAMS: usize = 8;
 /// Blocks of datagrams that each slice has on their way.
 const BLOCKS: usize = 3;
+/// The number of each request, which has a socket of its own.
+const SEQUENCE: u32 = 1;
 /// Rows by which it is judged where to cut.
 const SAMPLE: usize = 256;
 
@@ -154,9 +158,11 @@ impl Block {
     }
 }
 
-/// One slice on its way.
+/// One request on its way.
 struct Lane {
     stream: Stream,
+    /// whether its rows come after all others
+    is_last: bool,
     /// where blocks that were read go back to
     empty: Sender<Block>,
 }
@@ -170,60 +176,43 @@ impl Netlink {
         coverage: &mut Coverage,
         row: &mut RowSink<'_>,
     ) -> Result<Option<Progress>, Error> {
-        // A socket that is only bound may connect while its slice is read, and be of another one then.
         let few = StateSet::of(TcpState::Listen).union(StateSet::of(TcpState::BoundInactive));
-        let mut bound = FxHashSet::default();
-        let first = Want {
+        let apart = Want {
             states: want.states.intersection(few),
             ..*want
         };
-        if !first.states.is_empty() {
-            let progress = self.both(&first, coverage, &mut |one: Row<'_>| {
-                if let Row::Inet { socket, .. } = one
-                    && socket.state == TcpState::BoundInactive
-                {
-                    bound.extend(socket.cookie);
-                }
-                row(one)
-            })?;
-            if !matches!(progress, Some(Progress::Done)) {
-                return Ok(progress);
-            }
-        }
         let rest = Want {
             states: want.states.without(few),
             ..*want
         };
-        let mut row = |one: Row<'_>| match one {
-            Row::Inet { socket, .. }
-                if socket.cookie.is_some_and(|cookie| bound.contains(&cookie)) =>
-            {
-                ControlFlow::Continue(())
-            }
-            one => row(one),
-        };
         let cuts = cuts(self.sample(&rest)?, parts);
         if cuts.is_empty() {
-            return self.both(&rest, coverage, &mut row);
+            return self.both(want, coverage, row);
         }
-        let requests: Vec<(NetlinkSocket, Vec<u8>)> = slices(&cuts)
+        let mut requests: Vec<Vec<u8>> = slices(&cuts)
             .into_iter()
-            .map(|slice| {
-                let request = request::of_both(&rest, Some(&slice.code()), 1);
-                Ok((connected()?, request))
-            })
-            .collect::<Result<_, Error>>()?;
+            .map(|slice| request::of_both(&rest, Some(&slice.code()), SEQUENCE))
+            .collect();
+        let last = (!apart.states.is_empty()).then_some(requests.len());
+        if last.is_some() {
+            requests.push(request::of_both(&apart, None, SEQUENCE));
+        }
         let mut pushed = false;
-        let done = at_once(requests, &rest, coverage, &mut |one: Row<'_>| {
+        let mut once = Once::new(last.is_some());
+        let mut take = |from: Via, one: Row<'_>| {
             pushed = true;
-            row(one)
-        });
-        match done {
+            if once.is_first(from, &one) {
+                row(one)
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        match at_once(&requests, last, want, coverage, &mut take) {
             // A kernel that takes no such program, or no more threads: all at once then.
             Ok(Progress::Failed(source)) if !pushed && refused(&source) => {
-                self.both(&rest, coverage, &mut row)
+                self.both(want, coverage, row)
             }
-            Err(Error::Thread(_)) if !pushed => self.both(&rest, coverage, &mut row),
+            Err(Error::Thread(_)) if !pushed => self.both(want, coverage, row),
             done => done.map(Some),
         }
     }
@@ -246,52 +235,140 @@ impl Netlink {
     }
 }
 
-/// Sends all requests, and reads the answers as they come.
+/// Where a row comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Via {
+    /// a slice
+    Slice,
+    /// the request for what is only bound, or listens
+    Apart,
+}
+
+/// Tells a socket that was only bound when it was met by one request, and connected when it was met by another.
+struct Once {
+    /// the cookies that came in slices; `None` if nothing is asked for apart from them
+    met: Option<Vec<NonZeroU64>>,
+    sorted: bool,
+}
+
+impl Once {
+    fn new(needed: bool) -> Self {
+        Self {
+            met: needed.then(Vec::new),
+            sorted: false,
+        }
+    }
+
+    /// Whether the row is of a socket that no slice has brought. All slices come first.
+    fn is_first(&mut self, from: Via, row: &Row<'_>) -> bool {
+        let (Some(met), Row::Inet { socket, .. }) = (&mut self.met, row) else {
+            return true;
+        };
+        let Some(cookie) = socket.cookie else {
+            return true;
+        };
+        match from {
+            Via::Slice => {
+                met.push(cookie);
+                true
+            }
+            Via::Apart => {
+                if !self.sorted {
+                    met.sort_unstable();
+                    self.sorted = true;
+                }
+                met.binary_search(&cookie).is_err()
+            }
+        }
+    }
+}
+
+/// Takes rows, and where they come from.
+type Take<'t> = dyn FnMut(Via, Row<'_>) -> ControlFlow<()> + 't;
+
+/// Sends all requests, and reads the answers as they come, but those to the request at the place `last` after all others.
 fn at_once(
-    requests: Vec<(NetlinkSocket, Vec<u8>)>,
+    requests: &[Vec<u8>],
+    last: Option<usize>,
     want: &Want,
     coverage: &mut Coverage,
-    row: &mut RowSink<'_>,
+    take: &mut Take<'_>,
 ) -> Result<Progress, Error> {
-    let table = Table::without_family(Protocol::Tcp);
     let (full, blocks) = mpsc::channel();
     thread::scope(|scope| {
         let mut lanes = Vec::with_capacity(requests.len());
-        for (at, (socket, request)) in requests.into_iter().enumerate() {
+        for (at, request) in requests.iter().enumerate() {
+            // Of the namespace that this thread is in.
+            let socket = connected()?;
             let (empty, spare) = mpsc::channel();
             for _ in 0..BLOCKS {
                 drop(empty.send(Block::new()));
             }
             let full = full.clone();
-            let work = move || receive(&socket, &request, at, &spare, &full);
+            let work = move || receive(&socket, request, at, &spare, &full);
             thread::Builder::new()
                 .spawn_scoped(scope, work)
                 .map_err(Error::Thread)?;
             lanes.push(Lane {
-                stream: Stream::new(Some(1)),
+                stream: Stream::new(Some(SEQUENCE)),
                 empty,
+                is_last: Some(at) == last,
             });
         }
         drop(full);
+        let mut slices = lanes.iter().filter(|lane| !lane.is_last).count();
+        let mut waiting = VecDeque::new();
         // Whoever sends blocks in vain, because this has returned, ends.
-        for (at, block) in blocks {
+        while let Some((at, block)) = (if slices == 0 {
+            waiting.pop_front()
+        } else {
+            None
+        })
+        .or_else(|| blocks.recv().ok())
+        {
             let Some(lane) = lanes.get_mut(at) else {
                 continue;
             };
-            coverage.lost += block.lost;
-            for datagram in block.datagrams() {
-                match lane.stream.feed(datagram, want, coverage, row) {
-                    Progress::More | Progress::Done => {}
-                    ended => return Ok(ended),
-                }
+            if lane.is_last && slices > 0 {
+                waiting.push_back((at, block));
+                continue;
             }
-            if let Some(errno) = block.fault {
-                return Err(failed(table, errno, lane.stream.rows()));
+            let ended = lane.read(block, want, coverage, take)?;
+            match ended {
+                Progress::More => {}
+                Progress::Done => slices = slices.saturating_sub(usize::from(!lane.is_last)),
+                ended => return Ok(ended),
             }
-            drop(lane.empty.send(block));
         }
         Ok(Progress::Done)
     })
+}
+
+impl Lane {
+    /// Reads a block, and gives it back.
+    fn read(
+        &mut self,
+        block: Block,
+        want: &Want,
+        coverage: &mut Coverage,
+        take: &mut Take<'_>,
+    ) -> Result<Progress, Error> {
+        let from = if self.is_last { Via::Apart } else { Via::Slice };
+        coverage.lost += block.lost;
+        for datagram in block.datagrams() {
+            let mut row = |one: Row<'_>| take(from, one);
+            match self.stream.feed(datagram, want, coverage, &mut row) {
+                Progress::More => {}
+                ended => return Ok(ended),
+            }
+        }
+        if let Some(errno) = block.fault {
+            let table = Table::without_family(Protocol::Tcp);
+            return Err(failed(table, errno, self.stream.rows()));
+        }
+        drop(self.empty.send(block));
+        Ok(Progress::More)
+    }
 }
 
 /// Sends a request and hands over what is received, until that was all.
