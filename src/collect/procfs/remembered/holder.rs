@@ -53,6 +53,8 @@ pub struct Holder {
     pub stated: Instant,
     /// when the rest of what is known of it was read
     pub detailed: Instant,
+    /// rises with every change of its sockets
+    pub changes: u64,
     sockets: FxHashMap<u32, Held>,
     plain: FxHashSet<u32>,
     /// numbers that sockets had which were closed: `open` takes the lowest free one
@@ -72,6 +74,7 @@ impl Holder {
             gained: 0,
             stated: now,
             detailed: now,
+            changes: 0,
             sockets: FxHashMap::default(),
             plain: FxHashSet::default(),
             freed: BTreeSet::new(),
@@ -89,6 +92,7 @@ impl Holder {
 
     /// Notes what a descriptor is, `listed` being the inodes that are in a table.
     pub fn note(&mut self, fd: u32, what: Descriptor, listed: &Inodes) {
+        self.changes += 1;
         if what == Descriptor::Free {
             if self.sockets.remove(&fd).is_some() || self.plain.remove(&fd) {
                 self.freed.insert(fd);
@@ -113,6 +117,7 @@ impl Holder {
     /// Drops the sockets that were in a table and are in none any more. Those that never were stay: nothing is known of
     /// their end.
     pub fn forget(&mut self, listed: &Inodes) {
+        let before = self.sockets.len();
         let freed = &mut self.freed;
         self.sockets.retain(|fd, held| {
             let now = listed.contains(&held.inode);
@@ -123,10 +128,12 @@ impl Holder {
             }
             kept
         });
+        self.changes += u64::from(self.sockets.len() != before);
     }
 
     /// Drops every descriptor that is not `open`, which has all that are.
     pub fn only(&mut self, open: &FxHashSet<u32>) {
+        self.changes += 1;
         let freed = &mut self.freed;
         self.sockets.retain(|fd, _| {
             let kept = open.contains(fd);
