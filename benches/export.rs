@@ -193,24 +193,22 @@ fn status() -> Done<Took> {
     })
 }
 
-/// Processor time of all threads of a process, in milliseconds.
+/// Processor time of a process, with that of its threads which have ended, in milliseconds: `utime` and `stime`.
 fn spent(pid: u32) -> Done<f64> {
-    // The threads of the exporter stay; those of a Go program do too.
-    let mut sum = 0.0;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(task?.path().join("schedstat"))?;
-        let nanoseconds: f64 = text.split(' ').next().ok_or("no time")?.parse()?;
-        sum += nanoseconds / 1e6;
-    }
-    Ok(sum)
+    ticks(&format!("/proc/{pid}/stat"), 11)
 }
 
 /// Processor time of the children that have ended, in milliseconds: `cutime` and `cstime`.
 fn ended() -> Done<f64> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
+    ticks("/proc/self/stat", 13)
+}
+
+/// Two times in a row of `stat`, in milliseconds.
+fn ticks(path: &str, first: usize) -> Done<f64> {
+    let stat = fs::read_to_string(path)?;
     let (_, rest) = stat.rsplit_once(')').ok_or("no stat")?;
     let mut ticks = 0.0;
-    for word in rest.split_whitespace().skip(13).take(2) {
+    for word in rest.split_whitespace().skip(first).take(2) {
         ticks += word.parse::<f64>()?;
     }
     Ok(ticks / TICKS * 1000.0)

@@ -304,6 +304,7 @@ pub fn snapshot_with(
         frame: (source.looks() > 1).then(|| (source.look() + 1, source.looks())),
         ..Snapshot::with(room)
     };
+    let mut listed = Inodes::default();
     // Room that grows by doubling would take more memory for a moment than all there is to keep.
     let about = source.about().unwrap_or_default();
     let about = usize::try_from(about + about / 64).unwrap_or_default();
@@ -334,6 +335,9 @@ pub fn snapshot_with(
             if let Some(drops) = attributes.drops() {
                 snapshot.drops.insert(row, drops);
             }
+            if also.owners {
+                listed.insert(socket.inode);
+            }
             if keep.wants(&socket)
                 && let Some(message) = attributes.message
             {
@@ -344,10 +348,6 @@ pub fn snapshot_with(
         snapshot.coverage.merge(coverage);
     }
     let unlisted = also.unlisted && also.owners;
-    let mut listed = Inodes::default();
-    if also.owners {
-        listed.extend(snapshot.sockets.iter().map(|socket| socket.inode));
-    }
     if also.udp || unlisted {
         snapshot.udp = beside(Protocol::Udp, udp(source), &mut snapshot.coverage);
     }

@@ -1,5 +1,5 @@
-//! One dump in slices: several requests at once, each for the sockets whose ports lie in a part of the port space, so that
-//! several processors walk through the kernel's table. Each walk passes all sockets, so it pays where much is copied of each.
+//! A dump by threads, which receive while the rows are read: the kernel makes an answer when it is received. And where there
+//! are processors for it, several requests at once, each for the sockets whose ports lie in a slice of the port space.
 //!
 //! A socket belongs to the slice of the larger one of its two ports: of a connection one port is as a rule a service's and the
 //! other, larger one of those that `connect` chooses, so this spreads the connections of servers and of clients alike. Where to
@@ -9,8 +9,9 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::ControlFlow;
+use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
@@ -37,6 +38,8 @@ const DATAGRAMS: usize = 8;
 const BLOCKS: usize = 3;
 /// The number of each request, which has a socket of its own.
 const SEQUENCE: u32 = 1;
+/// More slices than this are not made where nobody says how many.
+const MOST: usize = 4;
 /// Rows by which it is judged where to cut.
 const SAMPLE: usize = 256;
 
@@ -48,8 +51,11 @@ struct Slice {
 }
 
 impl Slice {
-    /// The program that lets through the sockets of this slice.
-    fn code(self) -> Vec<u8> {
+    /// The program that lets through the sockets of this slice; `None` if that is all of them.
+    fn code(self) -> Option<Vec<u8>> {
+        if self.above.is_none() && self.up_to.is_none() {
+            return None;
+        }
         let ports = |limit: Option<u16>| limit.map_or(0, |_| 4 * OPERATION);
         let length = ports(self.up_to) + self.above.map_or(0, |_| 5 * OPERATION);
         let mut code = Vec::with_capacity(length);
@@ -69,7 +75,7 @@ impl Slice {
             let no = reject - code.len();
             operation(&mut code, JMP, OPERATION, no);
         }
-        code
+        Some(code)
     }
 }
 
@@ -167,9 +173,18 @@ struct Lane {
     empty: Sender<Block>,
 }
 
+/// In how many slices it pays to ask. Each walk through the table passes all sockets, and who reads the rows takes a
+/// processor too.
+pub(super) fn as_many_as_pay() -> NonZeroUsize {
+    static PROCESSORS: OnceLock<usize> = OnceLock::new();
+    let processors =
+        PROCESSORS.get_or_init(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
+    NonZeroUsize::new((processors / 2).min(MOST)).unwrap_or(NonZeroUsize::MIN)
+}
+
 impl Netlink {
-    /// Dumps the TCP sockets of both families in `parts` slices at once. `None`: that is refused, and nothing was pushed.
-    pub(super) fn sliced(
+    /// Dumps the TCP sockets of both families in `parts` slices, received by a thread each. `None`: that is refused, and nothing was pushed.
+    pub(super) fn at_once(
         &mut self,
         want: &Want,
         parts: usize,
@@ -185,13 +200,14 @@ impl Netlink {
             states: want.states.without(few),
             ..*want
         };
-        let cuts = cuts(self.sample(&rest)?, parts);
-        if cuts.is_empty() {
-            return self.both(want, coverage, row);
-        }
+        let cuts = if parts > 1 {
+            cuts(self.sample(&rest)?, parts)
+        } else {
+            Vec::new()
+        };
         let mut requests: Vec<Vec<u8>> = slices(&cuts)
             .into_iter()
-            .map(|slice| request::of_both(&rest, Some(&slice.code()), SEQUENCE))
+            .map(|slice| request::of_both(&rest, slice.code().as_deref(), SEQUENCE))
             .collect();
         let last = (!apart.states.is_empty()).then_some(requests.len());
         if last.is_some() {
@@ -207,7 +223,7 @@ impl Netlink {
                 ControlFlow::Continue(())
             }
         };
-        match at_once(&requests, last, want, coverage, &mut take) {
+        match exchange(&requests, last, want, coverage, &mut take) {
             // A kernel that takes no such program, or no more threads: all at once then.
             Ok(Progress::Failed(source)) if !pushed && refused(&source) => {
                 self.both(want, coverage, row)
@@ -287,7 +303,7 @@ impl Once {
 type Take<'t> = dyn FnMut(Via, Row<'_>) -> ControlFlow<()> + 't;
 
 /// Sends all requests, and reads the answers as they come, but those to the request at the place `last` after all others.
-fn at_once(
+fn exchange(
     requests: &[Vec<u8>],
     last: Option<usize>,
     want: &Want,
@@ -401,7 +417,6 @@ fn errno(error: &io::Error) -> Errno {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
-    use std::num::NonZeroUsize;
 
     use proptest::prelude::*;
 
@@ -440,7 +455,7 @@ mod tests {
             let destination = if near { source.saturating_add(destination % 3) } else { destination };
             let holding: Vec<Slice> = slices(&cuts)
                 .into_iter()
-                .filter(|slice| accepts(&slice.code(), source, destination))
+                .filter(|slice| accepts(&slice.code().unwrap_or_default(), source, destination))
                 .collect();
             prop_assert_eq!(holding.len(), 1);
             let larger = source.max(destination);
@@ -454,7 +469,7 @@ mod tests {
             let ports: Vec<u16> = ports.into_iter().collect();
             let count = ports.len();
             for slice in slices(&cuts(ports.clone(), parts)) {
-                let held = ports.iter().filter(|port| accepts(&slice.code(), **port, 0)).count();
+                let held = ports.iter().filter(|port| accepts(&slice.code().unwrap_or_default(), **port, 0)).count();
                 prop_assert!(held.abs_diff(count / parts) <= parts + 1, "{held} of {count} in {parts}");
             }
         }

@@ -53,9 +53,9 @@ pub struct Holder {
     pub stated: Instant,
     /// when the rest of what is known of it was read
     pub detailed: Instant,
-    /// rises with every change of its sockets
-    pub changes: u64,
     sockets: FxHashMap<u32, Held>,
+    /// inode and descriptor of each of them, sorted; empty if they have changed since
+    sorted: Vec<(u32, u32)>,
     plain: FxHashSet<u32>,
     /// numbers that sockets had which were closed: `open` takes the lowest free one
     freed: BTreeSet<u32>,
@@ -74,8 +74,8 @@ impl Holder {
             gained: 0,
             stated: now,
             detailed: now,
-            changes: 0,
             sockets: FxHashMap::default(),
+            sorted: Vec::new(),
             plain: FxHashSet::default(),
             freed: BTreeSet::new(),
             next: 0,
@@ -92,13 +92,17 @@ impl Holder {
 
     /// Notes what a descriptor is, `listed` being the inodes that are in a table.
     pub fn note(&mut self, fd: u32, what: Descriptor, listed: &Inodes) {
-        self.changes += 1;
         if what == Descriptor::Free {
-            if self.sockets.remove(&fd).is_some() || self.plain.remove(&fd) {
+            let socket = self.sockets.remove(&fd).is_some();
+            if socket {
+                self.sorted.clear();
+            }
+            if socket || self.plain.remove(&fd) {
                 self.freed.insert(fd);
             }
             return;
         }
+        self.sorted.clear();
         self.freed.remove(&fd);
         self.next = self.next.max(fd.saturating_add(1));
         match what {
@@ -128,12 +132,14 @@ impl Holder {
             }
             kept
         });
-        self.changes += u64::from(self.sockets.len() != before);
+        if self.sockets.len() != before {
+            self.sorted.clear();
+        }
     }
 
     /// Drops every descriptor that is not `open`, which has all that are.
     pub fn only(&mut self, open: &FxHashSet<u32>) {
-        self.changes += 1;
+        self.sorted.clear();
         let freed = &mut self.freed;
         self.sockets.retain(|fd, _| {
             let kept = open.contains(fd);
@@ -203,10 +209,17 @@ impl Holder {
         self.sockets.len()
     }
 
-    /// Its links, as those of the process at the index.
-    pub fn links(&self, process: u32) -> impl Iterator<Item = Link> {
-        self.sockets.iter().map(move |(fd, held)| Link {
-            inode: held.inode,
+    /// Its links in order, as those of the process at the index. Sorting takes longer than the rest of a look, so what has
+    /// not changed is not sorted again.
+    pub fn links(&mut self, process: u32) -> impl Iterator<Item = Link> {
+        if self.sorted.is_empty() {
+            let sockets = self.sockets.iter();
+            self.sorted
+                .extend(sockets.map(|(fd, held)| (held.inode, *fd)));
+            self.sorted.sort_unstable();
+        }
+        self.sorted.iter().map(move |(inode, fd)| Link {
+            inode: *inode,
             process,
             fd: *fd,
         })
@@ -232,7 +245,7 @@ mod tests {
         holder
     }
 
-    fn held(holder: &Holder) -> Vec<(u32, u32)> {
+    fn held(holder: &mut Holder) -> Vec<(u32, u32)> {
         let mut held: Vec<_> = holder.links(0).map(|link| (link.fd, link.inode)).collect();
         held.sort_unstable();
         held
@@ -242,11 +255,11 @@ mod tests {
     fn what_left_the_tables_is_dropped_and_what_was_in_none_is_not() {
         let mut holder = holder(&listed(&[30]));
         holder.forget(&listed(&[30]));
-        assert_eq!(held(&holder), [(3, 30), (4, 40)]);
+        assert_eq!(held(&mut holder), [(3, 30), (4, 40)]);
         holder.forget(&listed(&[40]));
-        assert_eq!(held(&holder), [(4, 40)], "30 was listed, 40 is now");
+        assert_eq!(held(&mut holder), [(4, 40)], "30 was listed, 40 is now");
         holder.forget(&listed(&[]));
-        assert_eq!(held(&holder), []);
+        assert_eq!(held(&mut holder), []);
     }
 
     #[test]
@@ -275,7 +288,7 @@ mod tests {
             [3, 5],
             "the freed one, then the one above, and no more"
         );
-        assert_eq!(held(&holder), [(3, 50), (4, 40), (5, 60)]);
+        assert_eq!(held(&mut holder), [(3, 50), (4, 40), (5, 60)]);
     }
 
     #[test]
@@ -324,7 +337,7 @@ mod tests {
     fn a_list_of_what_is_open_closes_the_rest() {
         let mut holder = holder(&listed(&[30, 40]));
         holder.only(&[0, 1, 3].into_iter().collect());
-        assert_eq!(held(&holder), [(3, 30)]);
+        assert_eq!(held(&mut holder), [(3, 30)]);
         holder.open = Some(3);
         assert!(holder.is_explained());
         holder.open = None;

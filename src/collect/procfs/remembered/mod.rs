@@ -43,7 +43,6 @@ use self::search::{Search, Seen};
 use super::owners::{DIRECTORY_BUFFER, Scan, name_users_by};
 use super::process::{Ended, Reader, directory, number, pinned};
 use crate::collect::Inodes;
-use crate::model::owner::Link;
 use crate::model::{Coverage, Owners, Process};
 
 /// Two walks are at least so far apart.
@@ -90,8 +89,6 @@ pub struct Remembered {
     nobodys: Inodes,
     /// of the last walk
     coverage: Coverage,
-    /// the links of all holders as they were sorted last, and of which holders after how many changes
-    links: (Vec<(u32, u64)>, Vec<Link>),
     /// the names of users, or that there is none
     users: FxHashMap<u32, Option<String>>,
     /// whether the kernel tells how many descriptors a process has open
@@ -175,23 +172,14 @@ impl Remembered {
     }
 
     fn owners(&mut self) -> Owners {
-        let holders = self.holders.values();
-        let holders: Vec<&Holder> = holders.filter(|holder| holder.sockets() > 0).collect();
-        let changes = holders.iter().map(|one| (one.process.pid, one.changes));
-        let changes: Vec<(u32, u64)> = changes.collect();
-        let (known, links) = &mut self.links;
-        // Sorting takes longer than all the rest here.
-        if *known != changes {
-            links.clear();
-            links.reserve_exact(holders.iter().map(|holder| holder.sockets()).sum());
-            for (index, holder) in (0u32..).zip(&holders) {
-                links.extend(holder.links(index));
-            }
-            links.sort_unstable();
-            *known = changes;
+        let holders = self.holders.values_mut();
+        let mut holders: Vec<&mut Holder> = holders.filter(|holder| holder.sockets() > 0).collect();
+        let mut links = Vec::with_capacity(holders.iter().map(|holder| holder.sockets()).sum());
+        for (index, holder) in (0u32..).zip(&mut holders) {
+            links.extend(holder.links(index));
         }
         let processes = holders.iter().map(|holder| holder.process.clone());
-        Owners::new(processes.collect(), links.clone())
+        Owners::new(processes.collect(), links)
     }
 
     /// The inodes that are listed and have neither a holder nor been sought in vain.
@@ -243,8 +231,6 @@ impl Remembered {
 
     /// Takes over what a scan found.
     fn adopt(&mut self, scan: Scan, listed: &Inodes, now: Instant) {
-        // A new process may have another's number, and as many changes.
-        self.links.0.clear();
         let pids: Vec<u32> = scan.processes.iter().map(|process| process.pid).collect();
         for (process, started) in scan.processes.into_iter().zip(scan.started) {
             let pid = process.pid;
