@@ -28,24 +28,12 @@ pub fn find(named: Option<&Path>) -> Result<PathBuf, Failure> {
     })
 }
 
-/// The same, made if it is not there. Of a directory that was named the one above it has to be there: whoever mistypes a
-/// path finds no new tree.
+/// The same, made if it is not there.
 ///
 /// # Errors
 /// When nothing names one, or when it cannot be made.
 pub fn prepare(named: Option<&Path>) -> Result<PathBuf, Failure> {
     let path = find(named)?;
-    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
-    if let Some(above) = above.filter(|above| named.is_some() && !above.exists()) {
-        return Err(Failure::failed(
-            format!(
-                "cannot make the state directory '{}': there is no '{}'",
-                path.display(),
-                above.display()
-            ),
-            Some("is --state-dir mistyped? Only its last part is made".to_owned()),
-        ));
-    }
     let made = DirBuilder::new().recursive(true).mode(MODE).create(&path);
     match made {
         Ok(()) => Ok(path),
@@ -127,19 +115,12 @@ mod tests {
     #[test]
     fn it_is_made_for_its_owner_alone_and_taken_as_it_is_if_it_is_there() {
         let scratch = tempfile::tempdir().unwrap();
-        let path = scratch.path().join("a");
+        let path = scratch.path().join("a/b");
         for _ in 0..2 {
             assert_eq!(prepare(Some(&path)).unwrap(), path);
             let mode = fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o7777, 0o700);
         }
-        let slip = scratch.path().join("b/c/d");
-        let said = prepare(Some(&slip)).unwrap_err().to_string();
-        assert!(
-            said.contains("there is no '") && said.contains("hint: "),
-            "{said}"
-        );
-        assert!(!scratch.path().join("b").exists());
         let file = scratch.path().join("file");
         fs::write(&file, "").unwrap();
         assert!(prepare(Some(&file)).is_err());

@@ -65,7 +65,7 @@ pub fn open(dir: &Path, options: Options) -> Result<Store, Error> {
             }
             Ok(_) => {}
             // It was set aside between one step and the next, or a new one has been made.
-            Err(_) if identity != self::identity(&path) => {}
+            Err(_) if identity.is_none() || identity != self::identity(&path) => {}
             Err(Error::Damaged { why, .. }) => {
                 messages.extend(set_aside(&dir, identity, &why)?);
             }
